@@ -1,0 +1,1 @@
+"""The ``flipkd`` command, one file per command."""

@@ -1,0 +1,1 @@
+"""Training: pairs and texts → teacher → student → run directory (needs the ``train`` extra)."""

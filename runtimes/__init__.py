@@ -1,0 +1,1 @@
+"""The light runtime: matcher directory → `Matcher`, on numpy, tokenizers and onnxruntime alone."""
