@@ -74,7 +74,7 @@ def calibration_error(probability: Scores, label: Labels, *, bins: int = 10) -> 
 
 
 def summary(probability: Scores, label: Labels, threshold: float) -> dict[str, float]:
-    """All measures of calibrated scores: accuracy, precision, recall, f1, average_precision, roc_auc, calibration_error."""
+    """All measures of calibrated scores by name, those of `at_threshold` among them."""
     return {
         **at_threshold(probability, label, threshold),
         "average_precision": average_precision(probability, label),
