@@ -1,0 +1,210 @@
+"""Labelled pairs of texts: read, written, and split so that no text stands in two splits."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flipkd_sdk.errors import ConfigError, InvalidPairsError
+from flipkd_sdk.records import Lines, Record, Records, open_binary, open_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Pairs of texts, and whether each means the same.
+
+    Example:
+        >>> pairs = Pairs(("reset password", "open account"), ("new password", "close it"), np.array([1, 0], np.int8))
+        >>> len(pairs), pairs.take([1]).a
+        (2, ('open account',))
+    """
+
+    a: tuple[str, ...]
+    b: tuple[str, ...]
+    label: NDArray[np.int8]
+    """1 for a match, 0 for none; shape (n,)."""
+
+    def __post_init__(self) -> None:
+        if len(self.a) != len(self.b) or self.label.shape != (len(self.a),):
+            raise InvalidPairsError(
+                f"pairs need as many a texts as b texts and labels, found {len(self.a)}, {len(self.b)} and "
+                f"labels of shape {self.label.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The distinct texts in the order in which they are first seen, pair by pair."""
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(zip(self.a, self.b, strict=True))))
+
+    def take(self, indices: Iterable[int]) -> Pairs:
+        """The pairs at the given positions, in that order."""
+        chosen = [int(i) for i in indices]
+        return Pairs(tuple(self.a[i] for i in chosen), tuple(self.b[i] for i in chosen), self.label[chosen])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """Pairs to train on, to develop on (calibration, early stopping) and to test on."""
+
+    train: Pairs
+    dev: Pairs
+    test: Pairs
+
+
+def read_pairs(
+    path: str | Path, *, a_column: str = "text_a", b_column: str = "text_b", label_column: str = "label"
+) -> Pairs:
+    """Read labelled pairs from CSV with a header, or from JSONL (``.jsonl``, ``.ndjson``); UTF-8.
+
+    Args:
+        path: the file.
+        a_column: name of the column of first texts; in CSV also its 1-based position.
+        b_column: the same for the second texts.
+        label_column: the same for the labels, which are 0 or 1.
+
+    Raises:
+        InvalidPairsError: the file cannot be used or holds pairs of one label only; the message names the line and
+            the column.
+    """
+    a: list[str] = []
+    b: list[str] = []
+    label: list[int] = []
+    with open_records(path) as records:
+        a_name, b_name, label_name = map(records.column, (a_column, b_column, label_column))
+        for record in records.rows:
+            a.append(records.text(record, a_name))
+            b.append(records.text(record, b_name))
+            label.append(_label(records, record, label_name))
+    if not label:
+        raise InvalidPairsError(f"{path}: no pairs; expected at least one of each label")
+    if len(set(label)) == 1:
+        raise InvalidPairsError(
+            f"{path}: all {len(label)} pairs have label {label[0]}; add pairs of label {1 - label[0]}"
+        )
+    return Pairs(tuple(a), tuple(b), np.array(label, np.int8))
+
+
+def read_texts(path: str | Path, *, column: str = "text") -> list[str]:
+    """Read texts from a column of CSV or JSONL, or from a ``.txt`` file with one text per line; UTF-8.
+
+    Raises:
+        InvalidPairsError: the file cannot be used; the message names the line and the column.
+    """
+    if Path(path).suffix.lower() == ".txt":
+        with open_binary(path) as stream:
+            texts = [line.rstrip("\r\n") for line in Lines(stream, str(path), "utf-8")]
+    else:
+        with open_records(path) as records:
+            name = records.column(column)
+            texts = [records.text(record, name) for record in records.rows]
+    if not texts:
+        raise InvalidPairsError(f"{path}: no texts; expected at least one")
+    return texts
+
+
+def write_pairs(pairs: Pairs, path: str | Path) -> None:
+    """Write pairs as CSV with the columns ``text_a``, ``text_b`` and ``label``; `read_pairs` gives them back."""
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        # Texts are always quoted: before Python 3.13 csv leaves a lone carriage return bare, which ends a record.
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        writer.writerow(["text_a", "text_b", "label"])
+        writer.writerows(zip(pairs.a, pairs.b, pairs.label.tolist(), strict=True))
+
+
+def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: int = 0) -> Splits:
+    """Split pairs so that no text stands in two splits.
+
+    Pairs that share a text, directly or through other pairs, form a group, and a group stays together. Groups are
+    dealt from the largest to the smallest, each to the split that lacks most of the group's labels; large groups
+    thereby go to train first, and sizes and label shares come as near to the fractions as the groups allow. Within a
+    split the pairs keep their order.
+
+    Args:
+        pairs: at least one of each label per split.
+        dev: fraction of the pairs for the development split; 0 leaves it empty.
+        test: fraction of the pairs for the test split; 0 leaves it empty.
+        seed: decides among groups of equal size; the same seed gives the same splits.
+
+    Raises:
+        ConfigError: the fractions are not in [0, 1) or leave nothing for train.
+        InvalidPairsError: there are too few groups to give each split pairs of both labels.
+    """
+    if not (dev >= 0 and test >= 0 and dev + test < 1):
+        raise ConfigError(f"split fractions dev={dev} and test={test}: both must be at least 0 and their sum below 1")
+    group = _groups(pairs)
+    fractions = np.array([1 - dev - test, dev, test])
+    dealt = _deal(group, pairs.label, fractions, np.random.default_rng(seed))
+    splits = [pairs.take(np.flatnonzero(dealt[group] == i)) for i in range(3)]
+    for name, split, fraction in zip(("train", "dev", "test"), splits, fractions, strict=True):
+        if fraction and len(set(split.label.tolist())) < 2:
+            raise InvalidPairsError(_too_few_groups(pairs, group, name))
+    return Splits(*splits)
+
+
+def _label(records: Records, record: Record, column: str) -> int:
+    value = records.value(record, column)
+    if records.format == "csv" and value in ("0", "1"):
+        return int(str(value))
+    if type(value) is int and value in (0, 1):  # In Python True equals 1; in a JSON file it is another thing.
+        return value
+    found = json.dumps(value, ensure_ascii=False)[:60]
+    raise InvalidPairsError(f"{records.source}:{record.line}: column {column!r}: label {found}; expected 0 or 1")
+
+
+def _groups(pairs: Pairs) -> NDArray[np.int64]:
+    """Number of each pair's group, counted in the order in which the groups are first seen; shape (n,)."""
+    parent: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        parent.setdefault(text, text)
+        while parent[text] != text:
+            parent[text] = text = parent[parent[text]]  # Halving the path keeps later walks short.
+        return text
+
+    for a, b in zip(pairs.a, pairs.b, strict=True):
+        parent[root(a)] = root(b)
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(root(a), len(number)) for a in pairs.a], np.int64)
+
+
+def _deal(
+    group: NDArray[np.int64], label: NDArray[np.int8], fractions: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Number of the split that each group goes to; shape (groups,)."""
+    groups = int(group.max(initial=-1)) + 1
+    content = np.stack([np.bincount(group[label == value], minlength=groups) for value in (0, 1)], axis=1)
+    shuffled = rng.permutation(groups)
+    order = shuffled[np.argsort(-content.sum(axis=1)[shuffled], kind="stable")]
+    lacking = fractions[:, None] * content.sum(axis=0)
+    wanted = np.flatnonzero(fractions)
+    dealt = np.empty(groups, np.int64)
+    for i in order:
+        # The split for which the squared distance to all targets shrinks most.
+        chosen = wanted[np.argmax(lacking[wanted] @ content[i])]
+        dealt[i] = chosen
+        lacking[chosen] -= content[i]
+    return dealt
+
+
+def _too_few_groups(pairs: Pairs, group: NDArray[np.int64], name: str) -> str:
+    sizes = np.bincount(group, minlength=1)
+    matches = int(pairs.label.sum())
+    return (
+        f"the {name} split would lack pairs of label 0 or 1: there are {len(pairs)} pairs ({matches} matches) in "
+        f"{len(np.unique(group))} groups linked by shared texts, the largest of {int(sizes.max())} pairs; "
+        "add pairs of other texts, or give the splits as files of their own"
+    )
