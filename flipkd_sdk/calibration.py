@@ -53,7 +53,8 @@ def fit(cosine: NDArray[np.floating], label: NDArray[np.integer], *, objective: 
         objective: ``"f1"`` for the best F1, or ``"precision>=P"`` for the best recall with precision of at least P.
 
     Raises:
-        InvalidPairsError: one of the two classes is missing, or the cosines do not rise with the label.
+        InvalidPairsError: one of the two classes is missing, or the cosines are not finite or do not rise with the
+            label.
         ConfigError: the objective is unknown.
     """
     cosine = np.asarray(cosine, dtype=np.float64)
@@ -64,8 +65,11 @@ def fit(cosine: NDArray[np.floating], label: NDArray[np.integer], *, objective: 
         raise InvalidPairsError(
             "calibration needs development pairs of both labels, 0 and 1; add pairs of the missing one"
         )
+    if not np.isfinite(cosine).all():
+        raise InvalidPairsError("a similarity of the development pairs is not a finite number; the model is broken")
     slope, intercept = _platt(cosine, label, positives, negatives)
-    if slope <= 0:
+    # With one value for all pairs the slope is undetermined, and its sign is rounding noise.
+    if slope <= 0 or np.ptp(cosine) == 0:
         raise InvalidPairsError(
             "on the development pairs the similarity does not rise with the label; check that label 1 means a match"
         )
@@ -99,17 +103,20 @@ def choose_threshold(score: NDArray[np.floating], label: NDArray[np.integer], *,
         value = 2 * hits / (taken + hits[-1])
     elif objective.startswith("precision>="):
         floor = _floor(objective)
+        best_precision = precision[possible].max()
         possible &= precision >= floor
         if not possible.any():
             raise ConfigError(
-                f"objective {objective}: the best precision on the development pairs is {precision.max():.3f}"
+                f"objective {objective}: the best precision on the development pairs is {best_precision:.3f}"
             )
         value = recall
     else:
         raise ConfigError(f"unknown threshold objective {objective!r}; use 'f1' or 'precision>=P'")
     best = int(np.argmax(np.where(possible, value, -1.0)))
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-    return float((ranked[best] + below) / 2)
+    middle = (ranked[best] + below) / 2
+    # Between neighbouring floats there is no middle, and rounding may fall on the lower one.
+    return float(middle if middle > below else ranked[best])
 
 
 def _floor(objective: str) -> float:
@@ -123,7 +130,7 @@ def _floor(objective: str) -> float:
 
 
 def _platt(
-    cosine: NDArray[np.float64], label: NDArray[np.integer], positives: int, negatives: int
+    cosine: NDArray[np.floating], label: NDArray[np.integer], positives: int, negatives: int
 ) -> tuple[float, float]:
     target = np.where(label == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     design = np.stack([cosine, np.ones_like(cosine)], axis=1)

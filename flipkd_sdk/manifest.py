@@ -28,6 +28,7 @@ SCORING_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 
 _MAX_MANIFEST_BYTES = 1 << 20
+_MAX_FILE_NAME_BYTES = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,9 @@ def read_manifest(directory: str | Path) -> Manifest:
         raise MatcherDirectoryError(
             f"{directory}: no such directory; expected a matcher directory made by 'flipkd export'"
         )
-    if not path.is_file() or path.is_symlink():
+    if path.is_symlink():
+        raise MatcherDirectoryError(f"{path}: a symlink; a matcher directory holds plain files only")
+    if not path.is_file():
         raise MatcherDirectoryError(f"{path}: missing, so this is not a matcher directory made by 'flipkd export'")
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
         raise MatcherDirectoryError(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes, so it is not a manifest")
@@ -171,7 +174,9 @@ def checked_file(directory: str | Path, entry: TokenizerSpec | Variant) -> Path:
         MatcherDirectoryError: the file is missing, not a plain file of the directory, or not the one that was exported.
     """
     path = Path(directory) / entry.file
-    if path.is_symlink() or not path.is_file():
+    if path.is_symlink():
+        raise MatcherDirectoryError(f"{path}: a symlink; a matcher directory holds plain files only")
+    if not path.is_file():
         raise MatcherDirectoryError(f"{path}: named in the manifest but missing; export the matcher again")
     size = path.stat().st_size
     if size != entry.bytes:
@@ -207,21 +212,25 @@ def _parse(content: object) -> Manifest:
             f"format version {version} is newer than this release reads ({FORMAT_VERSION}); upgrade flipkd-sdk"
         )
     manifest: Manifest = _decode(Manifest, content, "manifest")
-    for entry in (manifest.tokenizer, *manifest.variants.values()):
+    entries: list[TokenizerSpec | Variant] = [manifest.tokenizer, *manifest.variants.values()]
+    for entry in entries:
         _check_file_name(entry.file)
     if not manifest.variants:
         raise MatcherDirectoryError("manifest.variants: empty")
     if not 0.0 <= manifest.calibration.threshold <= 1.0:
         raise MatcherDirectoryError("manifest.calibration.threshold: not in [0, 1]")
+    if manifest.calibration.slope <= 0:
+        raise MatcherDirectoryError("manifest.calibration.slope: not positive")
     if manifest.tokenizer.max_length < 1 or manifest.encoder.dimension < 1:
         raise MatcherDirectoryError("manifest: max_length and dimension must be positive")
     return manifest
 
 
 def _check_file_name(name: str) -> None:
-    if name in ("", ".", "..") or name != PurePosixPath(name).name or any(c in name for c in "\\:\0"):
+    plain = name == PurePosixPath(name).name and name not in ("", ".", "..") and name.isprintable()
+    if not plain or "\\" in name or ":" in name or len(name.encode()) > _MAX_FILE_NAME_BYTES:
         raise MatcherDirectoryError(
-            f"{name!r} is not a plain file name; a manifest names files of its own directory only"
+            f"{name[:99]!r} is not a plain file name; a manifest names files of its own directory only"
         )
 
 
@@ -236,9 +245,10 @@ def _decode(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa:
         return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is Mapping:
         items = _mapping(value, where).items()
-        return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in items}
+        return {key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in items}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        # Beyond float's range Python raises, where JSON's own 1e999 becomes an infinity.
+        value = float(value) if abs(value) < 1 << 1023 else math.inf
     if type(value) is not kind:
         raise MatcherDirectoryError(f"{where}: expected {kind.__name__}, found {type(value).__name__}")
     if isinstance(value, float) and not math.isfinite(value):

@@ -53,7 +53,8 @@ def spearman(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
 def at_threshold(score: Scores, label: Labels, threshold: float) -> dict[str, float]:
     """Accuracy, precision, recall and F1 of "score ≥ threshold"; a ratio over nothing is 0."""
     label = np.asarray(label) == 1
-    predicted = np.asarray(score) >= threshold
+    # In float64: float32 would round a threshold that lies between two neighbouring scores onto one of them.
+    predicted = np.asarray(score, dtype=np.float64) >= threshold
     hits = int(np.sum(predicted & label))
     chosen, positives = int(predicted.sum()), int(label.sum())
     return {
