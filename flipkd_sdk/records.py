@@ -13,7 +13,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, TextIO
+from typing import TYPE_CHECKING, Literal
 
 from flipkd_sdk.errors import InvalidPairsError
 
@@ -116,8 +116,7 @@ def open_records(
         InvalidPairsError: the file is missing, unreadable, empty or malformed; the message names the line.
     """
     with open_binary(path) as stream:
-        chosen = file_format or format_of(path)
-        separator = delimiter or ("\t" if Path(path).suffix.lower() == ".tsv" else ",")
+        chosen, separator = file_format or format_of(path), delimiter or delimiter_of(path)
         yield read_records(stream, str(path), file_format=chosen, delimiter=separator, encoding=encoding)
 
 
@@ -126,7 +125,12 @@ def format_of(path: str | Path) -> Format:
     return "jsonl" if Path(path).suffix.lower() in (".jsonl", ".ndjson") else "csv"
 
 
-def open_binary(path: str | Path) -> BinaryIO:
+def delimiter_of(path: str | Path) -> str:
+    """The delimiter that a CSV file's suffix tells: a tab for ``.tsv``, else a comma."""
+    return "\t" if Path(path).suffix.lower() == ".tsv" else ","
+
+
+def open_binary(path: str | Path) -> io.BufferedReader:
     """Open a file of user data.
 
     Raises:
@@ -143,19 +147,39 @@ def open_binary(path: str | Path) -> BinaryIO:
 
 
 def read_records(
-    stream: BinaryIO, source: str, *, file_format: Format = "csv", delimiter: str = ",", encoding: str = "utf-8"
+    stream: io.BufferedIOBase,
+    source: str,
+    *,
+    file_format: Format = "csv",
+    delimiter: str = ",",
+    encoding: str = "utf-8",
 ) -> Records:
-    """Read a table from a binary stream, which is used up; see `open_records`."""
+    """Read a table from a binary stream, which stays the caller's to close; see `open_records`."""
     lines = Lines(stream, source, encoding)
     if file_format == "jsonl":
         return _json_records(lines)
     return _csv_records(lines, delimiter)
 
 
+class _Borrowed(io.BufferedIOBase):
+    """A stream that a `TextIOWrapper` reads from but does not close when it is forgotten."""
+
+    name = "borrowed"
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._stream.read1(size)
+
+
 class Lines:
     """The lines of a binary stream, checked to be text, and kept until the record that they belong to is complete."""
 
-    def __init__(self, stream: BinaryIO, source: str, encoding: str) -> None:
+    def __init__(self, stream: io.BufferedIOBase, source: str, encoding: str) -> None:
         self.source = source
         self.number = 0
         """1-based number of the line read last."""
@@ -163,7 +187,7 @@ class Lines:
         """Whether the text began with a byte order mark."""
         self.kept: list[str] = []
         # Bytes that are not text become surrogates, which shows the line that they are on.
-        self._text: TextIO = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
+        self._text = io.TextIOWrapper(_Borrowed(stream), encoding, errors="surrogateescape", newline="")
         self._encoding = encoding
 
     def __iter__(self) -> Lines:

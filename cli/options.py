@@ -1,0 +1,63 @@
+"""Options that several commands share, and the checks of their values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Command = TypeVar("Command", bound="Callable[..., object]")
+
+_DELIMITERS = {"tab": "\t", "\\t": "\t"}
+
+
+def matcher_argument(command: Command) -> Command:
+    """The directory of the matcher, as the command's first argument."""
+    return click.argument("matcher", type=click.Path())(command)
+
+
+def text_column_options(command: Command) -> Command:
+    """``--a-column`` and ``--b-column``: where a pair's two texts stand."""
+    for name, default in (("b", "text_b"), ("a", "text_a")):
+        command = click.option(
+            f"--{name}-column",
+            default=default,
+            show_default=True,
+            metavar="COLUMN",
+            help=f"Column of text {name}: its name or, in CSV, its position from 1.",
+        )(command)
+    return command
+
+
+def execution_options(command: Command) -> Command:
+    """``--device``, ``--precision`` and ``--threads``: how the matcher runs."""
+    threads = click.option(
+        "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the processors of this process]"
+    )
+    precision = click.option(
+        "--precision", default="auto", show_default=True, help="Variant of the model, such as int8 or fp32."
+    )
+    device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+    return device(precision(threads(command)))
+
+
+def delimiter(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Check ``--delimiter``: one character that cannot be part of a figure, a quotation or a line end."""
+    if value is None:
+        return None
+    value = _DELIMITERS.get(value, value)
+    if len(value) != 1 or value.isalnum() or value in '".-\r\n\0' or not value.isascii():
+        raise click.BadParameter(f"{value!r}; use one character such as ',' ';' '|', or 'tab'")
+    return value
+
+
+def encoding(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Check that Python knows a text encoding of this name."""
+    try:
+        "".encode(value)
+    except LookupError:
+        raise click.BadParameter(f"{value!r} is no text encoding; use a name such as utf-8 or cp1252") from None
+    return value

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from flipkd_sdk.cli.console import columns, row_progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("total", "shown"), [(1000, "100%|"), (None, "12,345 rows, ")])
+def test_a_terminal_sees_rows_and_rate(monkeypatch: pytest.MonkeyPatch, total: int | None, shown: str) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with row_progress(total) as advance:
+        advance(12_000, 400)
+        advance(345, 1000)
+    seen = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert shown in seen
+    assert "12,345 rows, " in seen and " rows/s" in seen
+
+
+def test_a_pipe_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with row_progress(10) as advance:
+        advance(5, 10)
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_columns_are_aligned_and_printable() -> None:
+    assert columns([("a", "1"), ("long", "\x1b[2J")], indent="  ") == "  a     1\n  long  \ufffd[2J"

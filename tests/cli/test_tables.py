@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flipkd_sdk.cli.tables import ColumnAdder, Layout, layout_for, open_output
+from flipkd_sdk.errors import InvalidPairsError, OutputExistsError
+from flipkd_sdk.records import Format, Records, read_records
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
+CSV = Layout("csv", ",")
+JSONL = Layout("jsonl", "")
+
+
+def table(content: str, file_format: Format = "csv", delimiter: str = ",") -> Records:
+    return read_records(io.BytesIO(content.encode()), "table", file_format=file_format, delimiter=delimiter)
+
+
+def scored(records: Records, layout: Layout) -> str:
+    adder = ColumnAdder(records, layout, score="score", match="match")
+    return adder.header() + "".join(adder.row(record, 0.25, False) for record in records.rows)
+
+
+def written(rows: list[list[str]], **dialect: Any) -> str:
+    file = io.StringIO(newline="")
+    csv.writer(file, **dialect).writerows(rows)
+    return file.getvalue()
+
+
+def parsed(content: str, delimiter: str = ",") -> list[list[str]]:
+    return list(csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True))
+
+
+@st.composite
+def any_table(draw: st.DrawFn) -> list[list[str]]:
+    width = draw(st.integers(1, 4))
+    rows = draw(st.lists(st.lists(TEXT, min_size=width, max_size=width), max_size=5))
+    return [[f"column {i}" for i in range(width)], *rows]
+
+
+QUOTING = st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC])
+
+
+@given(any_table(), st.sampled_from([",", ";", "\t"]), QUOTING, st.booleans())
+def test_csv_comes_back_byte_for_byte(rows: list[list[str]], delimiter: str, quoting: Any, complete: bool) -> None:
+    content = written(rows, delimiter=delimiter, quoting=quoting)
+    content = content if complete or len(rows) == 1 else content.removesuffix("\r\n")
+    records = table(content, delimiter=delimiter)
+    own = [records.header, *(record.raw for record in records.rows)]
+    assert "".join(own) == content
+    added = [f"{delimiter}score{delimiter}match", *([f"{delimiter}0.250000{delimiter}0"] * (len(own) - 1))]
+    expected = "".join(a.removesuffix("\r\n") + b + "\r\n" for a, b in zip(own, added, strict=True))
+    result = scored(table(content, delimiter=delimiter), Layout("csv", delimiter))
+    assert result == expected
+    assert [row[:-2] for row in parsed(result, delimiter)] == rows
+
+
+@given(any_table(), st.sampled_from([CSV, Layout("csv", "\t"), JSONL]))
+def test_csv_in_another_layout_has_the_same_values(rows: list[list[str]], layout: Layout) -> None:
+    result = scored(table(written(rows, delimiter=";"), delimiter=";"), layout)
+    names = rows[0]
+    if layout == JSONL:
+        expected = [dict(zip(names, row, strict=True)) | {"score": 0.25, "match": 0} for row in rows[1:]]
+        assert [json.loads(line) for line in result.split("\n")[:-1]] == expected
+    else:
+        assert parsed(result, layout.delimiter) == [
+            [*names, "score", "match"],
+            *([*row, "0.250000", "0"] for row in rows[1:]),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"a":"x","n":1.50e3}\n', '{"a":"x","n":1.50e3, "score": 0.250000, "match": 0}\n'),
+        (' { "a" : "}" } \r\n', '{ "a" : "}", "score": 0.250000, "match": 0}\r\n'),
+        ('{"a": "\\u00e9", "big": 12345678901234567890123}', None),
+        ('{"a": {"b": [1, {}]}}', '{"a": {"b": [1, {}]}, "score": 0.250000, "match": 0}\n'),
+    ],
+)
+def test_jsonl_comes_back_as_it_stands(line: str, expected: str | None) -> None:
+    result = scored(table(line, "jsonl"), JSONL)
+    assert result.strip() == (expected or line[:-1] + ', "score": 0.250000, "match": 0}').strip()
+    assert json.loads(result) == json.loads(line) | {"score": 0.25, "match": 0}
+
+
+def test_jsonl_as_csv() -> None:
+    content = '{"a": "x,y", "n": 1.5, "l": [1, "é"]}\n{"l": null, "a": "\\r"}\n'
+    result = scored(table(content, "jsonl"), CSV)
+    assert parsed(result) == [
+        ["a", "n", "l", "score", "match"],
+        ["x,y", "1.5", '[1, "é"]', "0.250000", "0"],
+        ["\r", "", "", "0.250000", "0"],
+    ]
+
+
+def test_jsonl_with_a_new_key_does_not_fit_csv() -> None:
+    with pytest.raises(InvalidPairsError, match="table:2: key 'b' is not in the first object"):
+        scored(table('{"a": 1}\n{"b": 1}\n', "jsonl"), CSV)
+
+
+def test_columns_of_the_same_name_do_not_fit_json() -> None:
+    assert scored(table("a,x,x\n1,2,3\n"), CSV) == "a,x,x,score,match\n1,2,3,0.250000,0\n"
+    with pytest.raises(InvalidPairsError, match="two columns have the same name"):
+        scored(table("a,x,x\n1,2,3\n"), JSONL)
+
+
+@pytest.mark.parametrize("layout", [CSV, JSONL])
+def test_a_column_that_is_there_already_is_not_doubled(layout: Layout) -> None:
+    with pytest.raises(InvalidPairsError, match="table: there is a column 'match' already; name another with --match-"):
+        scored(table("a,match\n1,2\n"), layout)
+    with pytest.raises(InvalidPairsError, match=r"table:2: there is a column 'score' already; .* --score-column"):
+        scored(table('{"a": 1}\n{"a": 1, "score": 2}\n', "jsonl"), layout)
+
+
+def test_new_names_are_quoted_where_they_must_be() -> None:
+    records = table("a;b\n1;2\n", delimiter=";")
+    header = ColumnAdder(records, Layout("csv", ";"), score="p; q", match='"m"').header()
+    assert header == 'a;b;"p; q";"""m"""\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "file_format", "expected"),
+    [
+        ("-", "csv", Layout("csv", ";")),
+        ("x.csv", "csv", Layout("csv", ";")),
+        ("x.tsv", "csv", Layout("csv", "\t")),
+        ("x.JSONL", "csv", JSONL),
+        ("x", "csv", Layout("csv", ";")),
+        ("-", "jsonl", JSONL),
+        ("x.out", "jsonl", JSONL),
+        ("x.csv", "jsonl", CSV),
+    ],
+)
+def test_the_layout_follows_the_suffix_else_the_input(path: str, file_format: Format, expected: Layout) -> None:
+    content = "a;b\n" if file_format == "csv" else '{"a": 1}\n'
+    assert layout_for(path, table(content, file_format, ";")) == expected
+
+
+def write(path: Path, content: str, *, overwrite: bool = False) -> None:
+    with open_output(str(path), encoding="utf-8", overwrite=overwrite) as output:
+        output.write(content)
+
+
+def test_an_output_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    with open_output(str(path), encoding="utf-8", overwrite=False) as output:
+        output.write("a\r\n")
+        assert not path.exists()
+    assert path.read_bytes() == b"a\r\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("before")
+    with pytest.raises(KeyboardInterrupt), open_output(str(path), encoding="utf-8", overwrite=True) as output:
+        output.write("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_is_overwritten_on_request_only(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    write(path, "one")
+    with pytest.raises(OutputExistsError, match="exists already; pass --overwrite"):
+        write(path, "two")
+    assert path.read_text() == "one"
+    write(path, "two", overwrite=True)
+    assert path.read_text() == "two"
+
+
+def test_an_output_needs_a_folder_and_is_none(tmp_path: Path) -> None:
+    with pytest.raises(OutputExistsError, match="a directory; name a file"):
+        write(tmp_path, "x", overwrite=True)
+    with pytest.raises(InvalidPairsError, match=r"the folder .* does not exist"):
+        write(tmp_path / "absent" / "out.csv", "x")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_link_keeps_pointing_to_the_output(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("one")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    write(tmp_path / "link.csv", "two", overwrite=True)
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == "two"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no /dev/null")
+def test_a_device_is_written_to_and_not_replaced() -> None:
+    null = Path("/dev/null")
+    write(null, "x")
+    assert null.is_char_device()
+
+
+def test_the_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write(tmp_path / "out.csv", "x")
+    assert (tmp_path / "out.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
