@@ -1,0 +1,146 @@
+"""Distinct texts → unit vectors: tokenize, plan, run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from flipkd_sdk.errors import TextTooLongError
+from flipkd_sdk.runtimes.batching import plan_batches
+from flipkd_sdk.runtimes.cache import CachedVector, VectorCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from flipkd_sdk.runtimes.session import EncoderSession
+    from flipkd_sdk.runtimes.texts import DistinctTexts
+    from flipkd_sdk.runtimes.tokenization import TextTokenizer, TokenIds
+
+T = TypeVar("T")
+
+_WINDOW = 8192
+"""Texts that batches are planned over: enough to fill the batches of every padded length, few enough to hold."""
+_TOKENIZER_CHUNK = 512
+"""Texts tokenized at a time: what tokenizers keeps of a token takes some hundred bytes until the ids are copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Vectors of the distinct texts of one call."""
+
+    vectors: NDArray[np.float32]
+    """Unit vectors, shape (distinct, d)."""
+    cut: int
+    """How many of the texts were longer than the matcher reads."""
+
+
+class TextEncoder:
+    """A tokenizer and a session, working as one; safe to share between threads.
+
+    Args:
+        tokenizer: reads the texts.
+        session: runs the model.
+        dimension: length of the vectors.
+        max_batch_tokens: most tokens of one run, padding included.
+        cache: vectors kept between calls; none by default.
+        refuse_long: raise for a text longer than the matcher reads, instead of cutting it off.
+    """
+
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        session: EncoderSession,
+        *,
+        dimension: int,
+        max_batch_tokens: int,
+        cache: VectorCache | None = None,
+        refuse_long: bool = False,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.session = session
+        self.dimension = dimension
+        self._max_batch_tokens = max_batch_tokens
+        self._cache = cache
+        self._refuse_long = refuse_long
+
+    def encode(self, distinct: DistinctTexts, *, max_rows: int | None = None) -> Encoded:
+        """Vectors of ``distinct.texts``, in that order.
+
+        Args:
+            distinct: the texts.
+            max_rows: most texts of one run.
+
+        Raises:
+            TextTooLongError: a text is too long and those are refused.
+            ExecutionError: the model could not be run.
+        """
+        texts = distinct.texts
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        pending, cut = self._recall(texts, vectors)
+        for window in _chunks(pending, _WINDOW):
+            tokens = self._tokenize([texts[place] for place in window])
+            too_long = [i for i, found in enumerate(tokens) if found.uncut_length > self.tokenizer.max_length]
+            if too_long and self._refuse_long:
+                raise TextTooLongError(
+                    f"{distinct.where(window[too_long[0]])}: {tokens[too_long[0]].uncut_length} tokens, but this "
+                    f"matcher reads {self.tokenizer.max_length}; shorten it, or load with on_truncate='warn'"
+                )
+            cut += len(too_long)
+            fresh = self._run(tokens, max_rows)
+            vectors[window] = fresh
+            if self._cache is not None:
+                was_cut = set(too_long)
+                self._cache.put(
+                    (texts[place], CachedVector(fresh[i].copy(), i in was_cut)) for i, place in enumerate(window)
+                )
+        return Encoded(vectors, cut)
+
+    def _recall(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Sequence[int], int]:
+        """Fill in what the cache knows; the places of the other texts, and how many of the known ones were cut."""
+        if self._cache is None:
+            return range(len(texts)), 0
+        pending: list[int] = []
+        cut = 0
+        for place, entry in enumerate(self._cache.get(texts)):
+            if entry is None:
+                pending.append(place)
+            else:
+                vectors[place] = entry.vector
+                cut += entry.was_cut
+        return pending, cut
+
+    def _tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
+        return [found for chunk in _chunks(texts, _TOKENIZER_CHUNK) for found in self.tokenizer.encode(chunk)]
+
+    def _run(self, tokens: Sequence[TokenIds], max_rows: int | None) -> NDArray[np.float32]:
+        vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
+        batches = plan_batches(
+            [len(found.ids) for found in tokens],
+            max_length=self.tokenizer.max_length,
+            max_tokens=self._max_batch_tokens,
+            max_rows=max_rows,
+        )
+        for batch in batches:
+            ids, mask = pad([tokens[row].ids for row in batch.rows], batch.width, self.tokenizer.padding_id)
+            vectors[batch.rows] = self.session.run(ids, mask)
+        return vectors
+
+
+def pad(texts: Sequence[NDArray[np.int32]], width: int, padding_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and attention mask of a batch, padded at the end; both of shape (batch, ``width``)."""
+    lengths = np.array([len(ids) for ids in texts])
+    real = np.arange(width) < lengths[:, None]
+    padded = np.full(real.shape, padding_id, dtype=np.int64)
+    padded[real] = np.concatenate(texts)
+    return padded, real.astype(np.int64)
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk

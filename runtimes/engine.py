@@ -1,0 +1,91 @@
+"""onnxruntime as this package imports it: late, silent, and with an error that says what to install.
+
+The two wheels, ``onnxruntime`` for the CPU and ``onnxruntime-gpu`` for CUDA, put their files in the same place, so the
+one installed last wins. The package therefore depends on neither, and the user chooses by an extra.
+
+From version 1.29 on the official wheels start a telemetry client as soon as the module is imported: it keeps a database
+below the user's cache directory, opens sockets, and makes a forked child hang when it exits. Its function
+``disable_telemetry_events`` comes too late for all three; only the variable ``ORT_DISABLE_TELEMETRY`` prevents them,
+and onnxruntime reads it once, while it is imported. It is set for exactly that long here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import logging
+import os
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from flipkd_sdk.errors import ExecutionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WHEELS = ("onnxruntime", "onnxruntime-gpu")
+_SWITCH = "ORT_DISABLE_TELEMETRY"
+
+_logger = logging.getLogger("flipkd_sdk")
+
+
+@functools.cache
+def load_onnxruntime() -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """Import onnxruntime with its telemetry off, and warn once if both of its wheels are installed.
+
+    An ``ORT_DISABLE_TELEMETRY`` that the user has set, to whatever value, is left to do what they meant.
+
+    Raises:
+        ExecutionError: no onnxruntime is installed, or it cannot be imported.
+    """
+    imported_before = "onnxruntime" in sys.modules
+    with _telemetry_switched_off():
+        try:
+            onnxruntime = importlib.import_module("onnxruntime")
+        except ModuleNotFoundError as error:
+            raise ExecutionError(
+                "onnxruntime is not installed; run: pip install flipkd-sdk[cpu], or flipkd-sdk[cuda] for an NVIDIA GPU"
+            ) from error
+        except ImportError as error:
+            raise ExecutionError(f"onnxruntime is installed but cannot be imported ({error}); reinstall it") from error
+    if imported_before and _SWITCH not in os.environ:
+        onnxruntime.disable_telemetry_events()
+    if len(installed_wheels()) > 1:
+        _logger.warning(
+            "both onnxruntime and onnxruntime-gpu are installed and overwrite each other's files; uninstall both, "
+            "then run: pip install flipkd-sdk[cpu] or flipkd-sdk[cuda]"
+        )
+    return onnxruntime
+
+
+def installed_wheels() -> tuple[str, ...]:
+    """Names of the installed distributions that provide onnxruntime for the CPU or for CUDA."""
+    found = []
+    for wheel in _WHEELS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.distribution(wheel)
+            found.append(wheel)
+    return tuple(found)
+
+
+@functools.cache
+def onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """Everything onnxruntime raises; its exceptions share no base class of their own."""
+    load_onnxruntime()
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    own = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return (*own, RuntimeError, ValueError)
+
+
+@contextlib.contextmanager
+def _telemetry_switched_off() -> Iterator[None]:
+    if _SWITCH in os.environ:
+        yield
+        return
+    os.environ[_SWITCH] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_SWITCH, None)

@@ -1,0 +1,137 @@
+"""From a directory and the caller's options to everything a matcher works with."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flipkd_sdk.errors import ConfigError, ExecutionError, MatcherDirectoryError
+from flipkd_sdk.manifest import Manifest, checked_file, read_manifest
+from flipkd_sdk.runtimes.cache import VectorCache
+from flipkd_sdk.runtimes.encoder import TextEncoder
+from flipkd_sdk.runtimes.session import EncoderSession, cuda_is_built_in, open_session, providers
+from flipkd_sdk.runtimes.threads import available_threads
+from flipkd_sdk.runtimes.tokenization import load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+ON_TRUNCATE = ("warn", "error", "ignore")
+
+_BATCH_TOKENS_CPU = 2048
+"""On a CPU more does not run faster; it only takes more memory."""
+_BATCH_TOKENS_CUDA = 16384
+_PREFERRED_ON_CPU = ("int8", "fp32")
+_PREFERRED_ON_CUDA = ("fp16", "fp32", "int8")
+
+_logger = logging.getLogger("flipkd_sdk")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """The options of `Matcher.load`, checked.
+
+    Raises:
+        ConfigError: an option has a value that it cannot have.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    max_batch_tokens: int | None = None
+    cache_size: int = 0
+    on_truncate: str = "warn"
+
+    def __post_init__(self) -> None:
+        if self.device != "auto":
+            providers(self.device)
+        for name, value in (("threads", self.threads), ("max_batch_tokens", self.max_batch_tokens)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, or None for the default; it is {value}")
+        if self.cache_size < 0:
+            raise ConfigError(f"cache_size must be 0 (off) or a number of texts; it is {self.cache_size}")
+        if self.on_truncate not in ON_TRUNCATE:
+            raise ConfigError(f"unknown on_truncate {self.on_truncate!r}; use 'warn', 'error' or 'ignore'")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMatcher:
+    """A matcher directory, opened."""
+
+    manifest: Manifest
+    precision: str
+    encoder: TextEncoder
+
+    @property
+    def device(self) -> str:
+        """The device that runs."""
+        return self.encoder.session.device
+
+
+def open_matcher(directory: Path, options: LoadOptions, expected: Manifest | None = None) -> OpenMatcher:
+    """Read and check the manifest, the tokenizer and one variant, and open them.
+
+    Args:
+        directory: the matcher directory.
+        options: how to open it.
+        expected: the manifest that it had before, where it is opened once more in another process.
+
+    Raises:
+        MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the directory holds another
+            matcher than it did before.
+        ExecutionError: onnxruntime is missing, or the device is not what would run.
+    """
+    manifest = read_manifest(directory)
+    if expected is not None and manifest != expected:
+        raise MatcherDirectoryError(f"{directory}: was replaced since this matcher was loaded; load it again")
+    tokenizer = load_tokenizer(checked_file(directory, manifest.tokenizer), manifest.tokenizer)
+    session, precision = _open_session(directory, manifest, options)
+    default_tokens = _BATCH_TOKENS_CPU if session.device == "cpu" else _BATCH_TOKENS_CUDA
+    encoder = TextEncoder(
+        tokenizer,
+        session,
+        dimension=manifest.encoder.dimension,
+        max_batch_tokens=options.max_batch_tokens or default_tokens,
+        cache=VectorCache(options.cache_size) if options.cache_size else None,
+        refuse_long=options.on_truncate == "error",
+    )
+    return OpenMatcher(manifest, precision, encoder)
+
+
+def choose_precision(available: Iterable[str], device: str) -> str:
+    """The variant that ``precision="auto"`` means on a device, among those a matcher has."""
+    there = list(available)
+    preferred = _PREFERRED_ON_CPU if device == "cpu" else _PREFERRED_ON_CUDA
+    return next((precision for precision in preferred if precision in there), there[0])
+
+
+def _open_session(directory: Path, manifest: Manifest, options: LoadOptions) -> tuple[EncoderSession, str]:
+    if options.device != "auto":
+        return _open_variant(directory, manifest, options, options.device)
+    if cuda_is_built_in():
+        try:
+            return _open_variant(directory, manifest, options, "cuda")
+        except ExecutionError as error:
+            _say_once(f"running on the CPU, because CUDA is not available: {error}")
+    return _open_variant(directory, manifest, options, "cpu")
+
+
+def _open_variant(directory: Path, manifest: Manifest, options: LoadOptions, device: str) -> tuple[EncoderSession, str]:
+    precision = options.precision
+    if precision == "auto":
+        precision = choose_precision(manifest.variants, device)
+    session = open_session(
+        checked_file(directory, manifest.variant(precision)),
+        device=device,
+        threads=options.threads or available_threads(),
+        dimension=manifest.encoder.dimension,
+    )
+    return session, precision
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    _logger.warning(message)

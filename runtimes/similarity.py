@@ -1,0 +1,55 @@
+"""Cosines of unit vectors, the same number for a pair wherever it is computed.
+
+A matrix product may add up in another order for one row than for many. For pairs the products are therefore summed row
+by row, along memory, in float64: numpy's pairwise summation of a contiguous row depends on that row alone. A whole
+matrix of cosines would be slow that way and goes through a product in float64, whose order matters in the 16th digit
+only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+_BLOCK_NUMBERS = 1 << 20
+"""Numbers of float64 that a block of intermediate results holds at most: 8 MiB."""
+
+
+def pair_cosines(vectors: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Cosine of ``vectors[a[i]]`` and ``vectors[b[i]]`` for each i.
+
+    Args:
+        vectors: unit vectors, shape (distinct, d).
+        a: places in ``vectors``, shape (n,).
+        b: places in ``vectors``, shape (n,).
+
+    Returns:
+        Shape (n,).
+    """
+    cosines = np.empty(len(a), dtype=np.float32)
+    for block in _blocks(len(a), vectors.shape[1]):
+        cosines[block] = (vectors[a[block]].astype(np.float64) * vectors[b[block]]).sum(axis=1)
+    return cosines
+
+
+def matrix_blocks(a: NDArray[np.float32], b: NDArray[np.float32]) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
+    """Cosines of every row of ``a``, shape (n, d), with every row of ``b``, shape (m, d).
+
+    Yields:
+        Rows, columns and the cosines there, block by block, so that memory stays bounded.
+    """
+    for columns in _blocks(len(b), b.shape[1]):
+        right = np.ascontiguousarray(b[columns].astype(np.float64).T)
+        for rows in _blocks(len(a), max(a.shape[1], right.shape[1])):
+            yield rows, columns, (a[rows].astype(np.float64) @ right).astype(np.float32)
+
+
+def _blocks(count: int, width: int) -> Iterator[slice]:
+    step = max(1, _BLOCK_NUMBERS // width)
+    return (slice(start, start + step) for start in range(0, count, step))

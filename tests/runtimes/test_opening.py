@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from tiny import write_manifest, write_tiny_matcher
+
+from flipkd_sdk.errors import ConfigError, ExecutionError, MatcherDirectoryError, UnsupportedFormatError
+from flipkd_sdk.manifest import read_manifest
+from flipkd_sdk.runtimes import opening
+from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.runtimes.opening import LoadOptions, choose_precision, open_matcher
+from flipkd_sdk.runtimes.session import EncoderSession, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def directory(tiny_matcher: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_matcher, tmp_path / "matcher")
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_said() -> Iterator[None]:
+    opening._say_once.cache_clear()
+    yield
+    opening._say_once.cache_clear()
+
+
+class Cuda:
+    """Stands in for `open_session` on a machine with a CUDA wheel."""
+
+    def __init__(self, *, starts: bool) -> None:
+        self.starts = starts
+        self.tried: list[tuple[str, str]] = []
+
+    def open(self, model: Path, *, device: str, threads: int, dimension: int) -> EncoderSession:
+        self.tried.append((device, model.name))
+        if device != "cpu" and not self.starts:
+            raise ExecutionError("no driver")
+        opened = open_session(model, device="cpu", threads=threads, dimension=dimension)
+        opened.device = device
+        return opened
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(opening, "cuda_is_built_in", lambda: True)
+        monkeypatch.setattr(opening, "open_session", self.open)
+
+
+def test_auto_takes_cuda_where_it_starts(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda = Cuda(starts=True)
+    cuda.install(monkeypatch)
+    with Matcher.load(directory) as matcher:
+        assert (matcher.device, matcher.precision) == ("cuda", "fp32")
+    assert cuda.tried == [("cuda", "model_fp32.onnx")]
+    assert caplog.records == []
+
+
+def test_auto_falls_back_to_the_cpu_s_own_choice_and_says_so_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda = Cuda(starts=False)
+    cuda.install(monkeypatch)
+    with caplog.at_level(logging.WARNING, logger="flipkd_sdk"):
+        for _ in range(2):
+            with Matcher.load(directory) as matcher:
+                assert (matcher.device, matcher.precision) == ("cpu", "int8")
+    assert cuda.tried[:2] == [("cuda", "model_fp32.onnx"), ("cpu", "model_int8.onnx")]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["running on the CPU, because CUDA is not available: no driver"]
+
+
+def test_cuda_never_falls_back(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Cuda(starts=False).install(monkeypatch)
+    with pytest.raises(ExecutionError, match="no driver"):
+        Matcher.load(directory, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("available", "on_cpu", "on_cuda"),
+    [
+        (("fp32", "int8", "fp16"), "int8", "fp16"),
+        (("fp16", "fp32"), "fp32", "fp16"),
+        (("int8", "int4"), "int8", "int8"),
+        (("int4",), "int4", "int4"),
+    ],
+)
+def test_auto_precision_suits_the_device(available: tuple[str, ...], on_cpu: str, on_cuda: str) -> None:
+    assert choose_precision(available, "cpu") == on_cpu
+    assert choose_precision(available, "cuda:1") == on_cuda
+
+
+def test_a_named_precision_is_taken_or_missed(directory: Path) -> None:
+    with Matcher.load(directory, precision="fp32") as matcher:
+        assert matcher.precision == "fp32"
+    with pytest.raises(MatcherDirectoryError, match="no 'int4' variant; it has: fp32, int8"):
+        Matcher.load(directory, precision="int4")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"max_batch_tokens": 0}, "max_batch_tokens must be at least 1"),
+        ({"cache_size": -1}, "cache_size"),
+        ({"on_truncate": "cut"}, "unknown on_truncate 'cut'"),
+    ],
+)
+def test_options_are_checked_before_anything_is_read(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Matcher.load("nowhere", **options)  # type: ignore[arg-type]
+
+
+def test_a_missing_directory_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(MatcherDirectoryError, match=r"nowhere: no such directory"):
+        Matcher.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json", "model_int8.onnx"])
+def test_a_missing_file_is_an_error_that_names_it(name: str, directory: Path) -> None:
+    (directory / name).unlink()
+    with pytest.raises(MatcherDirectoryError, match=rf"{name}: .*missing"):
+        Matcher.load(directory)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model_int8.onnx"])
+def test_a_changed_file_is_an_error_that_names_it(name: str, directory: Path) -> None:
+    content = (directory / name).read_bytes()
+    (directory / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(MatcherDirectoryError, match=rf"{name}: .*SHA-256"):
+        Matcher.load(directory)
+    (directory / name).write_bytes(content[:-1])
+    with pytest.raises(MatcherDirectoryError, match=rf"{name}: .*bytes instead of"):
+        Matcher.load(directory)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json", "model_int8.onnx"])
+def test_a_symlink_is_an_error_that_names_it(name: str, directory: Path, tmp_path: Path) -> None:
+    shutil.move(directory / name, tmp_path / name)
+    (directory / name).symlink_to(tmp_path / name)
+    with pytest.raises(MatcherDirectoryError, match=name):
+        Matcher.load(directory)
+
+
+def test_only_the_variant_in_use_is_read(directory: Path) -> None:
+    (directory / "model_fp32.onnx").unlink()
+    with Matcher.load(directory, precision="int8") as matcher:
+        assert 0 <= matcher.score("a", "b") <= 1
+
+
+def test_a_file_elsewhere_and_a_newer_format_are_errors(directory: Path) -> None:
+    manifest = read_manifest(directory)
+    write_manifest(directory, replace(manifest, tokenizer=replace(manifest.tokenizer, file="../tokenizer.json")))
+    with pytest.raises(MatcherDirectoryError, match="not a plain file name"):
+        Matcher.load(directory)
+    write_manifest(directory, replace(manifest, format_version=99))
+    with pytest.raises(UnsupportedFormatError, match="upgrade flipkd-sdk"):
+        Matcher.load(directory)
+
+
+def test_opening_again_refuses_another_matcher(directory: Path) -> None:
+    before = read_manifest(directory)
+    open_matcher(directory, LoadOptions(), before)
+    write_tiny_matcher(directory, seed=1)
+    with pytest.raises(MatcherDirectoryError, match="was replaced since"):
+        open_matcher(directory, LoadOptions(), before)
