@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import importlib
-import io
 import logging
-import os
 import signal
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -76,7 +72,6 @@ class Main(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _silence_stdout()
             ctx.exit(_READER_GONE)
         except KeyboardInterrupt:
             click.echo("flipkd: interrupted", err=True)
@@ -119,11 +114,3 @@ def _message(error: Exception, command: str | None) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).splitlines())
-
-
-def _silence_stdout() -> None:
-    """Send what is still buffered for a reader that has gone nowhere, or Python complains about it at exit."""
-    with contextlib.suppress(io.UnsupportedOperation):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
