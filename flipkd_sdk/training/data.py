@@ -1,0 +1,71 @@
+"""The pairs and texts of a run, as the configuration names them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flipkd_sdk.errors import ConfigError
+from flipkd_sdk.pairs import read_pairs, read_texts, split_pairs, write_pairs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flipkd_sdk.pairs import Pairs
+    from flipkd_sdk.training.config import DataConfig
+
+logger = logging.getLogger("flipkd_sdk")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingData:
+    """What a run learns from and is measured on."""
+
+    train: Pairs
+    dev: Pairs
+    test: Pairs | None
+    """None where the user keeps the test to themselves."""
+    texts: tuple[str, ...]
+    """Distinct texts for L_dist: those of the train pairs and the unlabelled ones, none of dev or test."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of pairs by split."""
+        return {"train": len(self.train), "dev": len(self.dev), "test": 0 if self.test is None else len(self.test)}
+
+
+def read_data(config: DataConfig, *, seed: int) -> TrainingData:
+    """Read all files, and split the pairs where no development file is given.
+
+    Raises:
+        InvalidPairsError: a file cannot be used, or the pairs are too few to split.
+        ConfigError: a test file is given without a development file.
+    """
+    columns = {"a_column": config.a_column, "b_column": config.b_column, "label_column": config.label_column}
+    pairs = read_pairs(config.pairs, **columns)
+    if config.dev is not None:
+        train, dev = pairs, read_pairs(config.dev, **columns)
+        test = read_pairs(config.test, **columns) if config.test is not None else None
+    elif config.test is not None:
+        raise ConfigError("option data.test needs data.dev too: the threshold is chosen on development pairs")
+    else:
+        splits = split_pairs(pairs, dev=config.dev_share, test=config.test_share, seed=seed)
+        train, dev, test = splits.train, splits.dev, splits.test
+    held_out = set(dev.texts) | set(test.texts if test is not None else ())
+    if shared := held_out.intersection(train.texts):
+        logger.warning(
+            "%d texts stand in the train pairs and in the dev or test pairs; measures will flatter", len(shared)
+        )
+    unlabelled = read_texts(config.texts, column=config.text_column) if config.texts is not None else []
+    texts = dict.fromkeys(train.texts) | dict.fromkeys(text for text in unlabelled if text not in held_out)
+    return TrainingData(train, dev, test, tuple(texts))
+
+
+def write_splits(data: TrainingData, directory: Path) -> None:
+    """Write ``train.csv``, ``dev.csv`` and, where there is a test split, ``test.csv``."""
+    directory.mkdir()
+    write_pairs(data.train, directory / "train.csv")
+    write_pairs(data.dev, directory / "dev.csv")
+    if data.test is not None:
+        write_pairs(data.test, directory / "test.csv")

@@ -1,0 +1,69 @@
+"""The student's total objective: w_mcl·L_mcl + w_dist·L_dist, out of one batch of text vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flipkd_sdk.training.losses import margin_contrastive, similarity_regression, vector_alignment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from flipkd_sdk.training.config import LossConfig
+
+
+def flipped_distillation(vectors: Tensor, batch: Mapping[str, Tensor], config: LossConfig) -> dict[str, Tensor]:
+    """The weighted loss terms of a batch of texts, or of pairs where it carries labels.
+
+    Args:
+        vectors: the student's unit vectors, shape (n, r).
+        batch: ``teacher`` (n, d) and ``target`` (n, r); for k = n/2 pairs also ``text`` (n,), ``label`` (k,) and
+            ``keep`` (k,), the first texts before the second ones.
+        config: weights and shapes.
+
+    Returns:
+        Scalars by name: ``similarity``, ``alignment`` and, for pairs, ``mcl``; those of weight 0 are left out.
+    """
+    terms = {}
+    if config.similarity:
+        terms["similarity"] = config.similarity * similarity_regression(vectors, batch["teacher"])
+    if config.alignment:
+        terms["alignment"] = config.alignment * vector_alignment(vectors, batch["target"])
+    if "label" in batch and config.mcl:
+        terms["mcl"] = config.mcl * _contrast(vectors, batch, config)
+    return terms
+
+
+def _contrast(vectors: Tensor, batch: Mapping[str, Tensor], config: LossConfig) -> Tensor:
+    first, second = vectors.chunk(2)
+    teacher_first, teacher_second = batch["teacher"].chunk(2)
+    student_matrix = first @ second.T
+    teacher_matrix = teacher_first @ teacher_second.T
+    negative = _in_batch_negatives(teacher_matrix, batch)
+    keep = batch["keep"]
+    return margin_contrastive(
+        student_matrix.diagonal()[keep],
+        teacher_matrix.diagonal()[keep],
+        batch["label"][keep],
+        in_batch_student=student_matrix[negative],
+        in_batch_teacher=teacher_matrix[negative],
+        margin=config.margin,
+        scale=config.scale,
+        tolerance=config.tolerance,
+    )
+
+
+def _in_batch_negatives(teacher_matrix: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Which (a_i, b_j) with i ≠ j may serve as negatives: not one text twice, nor as close as a match to the teacher.
+
+    "As close as a match" is closer than the teacher's mean over the batch's labelled matches.
+    """
+    text_first, text_second = batch["text"].chunk(2)
+    negative = text_first[:, None] != text_second[None, :]
+    negative.fill_diagonal_(fill_value=False)
+    positive = batch["label"] == 1
+    if bool(positive.any()):
+        negative &= teacher_matrix < teacher_matrix.diagonal()[positive].mean()
+    return negative

@@ -1,0 +1,166 @@
+"""A training run from top to bottom: pairs → teacher → student → calibration → run directory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+import transformers
+
+from flipkd_sdk import __version__
+from flipkd_sdk.manifest import ModelReference
+from flipkd_sdk.training import run_directory as run_files
+from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, encode, tokenize
+from flipkd_sdk.training.data import TrainingData, read_data, write_splits
+from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate
+from flipkd_sdk.training.initialization import initialize_encoder
+from flipkd_sdk.training.noise_filter import filter_noise
+from flipkd_sdk.training.objective import flipped_distillation
+from flipkd_sdk.training.report import write_report
+from flipkd_sdk.training.run_directory import RunResult
+from flipkd_sdk.training.sources import default_cache_dir, resolve
+from flipkd_sdk.training.student import Student, create_student, load_tokenizer
+from flipkd_sdk.training.teacher import Teacher, alignment_targets, fine_tune, load_teacher
+from flipkd_sdk.training.teacher_cache import cached_vectors
+from flipkd_sdk.training.trainer import Stage, train_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+    from flipkd_sdk.training.config import TrainConfig
+    from flipkd_sdk.training.noise_filter import NoiseFilter
+
+logger = logging.getLogger("flipkd_sdk")
+
+
+def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> RunResult:
+    """Train a student and write the run directory.
+
+    Args:
+        config: all options.
+        directory: where the run goes; created.
+        overwrite: replace an earlier run there.
+
+    Raises:
+        OutputExistsError: something is there already.
+        InvalidPairsError: the pairs or texts cannot be used.
+        ModelSourceError: the teacher or the student cannot be loaded.
+        ConfigError: options contradict each other.
+        TrainingError: a loss became NaN or infinite.
+    """
+    data = read_data(config.data, seed=config.seed)
+    teacher_model, student_model = resolve(config.teacher.source), resolve(config.student.source)
+    tokenizer = load_tokenizer(student_model.location)
+    run_files.prepare(directory, overwrite=overwrite)
+    run_files.write_config(directory, config)
+    write_splits(data, directory / "splits")
+    transformers.set_seed(config.seed)
+    seconds: dict[str, float] = {}
+    started = time.monotonic()
+
+    systems: dict[str, Evaluation] = {}
+    teacher = load_teacher(teacher_model.location, config.teacher.max_length)
+    if config.teacher.epochs:
+        systems["teacher as is"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
+        teacher = fine_tune(
+            teacher,
+            data.train,
+            config.teacher,
+            development=partial(average_precision, teacher.encode, data.dev),
+            run_directory=directory,
+            seed=config.seed,
+        )
+    systems["teacher"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
+    seconds["teacher"] = time.monotonic() - started
+
+    student = create_student(student_model.location, config.student)
+    corpus = build_corpus(data.texts, teacher, student, tokenizer)
+    seconds["teacher vectors"] = time.monotonic() - started - sum(seconds.values())
+
+    noise = filter_noise(corpus.teacher_cosines(data.train), data.train.label, config.noise_filter)
+    records = train_student(config, student, tokenizer, corpus, data, noise, directory)
+    encode_texts = partial(encode_with, student, tokenizer)
+    systems["student"] = evaluate(encode_texts, data.dev, data.test, objective=config.objective)
+    student.model.save_pretrained(str(directory / "adapter"))
+    seconds["student"] = time.monotonic() - started - sum(seconds.values())
+
+    result = RunResult(
+        sdk_version=__version__,
+        student=student_model.reference,
+        teacher=ModelReference(teacher_model.reference.source, teacher.revision, teacher_model.reference.licence),
+        calibration=systems["student"].calibration,
+        measures={name: system.measures for name, system in systems.items()},
+        pairs=data.sizes,
+        texts=len(corpus.position),
+        truncated_texts=corpus.tokens.truncated,
+        dropped_positives=len(noise.dropped(data.train.label, 1)),
+        dropped_negatives=len(noise.dropped(data.train.label, 0)),
+        trainable_parameters=sum(weight.numel() for weight in student.parameters() if weight.requires_grad),
+        seconds={phase: round(value, 1) for phase, value in seconds.items()},
+    )
+    write_report(directory / "report.html", config, result, systems, records, data.train, noise)
+    run_files.write_result(directory, result)
+    return result
+
+
+def build_corpus(
+    texts: Sequence[str], teacher: Teacher, student: Student, tokenizer: PreTrainedTokenizerBase
+) -> Corpus:
+    """Tokenize the texts for the student and show each to the teacher once."""
+    tokens = tokenize(tokenizer, texts, student.options.max_length)
+    if tokens.truncated:
+        limit = student.options.max_length
+        logger.warning(
+            "%d of %d texts are longer than student.max_length = %d tokens", tokens.truncated, len(texts), limit
+        )
+    vectors = cached_vectors(teacher, texts, default_cache_dir() / "teacher_vectors")
+    targets = alignment_targets(vectors, student.encoder_weight.shape[0])
+    position = {text: i for i, text in enumerate(texts)}
+    return Corpus(position, tokens, torch.from_numpy(vectors), torch.from_numpy(targets))
+
+
+def train_student(
+    config: TrainConfig,
+    student: Student,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: Corpus,
+    data: TrainingData,
+    noise: NoiseFilter,
+    directory: Path,
+) -> list[dict[str, Any]]:
+    """Initialize A, align with the teacher on all texts, then learn the labels; the student is left at its best.
+
+    Returns:
+        The records of both stages.
+    """
+    initialize_encoder(student, corpus, seed=config.seed)
+
+    def stage(name: str) -> Stage:
+        labelled = name == "labels"
+        return Stage(
+            name=name,
+            model=student,
+            dataset=PairDataset(corpus, data.train, noise.keep) if labelled else TextDataset(corpus),
+            objective=partial(flipped_distillation, config=config.loss),
+            config=config.labels if labelled else config.alignment,
+            development=lambda: average_precision(partial(encode_with, student, tokenizer), data.dev),
+            run_directory=directory,
+            seed=config.seed,
+        )
+
+    return [record for name in ("alignment", "labels") for record in train_stage(stage(name))]
+
+
+def encode_with(student: Student, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> NDArray[np.float32]:
+    """The student's unit vectors of n texts, float32 (n, r), in evaluation mode."""
+    device = student.encoder_weight.device
+    return encode(tokenize(tokenizer, texts, student.options.max_length), student.eval(), device=device)

@@ -1,0 +1,124 @@
+"""The run directory: what a training run leaves behind, and what export starts from.
+
+It holds ``config.json``, ``splits/``, ``adapter/`` (a plain PEFT checkpoint), ``teacher/`` where it was fine-tuned,
+``metrics.jsonl``, ``report.html`` and, written last, ``result.json``: a directory without it is not finished.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from flipkd_sdk.calibration import Calibration  # noqa: TC001 - pydantic reads the field types at run time
+from flipkd_sdk.errors import OutputExistsError, TrainingError
+from flipkd_sdk.manifest import ModelReference  # noqa: TC001
+from flipkd_sdk.pairs import read_pairs
+from flipkd_sdk.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flipkd_sdk.pairs import Pairs
+
+Model = TypeVar("Model", bound=BaseModel)
+
+CONFIG_FILE = "config.json"
+RESULT_FILE = "result.json"
+
+
+class RunResult(BaseModel):
+    """What a finished run found."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sdk_version: str
+    student: ModelReference
+    teacher: ModelReference
+    calibration: Calibration
+    """The student's, fitted on the development split."""
+    measures: dict[str, dict[str, dict[str, float]]]
+    """By system (``teacher as is``, ``teacher``, ``student``), then by split."""
+    pairs: dict[str, int]
+    """Number of pairs by split."""
+    texts: int
+    """Distinct texts that L_dist saw."""
+    truncated_texts: int
+    """How many of them were longer than ``student.max_length``."""
+    dropped_positives: int
+    """Positives that the noise filter left out of the label terms."""
+    dropped_negatives: int
+    """Negatives that it left out."""
+    trainable_parameters: int
+    seconds: dict[str, float]
+    """Wall time by phase."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run directory read back."""
+
+    directory: Path
+    config: TrainConfig
+    result: RunResult
+
+    @property
+    def adapter(self) -> Path:
+        """The PEFT checkpoint."""
+        return self.directory / "adapter"
+
+    def split(self, name: str) -> Pairs | None:
+        """The pairs of a split, or None where the run had none of it."""
+        path = self.directory / "splits" / f"{name}.csv"
+        return read_pairs(path) if path.is_file() else None
+
+
+def prepare(directory: Path, *, overwrite: bool) -> None:
+    """Create an empty run directory.
+
+    Raises:
+        OutputExistsError: something is there, and it is not an earlier run that may be replaced.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if not overwrite:
+            raise OutputExistsError(f"{directory}: already there; choose another --out or pass --overwrite")
+        if not (directory / CONFIG_FILE).is_file():
+            raise OutputExistsError(f"{directory}: not a run directory, so --overwrite does not touch it")
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+
+
+def write_config(directory: Path, config: TrainConfig) -> None:
+    """Write the options, complete with their defaults."""
+    (directory / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def write_result(directory: Path, result: RunResult) -> None:
+    """Write the result, which marks the run as finished."""
+    (directory / RESULT_FILE).write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_run(directory: Path) -> FinishedRun:
+    """Read a finished run.
+
+    Raises:
+        TrainingError: this is not a run directory, or the run in it did not finish; the message names the file.
+    """
+    if not directory.is_dir():
+        raise TrainingError(f"{directory}: no such directory; expected a run directory made by 'flipkd train'")
+    config = _read(directory / CONFIG_FILE, TrainConfig, "not a run directory made by 'flipkd train'")
+    result = _read(directory / RESULT_FILE, RunResult, "the training run did not finish; run 'flipkd train' again")
+    return FinishedRun(directory, config, result)
+
+
+def _read(path: Path, kind: type[Model], missing: str) -> Model:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise TrainingError(f"{path}: missing; {missing}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise TrainingError(f"{path}: {where}: {first['msg']}; the file was changed or is of another release") from None

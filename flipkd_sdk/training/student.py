@@ -1,0 +1,205 @@
+"""The student: a decoder-only LLM cut at the encoder site, LoRA on its linear layers, read as an encoder.
+
+Blocks above the site cannot influence the text vector, so they are not loaded. In the site's own block the site alone
+gets an adapter; nothing else of that block is ever run. What is trained is a plain PEFT adapter: it loads onto the
+whole LLM as well.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
+
+from flipkd_sdk.errors import ConfigError, ModelSourceError, TrainingError
+from flipkd_sdk.training.readout import site_input, text_vectors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from flipkd_sdk.training.config import StudentConfig
+
+
+class Student(nn.Module):
+    """An LLM with adapters, as an encoder of texts.
+
+    Args:
+        model: the adapted LLM.
+        options: which adapter is the encoder, how its output is pooled, and what a token may attend to.
+    """
+
+    def __init__(self, model: PeftModel, options: StudentConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.options = options
+
+    @property
+    def site(self) -> nn.Module:
+        """The adapted linear layer whose ``lora_A`` is the encoder."""
+        return find_site(self.model.get_base_model(), self.options)
+
+    @property
+    def encoder_weight(self) -> Tensor:
+        """A of the encoder site, shape (r, in)."""
+        return self.site.lora_A["default"].weight  # type: ignore[union-attr,index,return-value]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and mask, int64 (batch, seq) → unit vectors, float32 (batch, r)."""
+        hidden = self.hidden_states(input_ids, attention_mask)
+        return text_vectors(hidden, self.encoder_weight, attention_mask, pooling=self.options.pooling)
+
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What reaches the encoder site: (batch, seq, hidden)."""
+        decoder = self.model.get_base_model().base_model
+        return site_input(decoder, self.site, input_ids, attention_mask, attention=self.options.attention, stop=True)
+
+
+def create_student(location: str, config: StudentConfig) -> Student:
+    """Load the LLM up to the encoder site and put fresh adapters on it.
+
+    Args:
+        location: a directory or hub id that transformers loads.
+        config: the student's options.
+
+    Raises:
+        ModelSourceError: there is no such model, or it is not a decoder-only LLM.
+        ConfigError: the site does not exist in it.
+    """
+    base = load_base(location, config)
+    return Student(get_peft_model(base, _lora_config(base, config)), config)
+
+
+def load_student(location: str, adapter: Path, config: StudentConfig) -> Student:
+    """Load the LLM up to the encoder site with trained adapters, in evaluation mode.
+
+    Raises:
+        ModelSourceError: the base model is missing.
+        TrainingError: the adapter does not fit it.
+    """
+    base = load_base(location, config)
+    try:
+        model = PeftModel.from_pretrained(base, str(adapter))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"{adapter}: not an adapter for {location}: {reason}") from error
+    return Student(model, config).eval()
+
+
+def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
+    """The model's fast tokenizer, padding on the right.
+
+    Raises:
+        ModelSourceError: there is none, or only a slow one, which cannot be shipped as ``tokenizer.json``.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location, padding_side="right")
+    except (OSError, ValueError) as error:
+        raise ModelSourceError(f"{location}: no tokenizer that can be loaded: {str(error).splitlines()[0]}") from error
+    if not tokenizer.is_fast:
+        raise ModelSourceError(f"{location}: its tokenizer has no fast version, so it cannot be exported")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def empty_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands for a text without tokens of its own: BOS, else EOS, else padding."""
+    for token_id in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        if isinstance(token_id, int):
+            return token_id
+    return 0
+
+
+def load_base(location: str, config: StudentConfig) -> PreTrainedModel:
+    """Load the blocks up to and with the encoder site's, in float32, frozen.
+
+    Raises:
+        ModelSourceError: there is no such model, or it is not a decoder-only LLM.
+        ConfigError: the site does not exist in it.
+    """
+    try:
+        model_config = AutoConfig.from_pretrained(location)
+        depth = model_config.num_hidden_layers
+        if not 0 <= config.layer < depth:
+            raise ConfigError(f"student.layer = {config.layer}: {location} has blocks 0 to {depth - 1}")
+        model_config.num_hidden_layers = config.layer + 1
+        if getattr(model_config, "layer_types", None):
+            model_config.layer_types = model_config.layer_types[: config.layer + 1]
+        model = AutoModelForCausalLM.from_pretrained(location, config=model_config, dtype=torch.float32)
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ModelSourceError(
+            f"{location}: not a decoder-only LLM that can be loaded: {str(error).splitlines()[0]}"
+        ) from error
+    find_site(model, config)
+    return model.requires_grad_(requires_grad=False)  # type: ignore[no-any-return]
+
+
+def find_site(model: nn.Module, config: StudentConfig) -> nn.Module:
+    """The linear layer named by the configuration, plain or adapted.
+
+    Raises:
+        ConfigError: the block has no such layer; the message lists those it has.
+    """
+    name, blocks = find_blocks(model)
+    block = blocks[config.layer]
+    found = [module for path, module in block.named_modules() if path.split(".")[-1] == config.module]
+    if len(found) != 1:
+        there = ", ".join(sorted({path.split(".")[-1] for path in linear_names(block)}))
+        raise ConfigError(
+            f"student.module = {config.module!r}: block {name}.{config.layer} has the linear layers {there}"
+        )
+    return found[0]
+
+
+def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The list of decoder blocks and its path, whatever the family calls it.
+
+    Raises:
+        ModelSourceError: there is no list of ``num_hidden_layers`` blocks.
+    """
+    depth = model.config.num_hidden_layers  # type: ignore[union-attr]
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth and linear_names(module):
+            return path, module
+    raise ModelSourceError(f"{type(model).__name__}: no list of {depth} decoder blocks with linear layers inside")
+
+
+def linear_names(module: nn.Module) -> list[str]:
+    """Paths of the linear layers inside a module (GPT-2's ``Conv1D`` is one as well), adapted ones included."""
+    plain = (nn.Linear, Conv1D)
+    return [
+        path
+        for path, child in module.named_modules()
+        if (isinstance(child, plain) or hasattr(child, "base_layer")) and not re.search(r"(base_layer|lora_\w+)", path)
+    ]
+
+
+def _lora_config(base: PreTrainedModel, config: StudentConfig) -> LoraConfig:
+    prefix, blocks = find_blocks(base)
+    below = [f"{prefix}.{index}.{name}" for index in range(config.layer) for name in linear_names(blocks[index])]
+    site = next(
+        f"{prefix}.{config.layer}.{name}"
+        for name in linear_names(blocks[config.layer])
+        if name.split(".")[-1] == config.module
+    )
+    rank = config.site_rank or config.rank
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        # A list would match by suffix, and block 1 would take block 11 with it.
+        target_modules="|".join(re.escape(name) for name in [*below, site]),
+        rank_pattern={f"^{re.escape(site)}$": rank},
+        alpha_pattern={f"^{re.escape(site)}$": config.alpha * rank / config.rank},
+        lora_dropout=0.0,
+    )
