@@ -111,8 +111,9 @@ def _plot_losses(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     for colour, (term, points) in zip(_COLOURS[1:], curves.items(), strict=False):
         axes.plot(*zip(*points, strict=True), label=term, color=colour)
     axes.set_xlabel("step")
-    axes.set_yscale("log")
-    axes.legend(frameon=False)
+    if curves:
+        axes.set_yscale("log")
+        axes.legend(frameon=False)
 
 
 def _plot_epochs(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:

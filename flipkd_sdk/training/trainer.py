@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
+import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,11 +65,7 @@ def train_stage(stage: Stage) -> list[dict[str, Any]]:
     if stage.config.epochs == 0:
         return []
     watcher = _Watcher(stage)
-    trainer = _StageTrainer(stage, watcher)
-    with warnings.catch_warnings():
-        # An accelerator-only option of the data loader that Trainer leaves on.
-        warnings.filterwarnings("ignore", message=".*pin_memory.*")
-        trainer.train()
+    _StageTrainer(stage, watcher).train()
     watcher.restore_best()
     return watcher.records
 
@@ -79,7 +75,7 @@ class _StageTrainer(Trainer):
 
     def __init__(self, stage: Stage, watcher: _Watcher) -> None:
         arguments = TrainingArguments(
-            output_dir=str(stage.run_directory / "checkpoints"),
+            output_dir=str(stage.run_directory),
             per_device_train_batch_size=stage.config.batch_size,
             num_train_epochs=stage.config.epochs,
             learning_rate=stage.config.learning_rate,
@@ -93,11 +89,12 @@ class _StageTrainer(Trainer):
             report_to="none",
             disable_tqdm=True,
             remove_unused_columns=False,
+            dataloader_pin_memory=torch.cuda.is_available(),
             seed=stage.seed,
             data_seed=stage.seed,
         )
         self.stage = stage
-        self.terms: dict[str, float] = defaultdict(float)
+        self.terms: dict[str, list[float]] = defaultdict(list)
         super().__init__(
             model=stage.model,
             args=arguments,
@@ -113,8 +110,12 @@ class _StageTrainer(Trainer):
         return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths, generator=generator)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
-    ) -> Any:  # noqa: ANN401 - as in Trainer
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         vectors = model(inputs["input_ids"], inputs["attention_mask"])
         terms = self.stage.objective(vectors, inputs)
         for name, term in terms.items():
@@ -124,14 +125,14 @@ class _StageTrainer(Trainer):
                     f"stage {self.stage.name!r}, step {self.state.global_step}: the loss term {name!r} became {value}; "
                     "lower the stage's learning_rate"
                 )
-            self.terms[name] += value / _LOG_STEPS
+            self.terms[name].append(value)
         loss = torch.stack(list(terms.values())).sum()
         return (loss, vectors) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each loss term since the last record."""
         if "loss" in logs:
-            logs = {**logs, **self.terms}
+            logs |= {name: statistics.fmean(values) for name, values in self.terms.items()}
             self.terms.clear()
         super().log(logs, start_time)
 
@@ -174,6 +175,7 @@ class _Watcher(TrainerCallback):
         average_precision = self.stage.development()
         self.stage.model.train()
         self._record(state, {"average_precision": average_precision})
+        control.should_log = True  # what is left since the last record, or an epoch of few steps would have none
         if average_precision > self.best:
             self.best = average_precision
             self.best_weights = {
