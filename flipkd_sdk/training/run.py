@@ -68,7 +68,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     started = time.monotonic()
 
     systems: dict[str, Evaluation] = {}
-    teacher = load_teacher(teacher_model.location, config.teacher.max_length)
+    teacher = load_teacher(teacher_model, config.teacher.max_length)
     if config.teacher.epochs:
         systems["teacher as is"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
         teacher = fine_tune(

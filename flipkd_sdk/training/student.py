@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from flipkd_sdk.errors import ConfigError, ModelSourceError, TrainingError
 from flipkd_sdk.training.readout import site_input, text_vectors
+from flipkd_sdk.training.sources import loading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,8 @@ class Student(nn.Module):
     @property
     def encoder_weight(self) -> Tensor:
         """A of the encoder site, shape (r, in)."""
-        return self.site.lora_A["default"].weight  # type: ignore[union-attr,index,return-value]
+        encoder: Tensor = self.site.get_submodule("lora_A.default").weight  # type: ignore[assignment]
+        return encoder
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and mask, int64 (batch, seq) → unit vectors, float32 (batch, r)."""
@@ -58,8 +60,10 @@ class Student(nn.Module):
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """What reaches the encoder site: (batch, seq, hidden)."""
-        decoder = self.model.get_base_model().base_model
-        return site_input(decoder, self.site, input_ids, attention_mask, attention=self.options.attention, stop=True)
+        model: PreTrainedModel = self.model.get_base_model()
+        return site_input(
+            model.base_model, self.site, input_ids, attention_mask, attention=self.options.attention, stop=True
+        )
 
 
 def create_student(location: str, config: StudentConfig) -> Student:
@@ -99,15 +103,13 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelSourceError: there is none, or only a slow one, which cannot be shipped as ``tokenizer.json``.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(location, padding_side="right")
-    except (OSError, ValueError) as error:
-        raise ModelSourceError(f"{location}: no tokenizer that can be loaded: {str(error).splitlines()[0]}") from error
+    with loading(location, "a tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, padding_side="right")
     if not tokenizer.is_fast:
         raise ModelSourceError(f"{location}: its tokenizer has no fast version, so it cannot be exported")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.convert_ids_to_tokens(0)
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def empty_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -125,40 +127,27 @@ def load_base(location: str, config: StudentConfig) -> PreTrainedModel:
         ModelSourceError: there is no such model, or it is not a decoder-only LLM.
         ConfigError: the site does not exist in it.
     """
-    try:
-        model_config = AutoConfig.from_pretrained(location)
-        depth = model_config.num_hidden_layers
-        if not 0 <= config.layer < depth:
-            raise ConfigError(f"student.layer = {config.layer}: {location} has blocks 0 to {depth - 1}")
-        model_config.num_hidden_layers = config.layer + 1
-        if getattr(model_config, "layer_types", None):
-            model_config.layer_types = model_config.layer_types[: config.layer + 1]
-        model = AutoModelForCausalLM.from_pretrained(location, config=model_config, dtype=torch.float32)
-    except (OSError, ValueError, AttributeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ModelSourceError(
-            f"{location}: not a decoder-only LLM that can be loaded: {str(error).splitlines()[0]}"
-        ) from error
+    with loading(location, "a decoder-only LLM"):
+        cut = AutoConfig.from_pretrained(location)
+        depth = cut.num_hidden_layers
+    if config.layer >= depth:
+        raise ConfigError(f"student.layer = {config.layer}: {location} has blocks 0 to {depth - 1}")
+    cut.num_hidden_layers = config.layer + 1
+    if getattr(cut, "layer_types", None):
+        cut.layer_types = cut.layer_types[: config.layer + 1]
+    with loading(location, "a decoder-only LLM"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, config=cut, dtype=torch.float32)
     find_site(model, config)
-    return model.requires_grad_(requires_grad=False)  # type: ignore[no-any-return]
+    return model.requires_grad_(requires_grad=False)
 
 
 def find_site(model: nn.Module, config: StudentConfig) -> nn.Module:
     """The linear layer named by the configuration, plain or adapted.
 
     Raises:
-        ConfigError: the block has no such layer; the message lists those it has.
+        ConfigError: the block has no such layer, or several; the message lists those it has.
     """
-    name, blocks = find_blocks(model)
-    block = blocks[config.layer]
-    found = [module for path, module in block.named_modules() if path.split(".")[-1] == config.module]
-    if len(found) != 1:
-        there = ", ".join(sorted({path.split(".")[-1] for path in linear_names(block)}))
-        raise ConfigError(
-            f"student.module = {config.module!r}: block {name}.{config.layer} has the linear layers {there}"
-        )
-    return found[0]
+    return model.get_submodule(_site_name(model, config))
 
 
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -184,19 +173,27 @@ def linear_names(module: nn.Module) -> list[str]:
     ]
 
 
+def _site_name(model: nn.Module, config: StudentConfig) -> str:
+    prefix, blocks = find_blocks(model)
+    there = linear_names(blocks[config.layer])
+    found = [name for name in there if f".{name}".endswith(f".{config.module}")]
+    if len(found) != 1:
+        raise ConfigError(
+            f"student.module = {config.module!r}: {'several' if found else 'none'} of the linear layers of block "
+            f"{config.layer}, which are {', '.join(there)}"
+        )
+    return f"{prefix}.{config.layer}.{found[0]}"
+
+
 def _lora_config(base: PreTrainedModel, config: StudentConfig) -> LoraConfig:
     prefix, blocks = find_blocks(base)
     below = [f"{prefix}.{index}.{name}" for index in range(config.layer) for name in linear_names(blocks[index])]
-    site = next(
-        f"{prefix}.{config.layer}.{name}"
-        for name in linear_names(blocks[config.layer])
-        if name.split(".")[-1] == config.module
-    )
+    site = _site_name(base, config)
     rank = config.site_rank or config.rank
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft says int, and divides it as a float
         # A list would match by suffix, and block 1 would take block 11 with it.
         target_modules="|".join(re.escape(name) for name in [*below, site]),
         rank_pattern={f"^{re.escape(site)}$": rank},

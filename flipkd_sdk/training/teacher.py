@@ -19,6 +19,7 @@ from flipkd_sdk.training.batches import Corpus, PairDataset, encode, tokenize
 from flipkd_sdk.training.config import StageConfig
 from flipkd_sdk.training.losses import cosent
 from flipkd_sdk.training.readout import pool
+from flipkd_sdk.training.sources import loading
 from flipkd_sdk.training.trainer import Stage, train_stage
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config import TeacherConfig
+    from flipkd_sdk.training.sources import ResolvedModel
+
+
+_POOLING_FILE = "1_Pooling/config.json"
+"""Where sentence-transformers keeps the pooling of a model."""
 
 
 class TextEncoder(nn.Module):
@@ -65,30 +71,26 @@ class Teacher:
     def encode(self, texts: Sequence[str], *, progress: str | None = None) -> NDArray[np.float32]:
         """Unit vectors of n texts, float32 (n, d)."""
         tokens = tokenize(self.tokenizer, texts, self.max_length)
-        return encode(tokens, self.encoder.eval(), batch_size=128, progress=progress)
+        device = self.encoder.model.device
+        return encode(tokens, self.encoder.eval(), batch_size=128, progress=progress, device=device)
 
 
-def load_teacher(location: str, max_length: int) -> Teacher:
+def load_teacher(source: ResolvedModel, max_length: int) -> Teacher:
     """Load a transformers encoder; the pooling of a sentence-transformers directory is honoured, else it is the mean.
 
     Raises:
         ModelSourceError: there is no such encoder, or it has no tokenizer.
     """
-    try:
+    location = source.location
+    with loading(location, "an encoder"):
         model = AutoModel.from_pretrained(location, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(location)
-    except (OSError, ValueError) as error:
-        raise ModelSourceError(
-            f"{location}: not an encoder that can be loaded: {str(error).splitlines()[0]}"
-        ) from error
-    limit = getattr(model.config, "max_position_embeddings", max_length)
-    weights = Path(location) / "model.safetensors"
-    return Teacher(
-        TextEncoder(model, _pooling(Path(location))),
-        tokenizer,
-        min(max_length, limit),
-        sha256_of(weights) if weights.is_file() else location,
-    )
+    if tokenizer.pad_token_id is None:
+        raise ModelSourceError(f"{location}: its tokenizer has no padding token, so it is not an encoder's")
+    # Some encoders have position embeddings that no token gets; their tokenizers know the limit.
+    limit = min(getattr(model.config, "max_position_embeddings", max_length), tokenizer.model_max_length)
+    encoder = TextEncoder(model, _pooling(Path(location)))
+    return Teacher(encoder, tokenizer, min(max_length, limit), source.reference.revision)
 
 
 def fine_tune(
@@ -125,6 +127,10 @@ def fine_tune(
     directory = run_directory / "teacher"
     teacher.encoder.model.save_pretrained(directory)
     teacher.tokenizer.save_pretrained(directory)
+    pooling = teacher.encoder.pooling
+    options = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
+    (directory / _POOLING_FILE).parent.mkdir()
+    (directory / _POOLING_FILE).write_text(json.dumps(options), encoding="utf-8")
     revision = sha256_of(directory / "model.safetensors")
     return Teacher(teacher.encoder, teacher.tokenizer, teacher.max_length, revision)
 
@@ -152,7 +158,7 @@ def alignment_targets(vectors: NDArray[np.float32], dimension: int) -> NDArray[n
 
 
 def _pooling(directory: Path) -> str:
-    file = directory / "1_Pooling" / "config.json"
+    file = directory / _POOLING_FILE
     if not file.is_file():
         return "mean"
     options = json.loads(file.read_text(encoding="utf-8"))
