@@ -52,7 +52,8 @@ def filter_noise(
         quantile = config.negative_quantile
         ceiling = float(np.quantile(teacher_cosine[label == 0], quantile)) if quantile < 1 else 1.0
     # Rounding can lift the cosine of two equal texts above 1.
-    keep = np.where(label == 1, teacher_cosine >= floor, (teacher_cosine <= ceiling) | (ceiling >= 1.0))
+    cosine = np.clip(teacher_cosine, -1.0, 1.0)
+    keep = np.where(label == 1, cosine >= floor, cosine <= ceiling)
     for value, option in ((1, "positive_floor"), (0, "negative_ceiling")):
         if not np.any(keep & (label == value)):
             raise ConfigError(f"noise_filter.{option} drops every training pair with label {value}; relax it")

@@ -49,7 +49,7 @@ def _read(file: Path) -> dict[bytes, NDArray[np.float32]]:
         with np.load(file, allow_pickle=False) as content:
             keys = content["keys"]
             return {key.tobytes(): vector for key, vector in zip(keys, content["vectors"], strict=True)}
-    except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError):
+    except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError, ValueError):
         return {}  # none yet, or cut short by a full disk: it is made again
 
 
