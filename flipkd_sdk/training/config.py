@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path  # noqa: TC003 - pydantic reads the field types at run time
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flipkd_sdk.calibration import choose_threshold
 from flipkd_sdk.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _known_objective(objective: str) -> str:
+    choose_threshold(np.ones(1), np.ones(1, np.int8), objective=objective)  # raises on one that it does not know
+    return objective
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataConfig(_Section):
@@ -123,6 +133,22 @@ class StageConfig(_Section):
     """Peak learning rate."""
 
 
+class AlignmentConfig(StageConfig):
+    """First stage: all texts, no label, the teacher's vectors and similarities (L_dist)."""
+
+    epochs: Annotated[float, Field(ge=0)] = 2
+    batch_size: Positive = 64
+    learning_rate: NonNegative = 1e-3
+
+
+class LabelsConfig(StageConfig):
+    """Second stage: labelled pairs (L_mcl) with L_dist as a tether."""
+
+    epochs: Annotated[float, Field(ge=0)] = 2
+    batch_size: Positive = 32
+    learning_rate: NonNegative = 3e-4
+
+
 class TrainConfig(_Section):
     """A whole training run."""
 
@@ -131,14 +157,21 @@ class TrainConfig(_Section):
     student: StudentConfig = StudentConfig()
     loss: LossConfig = LossConfig()
     noise_filter: NoiseFilterConfig = NoiseFilterConfig()
-    alignment: StageConfig = StageConfig(epochs=2, batch_size=64, learning_rate=1e-3)
-    """First stage: all texts, no label, the teacher's vectors and similarities (L_dist)."""
-    labels: StageConfig = StageConfig(epochs=2, batch_size=32, learning_rate=3e-4)
-    """Second stage: labelled pairs (L_mcl) with L_dist as a tether."""
-    objective: str = "f1"
+    alignment: AlignmentConfig = AlignmentConfig()
+    labels: LabelsConfig = LabelsConfig()
+    objective: Annotated[str, AfterValidator(_known_objective)] = "f1"
     """What the threshold is chosen for: ``f1``, or ``precision>=P``."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of splits, initial weights and order; the same seed gives the same run again."""
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        distillation = self.loss.similarity or self.loss.alignment
+        if self.alignment.epochs and not distillation:
+            raise ValueError("alignment.epochs needs loss.similarity or loss.alignment; set one of them above 0")
+        if self.labels.epochs and not (distillation or self.loss.mcl):
+            raise ValueError("labels.epochs needs a weight under loss; set one of them above 0")
+        return self
 
 
 def load_config(path: Path) -> TrainConfig:
@@ -146,6 +179,15 @@ def load_config(path: Path) -> TrainConfig:
 
     Raises:
         ConfigError: the file is missing or malformed, or an option is unknown or has a value that cannot be.
+    """
+    return validate_config(read_options(path), origin=str(path))
+
+
+def read_options(path: Path) -> dict[str, object]:
+    """Read a TOML file of training options as plain values, not yet validated; paths in it are made relative to it.
+
+    Raises:
+        ConfigError: the file is missing or malformed.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -158,10 +200,23 @@ def load_config(path: Path) -> TrainConfig:
         for key in ("pairs", "dev", "test", "texts"):
             if isinstance(data.get(key), str):
                 data[key] = path.parent / data[key]
-    return validate_config(content, origin=str(path))
+    return content
 
 
-def validate_config(content: dict[str, object], *, origin: str) -> TrainConfig:
+def override(content: Mapping[str, object], options: Mapping[str, object]) -> dict[str, object]:
+    """Nested plain values with some options replaced, which are named as in ``student.layer`` or ``seed``."""
+    merged = dict(content)
+    for name, value in options.items():
+        section, _, rest = name.partition(".")
+        if not rest:
+            merged[section] = value
+            continue
+        inner = merged.get(section)
+        merged[section] = override(inner if isinstance(inner, dict) else {}, {rest: value})
+    return merged
+
+
+def validate_config(content: Mapping[str, object], *, origin: str) -> TrainConfig:
     """Build the options from nested plain values.
 
     Raises:
@@ -172,5 +227,7 @@ def validate_config(content: dict[str, object], *, origin: str) -> TrainConfig:
     except ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
+        unknown = first["type"] == "extra_forbidden"
+        problem = "there is no such option" if unknown else first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ConfigError(f"{origin}: option {option}: {first['msg']}{more}") from None
+        raise ConfigError(f"{origin}: {f'option {option}: ' if option else ''}{problem}{more}") from None
