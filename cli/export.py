@@ -1,0 +1,79 @@
+"""``flipkd export``: a training run in, a verified matcher directory out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+def _named_numbers(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    numbers = {}
+    for value in values:
+        name, _, number = value.partition("=")
+        try:
+            numbers[name] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{value!r}; write NAME=NUMBER, as in int8.max_cosine_change=0.05") from None
+    return numbers
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Matcher directory to write.")
+@click.option("--overwrite", is_flag=True, help="Replace a matcher directory that is there.")
+@click.option(
+    "--variants", default="int8", show_default=True, help="Precisions to keep, separated by commas: int8, fp32."
+)
+@click.option("--alpha", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="SmoothQuant's strength.")
+@click.option(
+    "--calibration-texts",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Train texts that the int8 ranges are taken from.",
+)
+@click.option(
+    "--limit",
+    "wider",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_named_numbers,
+    help="Accept a variant further off than the default limits allow, as in int8.max_cosine_change=0.05.",
+)
+def export(
+    run: Path,
+    out: Path,
+    overwrite: bool,
+    variants: str,
+    alpha: float,
+    calibration_texts: int,
+    wider: dict[str, float],
+) -> None:
+    r"""Turn RUN, a directory made by 'flipkd train', into a matcher directory.
+
+    The adapters are merged, the encoder path is translated to ONNX and quantized, and each variant is measured against
+    the trained student before anything is written: a variant outside its limits is refused, with the figures.
+
+    \b
+    flipkd export runs/faq --out faq-matcher
+    flipkd export runs/faq --out faq-matcher --variants int8,fp32 --limit int8.max_cosine_change=0.05
+    """
+    from flipkd_sdk.exporters.export import ExportOptions
+    from flipkd_sdk.exporters.export import export as export_run
+    from flipkd_sdk.exporters.verification import LIMITS, widen
+
+    chosen = ExportOptions(
+        variants=tuple(name.strip() for name in variants.split(",") if name.strip()),
+        alpha=alpha,
+        calibration_texts=calibration_texts,
+        limits=widen(LIMITS, wider),
+    )
+    manifest = export_run(run, out, chosen, overwrite=overwrite)
+    for variant in manifest.variants.values():
+        drift = variant.drift
+        click.echo(
+            f"{variant.file}: {variant.bytes / 1e6:.1f} MB, Spearman with its reference {drift.spearman:.4f}, "
+            f"cosines moved by up to {drift.max_cosine_change:.4f}, alone against batched {drift.alone_vs_batched:.0e}"
+        )
+    click.echo(f"Matcher: {out}")

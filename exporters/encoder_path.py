@@ -1,0 +1,67 @@
+"""The encoder path: merged LLM up to the encoder site → A → pool → normalize, as one plain module.
+
+Merging folds every adapter below the site into the weights it adapts, and throws A away with the rest; so A is taken
+first. A capture hook at the site keeps this independent of the model family: whatever the family computes above it is
+dead code that the graph export drops.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from flipkd_sdk.errors import VerificationError
+from flipkd_sdk.training.readout import site_input, text_vectors
+from flipkd_sdk.training.student import find_site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from flipkd_sdk.training.config import StudentConfig
+    from flipkd_sdk.training.student import Student
+
+
+class EncoderPath(nn.Module):
+    """What a matcher computes, in torch.
+
+    Args:
+        model: the merged LLM, cut after the encoder site's block.
+        encoder_weight: A of the encoder site, shape (r, in).
+        options: where the site is, how it is pooled, what a token may attend to.
+    """
+
+    def __init__(self, model: PreTrainedModel, encoder_weight: Tensor, options: StudentConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder_weight = nn.Parameter(encoder_weight, requires_grad=False)
+        self.options = options
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and mask, int64 (batch, seq) → unit vectors, float32 (batch, r)."""
+        hidden = site_input(
+            self.model.base_model,
+            find_site(self.model, self.options),
+            input_ids,
+            attention_mask,
+            attention=self.options.attention,
+            stop=False,
+        )
+        return text_vectors(hidden, self.encoder_weight, attention_mask, pooling=self.options.pooling)
+
+
+def extract(student: Student) -> EncoderPath:
+    """Merge the adapters in float32 and take the encoder path out of a student, which is used up by it.
+
+    Raises:
+        VerificationError: a weight is NaN or infinite.
+    """
+    encoder_weight = student.encoder_weight.detach().clone()
+    merged = student.model.merge_and_unload()
+    path = EncoderPath(merged, encoder_weight, student.options).eval()
+    for name, weight in path.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise VerificationError(f"weight {name} holds NaN or infinite values; the run cannot be exported")
+    return path

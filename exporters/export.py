@@ -1,0 +1,134 @@
+"""Export from top to bottom: run directory → encoder path → graph → variants, each proved → matcher directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flipkd_sdk import metrics
+from flipkd_sdk.errors import ConfigError, TrainingError
+from flipkd_sdk.exporters.activations import channel_maxima
+from flipkd_sdk.exporters.calibration_data import sample_batches
+from flipkd_sdk.exporters.encoder_path import extract
+from flipkd_sdk.exporters.graph import export_graph
+from flipkd_sdk.exporters.matcher_directory import check_output, describe, publishing, write_manifest
+from flipkd_sdk.exporters.smoothing import smooth
+from flipkd_sdk.exporters.variants import add_fp32, add_int8
+from flipkd_sdk.exporters.verification import LIMITS, Limits, matcher_cosines
+from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.training.evaluation import pair_cosines
+from flipkd_sdk.training.run import encode_with
+from flipkd_sdk.training.run_directory import FinishedRun, read_run
+from flipkd_sdk.training.sources import resolve
+from flipkd_sdk.training.student import load_student, load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from flipkd_sdk.manifest import Manifest
+    from flipkd_sdk.pairs import Pairs
+
+PRECISIONS = ("fp32", "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What to write and what to hold it to."""
+
+    variants: tuple[str, ...] = ("int8",)
+    """Which of `PRECISIONS` to keep in the matcher directory."""
+    alpha: float = 0.7
+    """SmoothQuant's α, the share of the activations' difficulty that moves to the weights."""
+    calibration_texts: int = 512
+    """How many train texts the activation ranges are taken from, at most."""
+    limits: Mapping[str, Limits] = field(default_factory=lambda: LIMITS)
+    """By precision."""
+    seed: int = 0
+    """Seed of the draw of those texts."""
+
+    def __post_init__(self) -> None:
+        for precision in self.variants:
+            if precision not in PRECISIONS:
+                raise ConfigError(f"unknown variant {precision!r}; there are: {', '.join(PRECISIONS)}")
+        if not self.variants:
+            raise ConfigError(f"no variant to export; choose from: {', '.join(PRECISIONS)}")
+
+
+def export(
+    run_directory: Path, out: Path, options: ExportOptions | None = None, *, overwrite: bool = False
+) -> Manifest:
+    """Turn a finished training run into a matcher directory, or leave nothing.
+
+    Args:
+        run_directory: made by `flipkd_sdk.training.run.train`.
+        out: the matcher directory to write; it appears complete, under its name, at the very end.
+        options: variants, quantization and limits.
+        overwrite: replace a matcher directory that is there.
+
+    Raises:
+        TrainingError: the run is not finished, or its adapter does not fit the base model.
+        ModelSourceError: the base model is missing.
+        OutputExistsError: something is at ``out``.
+        VerificationError: the student cannot be translated, or a variant is outside its limits.
+        ConfigError: an option names what does not exist.
+    """
+    options = options or ExportOptions()
+    check_output(out, overwrite=overwrite)
+    run = read_run(run_directory)
+    dev = run.split("dev")
+    if dev is None:
+        raise TrainingError(f"{run_directory / 'splits' / 'dev.csv'}: missing, and variants are verified on it")
+    with publishing(out) as working:
+        return _build(run, dev, working, options)
+
+
+def _build(run: FinishedRun, dev: Pairs, working: Path, options: ExportOptions) -> Manifest:
+    location = resolve(run.config.student.source).location
+    tokenizer = load_tokenizer(location)
+    student = load_student(location, run.adapter, run.config.student)
+    manifest = describe(run, tokenizer, student.encoder_weight.shape[0], working)
+    torch_cosines = pair_cosines(partial(encode_with, student, tokenizer), dev)
+
+    path = extract(student)
+    graph = export_graph(path)
+    manifest = add_fp32(manifest, graph, working, dev, torch_cosines, options.limits["fp32"])
+    if "int8" in options.variants:
+        texts = (run.split("train") or dev).texts
+        batches = sample_batches(
+            tokenizer,
+            texts,
+            count=options.calibration_texts,
+            max_length=run.config.student.max_length,
+            seed=options.seed,
+        )
+        maxima = channel_maxima(graph, batches, working)
+        smooth(graph, maxima, alpha=options.alpha, head_dim=_head_dim(path.model.config))
+        manifest = add_int8(manifest, graph, working, batches, dev, options.limits["int8"])
+
+    for precision in set(manifest.variants) - set(options.variants):
+        (working / manifest.variants[precision].file).unlink()
+    variants = {precision: manifest.variants[precision] for precision in options.variants}
+    manifest = replace(manifest, variants=variants)
+    write_manifest(working, manifest)
+    manifest = replace(manifest, metrics=_measures(run, working, options.variants))
+    write_manifest(working, manifest)
+    return manifest
+
+
+def _measures(run: FinishedRun, working: Path, variants: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """The measures of `flipkd_sdk.metrics.summary` for each split that is held out and each variant."""
+    measures = {}
+    for precision in variants:
+        with Matcher.load(working, precision=precision, device="cpu", on_truncate="ignore") as matcher:
+            for split in ("dev", "test"):
+                if (pairs := run.split(split)) is not None:
+                    score = matcher.manifest.calibration.probability(matcher_cosines(matcher, pairs))
+                    measures[f"{split}/{precision}"] = metrics.summary(score, pairs.label, matcher.threshold)
+    return measures
+
+
+def _head_dim(config: object) -> int:
+    width = getattr(config, "head_dim", None)
+    return int(width or getattr(config, "hidden_size") // getattr(config, "num_attention_heads"))  # noqa: B009

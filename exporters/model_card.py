@@ -1,0 +1,57 @@
+"""The matcher directory's ``README.md``: what it is, what was measured, how to use it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flipkd_sdk.manifest import Manifest
+
+
+def model_card(manifest: Manifest) -> str:
+    """Markdown for a person who finds the directory."""
+    rows = [
+        f"| {name} | {values['average_precision']:.4f} | {values['f1']:.4f} | {values['accuracy']:.4f} |"
+        for name, values in manifest.metrics.items()
+    ]
+    variants = [
+        f"| {precision} | `{variant.file}` | {variant.bytes / 1e6:.1f} MB | {variant.drift.spearman:.4f} "
+        f"| {variant.drift.max_cosine_change:.4f} | {variant.drift.alone_vs_batched:.0e} |"
+        for precision, variant in manifest.variants.items()
+    ]
+    encoder, tokenizer, calibration = manifest.encoder, manifest.tokenizer, manifest.calibration
+    return f"""# Text matcher
+
+Says how likely two texts mean the same. Made by flipkd_sdk {manifest.sdk_version} on {manifest.created}.
+
+```python
+from flipkd_sdk import Matcher
+
+matcher = Matcher.load("path/to/this/directory")
+matcher.score("first text", "second text")  # probability in [0, 1]; a match from {calibration.threshold:.3f} on
+```
+
+## Where it comes from
+
+| | source | revision | licence |
+|---|---|---|---|
+| student | {manifest.student.source} | `{manifest.student.revision[:16]}` | {manifest.student.licence} |
+| teacher | {manifest.teacher.source} | `{manifest.teacher.revision[:16]}` | {manifest.teacher.licence} |
+
+The encoder is the LoRA A matrix of `{encoder.module}` in block {encoder.layer} ({encoder.attention} attention,
+{encoder.pooling} pooling, {encoder.dimension} dimensions). Texts are read up to {tokenizer.max_length} tokens.
+
+## What was measured
+
+| split / variant | average precision | F1 | accuracy |
+|---|---|---|---|
+{chr(10).join(rows)}
+
+Probability and threshold were fitted on {calibration.size} development pairs (objective `{calibration.objective}`).
+
+| variant | file | size | Spearman with its reference | largest change of a cosine | alone against batched |
+|---|---|---|---|---|---|
+{chr(10).join(variants)}
+
+The reference of fp32 is the trained student in torch; that of every other variant is fp32.
+"""

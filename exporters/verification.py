@@ -1,0 +1,124 @@
+"""Proof before delivery: what a variant does to scores, measured through the public `Matcher`, and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flipkd_sdk import metrics
+from flipkd_sdk.errors import ConfigError, VerificationError
+from flipkd_sdk.manifest import Drift
+from flipkd_sdk.runtimes.matcher import Matcher
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from flipkd_sdk.pairs import Pairs
+
+_ALONE = 200
+"""Pairs that are scored one by one as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a variant may be from its reference: torch for fp32, fp32 for all others."""
+
+    spearman: float
+    """Least rank correlation of the pairs' cosines."""
+    max_cosine_change: float
+    """Largest absolute change of a pair's cosine."""
+    average_precision_change: float
+    """Largest absolute change of the average precision."""
+    alone_vs_batched: float = 1e-6
+    """Largest absolute change of a score between alone, batched, and batched in reverse."""
+
+
+LIMITS: Mapping[str, Limits] = {
+    "fp32": Limits(spearman=0.9999, max_cosine_change=1e-4, average_precision_change=1e-3),
+    "int8": Limits(spearman=0.998, max_cosine_change=0.03, average_precision_change=0.002),
+}
+
+
+def widen(limits: Mapping[str, Limits], wider: Mapping[str, float]) -> dict[str, Limits]:
+    """Replace single limits, named as in ``int8.max_cosine_change``.
+
+    Raises:
+        ConfigError: there is no limit of that name.
+    """
+    result = dict(limits)
+    known = [f"{precision}.{field.name}" for precision in limits for field in fields(Limits)]
+    for name, value in wider.items():
+        if name not in known:
+            raise ConfigError(f"unknown limit {name!r}; there are: {', '.join(known)}")
+        precision, _, field = name.partition(".")
+        result[precision] = replace(result[precision], **{field: value})
+    return result
+
+
+def measure_drift(directory: Path, precision: str, pairs: Pairs, reference: NDArray[np.float32]) -> Drift:
+    """Score labelled pairs with one variant on this machine's CPU and compare.
+
+    Args:
+        directory: a matcher directory.
+        precision: the variant.
+        pairs: labelled pairs.
+        reference: the reference's cosine of each pair, shape (n,).
+    """
+    with Matcher.load(directory, precision=precision, device="cpu", on_truncate="ignore") as matcher:
+        cosine = matcher_cosines(matcher, pairs)
+        calibration = matcher.manifest.calibration
+        couples = list(zip(pairs.a, pairs.b, strict=True))[:_ALONE]
+        alone = np.array([matcher.score(a, b) for a, b in couples], dtype=np.float32)
+        batched = matcher.score_pairs(couples)
+        reversed_ = matcher.score_pairs(couples[::-1])[::-1]
+    label = pairs.label
+
+    def f1(values: NDArray[np.float32]) -> float:
+        return metrics.at_threshold(calibration.probability(values), label, calibration.threshold)["f1"]
+
+    return Drift(
+        spearman=metrics.spearman(cosine, reference),
+        max_cosine_change=float(np.abs(cosine - reference).max()),
+        average_precision_change=metrics.average_precision(cosine, label) - metrics.average_precision(reference, label),
+        f1_change=f1(cosine) - f1(reference),
+        alone_vs_batched=float(np.maximum(np.abs(alone - batched), np.abs(alone - reversed_)).max()),
+    )
+
+
+def matcher_cosines(matcher: Matcher, pairs: Pairs) -> NDArray[np.float32]:
+    """Cosine of each pair under a matcher, float32 (n,)."""
+    texts = pairs.texts
+    position = {text: i for i, text in enumerate(texts)}
+    vectors = matcher.encode(texts)
+    a, b = (vectors[[position[text] for text in side]] for side in (pairs.a, pairs.b))
+    return (a * b).sum(axis=1)  # type: ignore[no-any-return]
+
+
+def violations(drift: Drift, limits: Limits) -> list[str]:
+    """The limits that a variant breaks, each with its figure; empty if it keeps all."""
+    broken = []
+    if not drift.spearman >= limits.spearman:
+        broken.append(f"spearman {drift.spearman:.5f} < {limits.spearman}")
+    for name in ("max_cosine_change", "average_precision_change", "alone_vs_batched"):
+        value, limit = abs(getattr(drift, name)), getattr(limits, name)
+        if not value <= limit:
+            broken.append(f"{name} {value:.2g} > {limit:g}")
+    return broken
+
+
+def enforce(precision: str, drift: Drift, limits: Limits) -> None:
+    """Refuse a variant that is outside its limits.
+
+    Raises:
+        VerificationError: it is; the message carries the figures and says how to accept them.
+    """
+    if broken := violations(drift, limits):
+        names = " ".join(f"--limit {precision}.{line.split()[0]}=VALUE" for line in broken)
+        raise VerificationError(
+            f"the {precision} variant is outside its limits: {'; '.join(broken)}; to accept: {names}"
+        )
