@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from flipkd_sdk.training.config import LossConfig
+from flipkd_sdk.training.losses import margin_contrastive, similarity_regression, vector_alignment
+from flipkd_sdk.training.objective import flipped_distillation
+
+
+def random_batch(pairs: int, *, seed: int = 0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    rng = np.random.default_rng(seed)
+    vectors, teacher, target = (
+        normalize(torch.from_numpy(rng.standard_normal((2 * pairs, width))).float(), dim=1) for width in (5, 7, 5)
+    )
+    batch = {
+        "teacher": teacher,
+        "target": target,
+        "text": torch.arange(2 * pairs),
+        "label": torch.tensor([i % 2 for i in range(pairs)]),
+        "keep": torch.ones(pairs, dtype=torch.bool),
+    }
+    return vectors, batch
+
+
+def contrast(vectors: torch.Tensor, batch: dict[str, torch.Tensor], negatives: list[tuple[int, int]]) -> float:
+    """L_mcl with the in-batch negatives (a_i, b_j) spelt out."""
+    config = LossConfig()
+    first, second = vectors.chunk(2)
+    teacher_first, teacher_second = batch["teacher"].chunk(2)
+    rows, columns = (torch.tensor([couple[side] for couple in negatives], dtype=torch.int64) for side in (0, 1))
+    keep = batch["keep"]
+    loss = margin_contrastive(
+        (first * second).sum(1)[keep],
+        (teacher_first * teacher_second).sum(1)[keep],
+        batch["label"][keep],
+        in_batch_student=(first[rows] * second[columns]).sum(1),
+        in_batch_teacher=(teacher_first[rows] * teacher_second[columns]).sum(1),
+        margin=config.margin,
+        scale=config.scale,
+        tolerance=config.tolerance,
+    )
+    return float(loss)
+
+
+def test_a_batch_of_texts_has_the_terms_of_distillation() -> None:
+    vectors, batch = random_batch(3)
+    unlabelled = {name: batch[name] for name in ("teacher", "target", "text")}
+    terms = flipped_distillation(vectors, unlabelled, LossConfig(similarity=2.0, alignment=3.0))
+    assert terms.keys() == {"similarity", "alignment"}
+    assert torch.equal(terms["similarity"], 2.0 * similarity_regression(vectors, batch["teacher"]))
+    assert torch.equal(terms["alignment"], 3.0 * vector_alignment(vectors, batch["target"]))
+
+
+def test_terms_of_weight_0_are_left_out() -> None:
+    vectors, batch = random_batch(3)
+    terms = flipped_distillation(vectors, batch, LossConfig(similarity=0.0, alignment=0.0, mcl=2.0))
+    assert terms.keys() == {"mcl"}
+    whole = flipped_distillation(vectors, batch, LossConfig())
+    assert whole.keys() == {"similarity", "alignment", "mcl"}
+    assert torch.equal(terms["mcl"], 2.0 * whole["mcl"])
+
+
+def teacher_of(matrix: list[list[float]]) -> torch.Tensor:
+    """Unit vectors of a and b texts whose cosines cos(a_i, b_j) are the matrix."""
+    wanted = torch.tensor(matrix)
+    # b_j are basis vectors; a_i carries its cosines, and what length is missing in a dimension of its own.
+    rest = (1 - wanted.square().sum(1)).sqrt()
+    count = len(matrix)
+    a = torch.cat([wanted, torch.diag(rest)], dim=1)
+    b = torch.cat([torch.eye(count), torch.zeros(count, count)], dim=1)
+    return torch.cat([a, b])
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    vectors, batch = random_batch(3)
+    batch["label"] = torch.tensor([1, 0, 1])
+    batch["teacher"] = teacher_of([[0.6, 0.1, 0.2], [0.0, 0.5, 0.3], [0.1, 0.2, 0.8]])  # matches: 0.7 on average
+    return vectors, batch
+
+
+OTHERS = [(i, j) for i in range(3) for j in range(3) if i != j]
+
+
+def mcl_term(vectors: torch.Tensor, batch: dict[str, torch.Tensor]) -> float:
+    return float(flipped_distillation(vectors, batch, LossConfig())["mcl"])
+
+
+def test_every_other_pair_of_the_batch_is_a_negative(batch: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> None:
+    assert mcl_term(*batch) == pytest.approx(contrast(*batch, OTHERS), rel=1e-6)
+
+
+def test_a_text_is_no_negative_of_itself(batch: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> None:
+    vectors, inputs = batch
+    inputs["text"] = torch.tensor([0, 1, 2, 3, 0, 5])  # the second b is the first a
+    assert mcl_term(*batch) == pytest.approx(contrast(vectors, inputs, [c for c in OTHERS if c != (0, 1)]), rel=1e-6)
+
+
+def test_what_the_teacher_sees_as_close_as_a_match_is_no_negative(
+    batch: tuple[torch.Tensor, dict[str, torch.Tensor]],
+) -> None:
+    vectors, inputs = batch
+    inputs["teacher"] = teacher_of([[0.6, 0.1, 0.2], [0.0, 0.5, 0.75], [0.1, 0.2, 0.8]])
+    assert mcl_term(*batch) == pytest.approx(contrast(vectors, inputs, [c for c in OTHERS if c != (1, 2)]), rel=1e-6)
+
+
+def test_a_filtered_pair_leaves_the_label_term_and_stays_in_the_distillation(
+    batch: tuple[torch.Tensor, dict[str, torch.Tensor]],
+) -> None:
+    vectors, inputs = batch
+    whole = flipped_distillation(vectors, inputs, LossConfig())
+    inputs["keep"] = torch.tensor([False, True, True])
+    filtered = flipped_distillation(vectors, inputs, LossConfig())
+    assert float(filtered["mcl"]) == pytest.approx(contrast(vectors, inputs, OTHERS), rel=1e-6)
+    assert filtered["mcl"] != whole["mcl"]
+    assert torch.equal(filtered["similarity"], whole["similarity"])
+    assert torch.equal(filtered["alignment"], whole["alignment"])
+
+
+@pytest.mark.parametrize("labels", [[0], [1], [0, 0, 0], [1, 1, 1]])
+@pytest.mark.parametrize("kept", [True, False])
+def test_batches_of_one_pair_or_one_class_have_finite_gradients(labels: list[int], kept: bool) -> None:
+    vectors, batch = random_batch(len(labels))
+    batch |= {"label": torch.tensor(labels), "keep": torch.full((len(labels),), kept)}
+    vectors.requires_grad_()
+    loss = torch.stack(list(flipped_distillation(vectors, batch, LossConfig()).values())).sum()
+    (gradient,) = torch.autograd.grad(loss, vectors)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
