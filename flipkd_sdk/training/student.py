@@ -199,4 +199,5 @@ def _lora_config(base: PreTrainedModel, config: StudentConfig) -> LoraConfig:
         rank_pattern={f"^{re.escape(site)}$": rank},
         alpha_pattern={f"^{re.escape(site)}$": config.alpha * rank / config.rank},
         lora_dropout=0.0,
+        fan_in_fan_out=isinstance(base.get_submodule(site), Conv1D),
     )
