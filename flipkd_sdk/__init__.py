@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flipkd_sdk.errors import (
+        CandidateSetError,
         ConfigError,
         ExecutionError,
         FlipKDError,
@@ -24,11 +25,17 @@ if TYPE_CHECKING:
         UnsupportedFormatError,
         VerificationError,
     )
-    from flipkd_sdk.runtimes.matcher import Match, Matcher
+    from flipkd_sdk.runtimes.async_matcher import AsyncMatcher
+    from flipkd_sdk.runtimes.candidates import CandidateSet, Match
+    from flipkd_sdk.runtimes.matcher import Matcher
+    from flipkd_sdk.runtimes.microbatch import MicroBatcher
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncMatcher",
+    "CandidateSet",
+    "CandidateSetError",
     "ConfigError",
     "ExecutionError",
     "FlipKDError",
@@ -38,6 +45,7 @@ __all__ = [
     "Matcher",
     "MatcherClosedError",
     "MatcherDirectoryError",
+    "MicroBatcher",
     "ModelSourceError",
     "OutputExistsError",
     "TextTooLongError",
@@ -47,12 +55,20 @@ __all__ = [
     "__version__",
 ]
 
+_HOMES = {
+    "AsyncMatcher": "flipkd_sdk.runtimes.async_matcher",
+    "CandidateSet": "flipkd_sdk.runtimes.candidates",
+    "Match": "flipkd_sdk.runtimes.candidates",
+    "Matcher": "flipkd_sdk.runtimes.matcher",
+    "MicroBatcher": "flipkd_sdk.runtimes.microbatch",
+}
+"""Where a name comes from; the others are errors."""
+
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module protocol of PEP 562
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "flipkd_sdk.runtimes.matcher" if name in ("Match", "Matcher") else "flipkd_sdk.errors"
-    return getattr(importlib.import_module(home), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "flipkd_sdk.errors")), name)
 
 
 def __dir__() -> list[str]:

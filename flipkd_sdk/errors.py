@@ -41,6 +41,10 @@ class UnsupportedFormatError(MatcherDirectoryError):
     """A matcher directory of a format version that this release cannot read."""
 
 
+class CandidateSetError(FlipKDError):
+    """A directory of candidates with a missing, changed or malformed file, or one that another matcher made."""
+
+
 class VerificationError(FlipKDError):
     """An exported variant outside its limits; the message carries the measured figures."""
 

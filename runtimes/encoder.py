@@ -84,19 +84,18 @@ class TextEncoder:
         pending, cut = self._recall(texts, vectors)
         for window in _chunks(pending, _WINDOW):
             tokens = self._tokenize([texts[place] for place in window])
-            too_long = [i for i, found in enumerate(tokens) if found.uncut_length > self.tokenizer.max_length]
-            if too_long and self._refuse_long:
+            cut_places = [place for place, found in zip(window, tokens, strict=True) if found.was_cut]
+            if cut_places and self._refuse_long:
                 raise TextTooLongError(
-                    f"{distinct.where(window[too_long[0]])}: {tokens[too_long[0]].uncut_length} tokens, but this "
-                    f"matcher reads {self.tokenizer.max_length}; shorten it, or load with on_truncate='warn'"
+                    f"{distinct.where(cut_places[0])}: longer than the {self.tokenizer.max_length} tokens that this "
+                    "matcher reads; shorten it, or load with on_truncate='warn'"
                 )
-            cut += len(too_long)
-            fresh = self._run(tokens, max_rows)
-            vectors[window] = fresh
+            cut += len(cut_places)
+            vectors[window] = self._run(tokens, max_rows)
             if self._cache is not None:
-                was_cut = set(too_long)
                 self._cache.put(
-                    (texts[place], CachedVector(fresh[i].copy(), i in was_cut)) for i, place in enumerate(window)
+                    (texts[place], CachedVector(vectors[place].copy(), found.was_cut))
+                    for place, found in zip(window, tokens, strict=True)
                 )
         return Encoded(vectors, cut)
 
@@ -131,7 +130,9 @@ class TextEncoder:
         return vectors
 
 
-def pad(texts: Sequence[NDArray[np.int32]], width: int, padding_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pad(
+    texts: Sequence[NDArray[np.uint32]], width: int, padding_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Token ids and attention mask of a batch, padded at the end; both of shape (batch, ``width``)."""
     lengths = np.array([len(ids) for ids in texts])
     real = np.arange(width) < lengths[:, None]

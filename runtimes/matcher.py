@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from dataclasses import dataclass
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError, MatcherClosedError
+from flipkd_sdk.manifest import SCORING_VERSION
+from flipkd_sdk.runtimes.candidates import CandidateSet, Match, matches
 from flipkd_sdk.runtimes.opening import LoadOptions, OpenMatcher, open_matcher
+from flipkd_sdk.runtimes.search import Ranking, search
 from flipkd_sdk.runtimes.similarity import matrix_blocks, pair_cosines
 from flipkd_sdk.runtimes.texts import (
     DistinctTexts,
@@ -30,17 +34,6 @@ if TYPE_CHECKING:
     from flipkd_sdk.manifest import Manifest
 
 _logger = logging.getLogger("flipkd_sdk")
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One candidate of `Matcher.rank`."""
-
-    index: int
-    """Its place among the candidates, from 0."""
-    text: str
-    score: float
-    """Match probability in [0, 1]."""
 
 
 class Matcher:
@@ -64,6 +57,8 @@ class Matcher:
         self._opened: OpenMatcher | None = open_matcher(directory, options, expected)
         self.manifest: Manifest = self._opened.manifest
         """What is known about the matcher: where it comes from, how it was calibrated, what was measured."""
+        self._truncated_texts = 0
+        self._counting = threading.Lock()
 
     @classmethod
     def load(
@@ -74,6 +69,7 @@ class Matcher:
         precision: str = "auto",
         threads: int | None = None,
         max_batch_tokens: int | None = None,
+        gpu_mem_limit: int | None = None,
         cache_size: int = 0,
         on_truncate: Literal["warn", "error", "ignore"] = "warn",
     ) -> Self:
@@ -88,6 +84,7 @@ class Matcher:
             threads: CPU threads of one run; None for what the process may use, by its CPU affinity and cgroup quota.
             max_batch_tokens: most tokens of one run, padding included; bounds memory and does not move scores. None for
                 2,048 on the CPU and 16,384 on CUDA.
+            gpu_mem_limit: most bytes of device memory that onnxruntime's arena may take on CUDA; None for no limit.
             cache_size: how many texts' vectors to keep between calls; 0 for none.
             on_truncate: what to do about a text longer than the matcher reads: cut it off and log a warning with their
                 number, raise, or cut it off silently.
@@ -103,6 +100,7 @@ class Matcher:
             precision=precision,
             threads=threads,
             max_batch_tokens=max_batch_tokens,
+            gpu_mem_limit=gpu_mem_limit,
             cache_size=cache_size,
             on_truncate=on_truncate,
         )
@@ -156,7 +154,7 @@ class Matcher:
             "a_texts, text {}".format,
             "b_texts, text {}".format,
         )
-        vectors = self._encode(distinct)
+        vectors = self.encode_distinct(distinct)
         scores = np.empty((rows, len(distinct.index) - rows), dtype=np.float32)
         a, b = vectors[distinct.index[:rows]], vectors[distinct.index[rows:]]
         for row_block, column_block, cosines in matrix_blocks(a, b):
@@ -175,7 +173,9 @@ class Matcher:
         top_k: int | None = 10,
         score_cutoff: float | None = None,
     ) -> list[Match]:
-        """The candidates that match a query best, highest score first and equal scores in the order given.
+        """The candidates that match a query best, best first and equal ones in the order given.
+
+        Candidates that are searched more than once are better encoded once, by `candidates`.
 
         Args:
             query: the text to match.
@@ -189,18 +189,25 @@ class Matcher:
             ConfigError: ``top_k`` is less than 1.
             MatcherClosedError: after `close`.
         """
-        if top_k is not None and top_k < 1:
-            raise ConfigError(f"top_k must be at least 1, or None for all; it is {top_k}")
+        ranking = Ranking(self.manifest.calibration, top_k, score_cutoff)
         distinct, _ = distinct_of_two(
             [query], several(candidates, "candidates"), lambda _: "query", "candidate {}".format
         )
-        of_candidates = distinct.index[1:]
-        of_query = np.broadcast_to(distinct.index[:1], of_candidates.shape)
-        cosines = pair_cosines(self._encode(distinct), of_query, of_candidates)
-        scores = self.manifest.calibration.probability(cosines)
-        best = np.argsort(-scores, kind="stable")[:top_k]
-        matches = [Match(int(i), distinct.texts[of_candidates[i]], float(scores[i])) for i in best]
-        return [match for match in matches if score_cutoff is None or match.score >= score_cutoff]
+        vectors = self.encode_distinct(distinct)
+        (found,) = search(vectors[:1], vectors[distinct.index[1:]], ranking)
+        return matches(found, [distinct.texts[place] for place in distinct.index[1:]])
+
+    def candidates(self, texts: Iterable[str]) -> CandidateSet:
+        """Encode texts once, to rank them for many queries.
+
+        Raises:
+            InvalidTextError: an element is not a str; the message names it.
+            TextTooLongError: a text is too long and ``on_truncate="error"``.
+            MatcherClosedError: after `close`.
+        """
+        distinct = distinct_texts(several(texts, "texts"))
+        vectors = self.encode_distinct(distinct)[distinct.index]
+        return CandidateSet(self, [distinct.texts[place] for place in distinct.index], vectors)
 
     def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Unit vectors of texts, in order; the cosine of two of them is their dot product.
@@ -214,7 +221,7 @@ class Matcher:
             MatcherClosedError: after `close`.
         """
         distinct = distinct_texts(several(texts, "texts"))
-        return self._encode(distinct)[distinct.index]
+        return self.encode_distinct(distinct)[distinct.index]
 
     @property
     def threshold(self) -> float:
@@ -230,6 +237,21 @@ class Matcher:
     def precision(self) -> str:
         """The variant in use, such as ``"int8"``."""
         return self._require_open().precision
+
+    @property
+    def truncated_texts(self) -> int:
+        """How many texts were cut off so far, each counted once per call that it was part of."""
+        return self._truncated_texts
+
+    @property
+    def identity(self) -> str:
+        """What the vectors depend on, as a hash: model, tokenizer and the way that this release computes.
+
+        Vectors of matchers with the same identity can be compared. The calibration is no part of it.
+        """
+        tokenizer, variant = self.manifest.tokenizer, self.manifest.variant(self.precision)
+        parts = (variant.sha256, tokenizer.sha256, tokenizer.max_length, tokenizer.empty_token_id, SCORING_VERSION)
+        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
     def close(self) -> None:
         """Let go of the model; calls still running in other threads finish. Closing twice is harmless."""
@@ -253,12 +275,16 @@ class Matcher:
         return type(self), (self._directory, self._options, self.manifest)
 
     def _score_pairs(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
-        cosines = pair_cosines(self._encode(distinct, batch_size), distinct.index[0::2], distinct.index[1::2])
+        cosines = pair_cosines(self.encode_distinct(distinct, batch_size), distinct.index[0::2], distinct.index[1::2])
         return self.manifest.calibration.probability(cosines)
 
-    def _encode(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
+    def encode_distinct(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
+        """Unit vectors of ``distinct.texts``, shape (distinct, d); what all methods are made of. Raises as `encode`."""
         encoder = self._require_open().encoder
         encoded = encoder.encode(distinct, max_rows=batch_size)
+        if encoded.cut:
+            with self._counting:
+                self._truncated_texts += encoded.cut
         if encoded.cut and self._options.on_truncate == "warn":
             _logger.warning(
                 "%d of %d distinct texts are longer than the %d tokens that this matcher reads and were cut off",

@@ -42,13 +42,15 @@ class LoadOptions:
     precision: str = "auto"
     threads: int | None = None
     max_batch_tokens: int | None = None
+    gpu_mem_limit: int | None = None
     cache_size: int = 0
     on_truncate: str = "warn"
 
     def __post_init__(self) -> None:
         if self.device != "auto":
             providers(self.device)
-        for name, value in (("threads", self.threads), ("max_batch_tokens", self.max_batch_tokens)):
+        for name in ("threads", "max_batch_tokens", "gpu_mem_limit"):
+            value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, or None for the default; it is {value}")
         if self.cache_size < 0:
@@ -89,6 +91,7 @@ def open_matcher(directory: Path, options: LoadOptions, expected: Manifest | Non
         raise MatcherDirectoryError(f"{directory}: was replaced since this matcher was loaded; load it again")
     tokenizer = load_tokenizer(checked_file(directory, manifest.tokenizer), manifest.tokenizer)
     session, precision = _open_session(directory, manifest, options)
+    _logger.info("%s: runs %s on %s", directory, precision, session.device)
     default_tokens = _BATCH_TOKENS_CPU if session.device == "cpu" else _BATCH_TOKENS_CUDA
     encoder = TextEncoder(
         tokenizer,
@@ -128,6 +131,7 @@ def _open_variant(directory: Path, manifest: Manifest, options: LoadOptions, dev
         device=device,
         threads=options.threads or available_threads(),
         dimension=manifest.encoder.dimension,
+        gpu_mem_limit=options.gpu_mem_limit,
     )
     return session, precision
 

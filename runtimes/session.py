@@ -89,7 +89,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_open_sessions)
 
 
-def open_session(model: Path, *, device: str, threads: int, dimension: int) -> EncoderSession:
+def open_session(
+    model: Path, *, device: str, threads: int, dimension: int, gpu_mem_limit: int | None = None
+) -> EncoderSession:
     """Open a model file that was checked against the manifest.
 
     Args:
@@ -97,6 +99,7 @@ def open_session(model: Path, *, device: str, threads: int, dimension: int) -> E
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: threads of one run on the CPU.
         dimension: length of the vectors, as the manifest has it.
+        gpu_mem_limit: most bytes of device memory on CUDA; None for no limit.
 
     Raises:
         ExecutionError: onnxruntime is missing or cannot open the file, or CUDA is not what would run.
@@ -111,7 +114,7 @@ def open_session(model: Path, *, device: str, threads: int, dimension: int) -> E
         inner = onnxruntime.InferenceSession(
             str(model),
             session_options(onnxruntime, threads),
-            providers=providers(device),
+            providers=providers(device, gpu_mem_limit),
             # Its own fallback retries on the CPU and prints to standard output.
             enable_fallback=False,
         )
@@ -135,7 +138,7 @@ def cuda_is_built_in() -> bool:
     return CUDA_PROVIDER in load_onnxruntime().get_available_providers()
 
 
-def providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
+def providers(device: str, gpu_mem_limit: int | None = None) -> list[str | tuple[str, dict[str, str]]]:
     """Execution providers for ``cpu``, ``cuda`` or ``cuda:N``, with their options.
 
     Raises:
@@ -152,6 +155,8 @@ def providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
         "use_tf32": "0",
         "arena_extend_strategy": "kSameAsRequested",
     }
+    if gpu_mem_limit is not None:
+        options["gpu_mem_limit"] = str(gpu_mem_limit)
     return [(CUDA_PROVIDER, options), CPU_PROVIDER]
 
 

@@ -32,9 +32,16 @@ def pair_cosines(vectors: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[
     Returns:
         Shape (n,).
     """
+    return row_cosines(vectors, a, vectors, b)
+
+
+def row_cosines(
+    left: NDArray[np.float32], a: NDArray[np.int64], right: NDArray[np.float32], b: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Cosine of ``left[a[i]]`` and ``right[b[i]]`` for each i, shape (n,)."""
     cosines = np.empty(len(a), dtype=np.float32)
-    for block in _blocks(len(a), vectors.shape[1]):
-        cosines[block] = (vectors[a[block]].astype(np.float64) * vectors[b[block]]).sum(axis=1)
+    for block in _blocks(len(a), left.shape[1]):
+        cosines[block] = (left[a[block]].astype(np.float64) * right[b[block]]).sum(axis=1)
     return cosines
 
 

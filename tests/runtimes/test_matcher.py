@@ -186,7 +186,7 @@ def test_a_cut_text_can_be_ignored_or_refused(tiny_matcher: Path, caplog: pytest
         assert matcher.score(LONG, "a") == matcher.score(LONG + " and more of it", "a")
     assert caplog.records == []
     with Matcher.load(tiny_matcher, on_truncate="error") as matcher:
-        with pytest.raises(TextTooLongError, match=r"^pair 1, second text: \d+ tokens"):
+        with pytest.raises(TextTooLongError, match=r"^pair 1, second text: longer than the 32 tokens"):
             matcher.score_pairs([("a", "b"), ("a", LONG)])
         with pytest.raises(TextTooLongError, match=r"^candidate 0: "):
             matcher.rank("a", [LONG])

@@ -38,9 +38,13 @@ class Cuda:
     def __init__(self, *, starts: bool) -> None:
         self.starts = starts
         self.tried: list[tuple[str, str]] = []
+        self.limits: list[int | None] = []
 
-    def open(self, model: Path, *, device: str, threads: int, dimension: int) -> EncoderSession:
+    def open(
+        self, model: Path, *, device: str, threads: int, dimension: int, gpu_mem_limit: int | None
+    ) -> EncoderSession:
         self.tried.append((device, model.name))
+        self.limits.append(gpu_mem_limit)
         if device != "cpu" and not self.starts:
             raise ExecutionError("no driver")
         opened = open_session(model, device="cpu", threads=threads, dimension=dimension)
@@ -57,10 +61,16 @@ def test_auto_takes_cuda_where_it_starts(
 ) -> None:
     cuda = Cuda(starts=True)
     cuda.install(monkeypatch)
-    with Matcher.load(directory) as matcher:
+    with Matcher.load(directory, gpu_mem_limit=1 << 30) as matcher:
         assert (matcher.device, matcher.precision) == ("cuda", "fp32")
     assert cuda.tried == [("cuda", "model_fp32.onnx")]
+    assert cuda.limits == [1 << 30]
     assert caplog.records == []
+
+
+def test_auto_says_what_it_chose(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="flipkd_sdk"), Matcher.load(directory):
+        assert [record.getMessage() for record in caplog.records] == [f"{directory}: runs int8 on cpu"]
 
 
 def test_auto_falls_back_to_the_cpu_s_own_choice_and_says_so_once(
@@ -110,6 +120,7 @@ def test_a_named_precision_is_taken_or_missed(directory: Path) -> None:
         ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"max_batch_tokens": 0}, "max_batch_tokens must be at least 1"),
+        ({"gpu_mem_limit": 0}, "gpu_mem_limit must be at least 1"),
         ({"cache_size": -1}, "cache_size"),
         ({"on_truncate": "cut"}, "unknown on_truncate 'cut'"),
     ],

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TEXTS, tiny_tokenizer
-from tokenizers import Tokenizer, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from flipkd_sdk.errors import MatcherDirectoryError
+from flipkd_sdk.errors import ExecutionError, MatcherDirectoryError
 from flipkd_sdk.manifest import TokenizerSpec
-from flipkd_sdk.runtimes.tokenization import TextTokenizer, load_tokenizer
+from flipkd_sdk.runtimes.tokenization import MAX_CHARACTERS, TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def test_ids_are_the_tokenizer_s_own_cut_at_the_end(texts: list[str]) -> None:
     for text, found in zip(texts, PLAIN.encode(texts), strict=True):
         whole = REFERENCE.encode(text).ids
         assert found.ids.tolist() == (whole[:8] or [EMPTY])
-        assert found.uncut_length == len(whole)
+        assert found.was_cut is (len(whole) > 8)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -46,7 +46,7 @@ def test_special_tokens_survive_the_cut(text: str) -> None:
     (found,) = FRAMED.encode([text])
     whole = REFERENCE.encode(text).ids
     assert found.ids.tolist() == [1, *whole[:6], 2]
-    assert found.uncut_length == len(whole) + 2
+    assert found.was_cut is (len(whole) > 6)
 
 
 @given(st.text(st.sampled_from("a \ud800\udfff\ud83d\ude00é"), max_size=20))
@@ -85,3 +85,94 @@ def test_numbers_that_do_not_fit_the_tokenizer_are_errors(change: dict[str, Any]
     with_special_tokens(tiny_tokenizer()).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(MatcherDirectoryError, match=message):
         load_tokenizer(tmp_path / "tokenizer.json", replace(SPEC, **change))
+
+
+def word_piece() -> Tokenizer:
+    vocabulary = {"<pad>": 0, "[UNK]": 1, "</s>": 2, "card": 3, "pin": 4, "##s": 5, "?": 6, "top": 7, "up": 8}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def llama_3() -> Tokenizer:
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    tokenizer = tiny_tokenizer()
+    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(use_regex=False)])
+    tokenizer.add_special_tokens(["<s>", "<|end of text|>"])
+    return tokenizer
+
+
+def digits_from_the_right() -> Tokenizer:
+    """Groups digits in threes from the end of a number, so that a word depends on all the digits behind it."""
+    tokenizer = tiny_tokenizer()
+    split = pre_tokenizers.Split(Regex(r"\d{1,3}(?=(\d{3})*(\D|$))|\s+|[^\s\d]+"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(use_regex=False)])
+    return tokenizer
+
+
+def gemma() -> Tokenizer:
+    """Takes the whole text for one word."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.normalizer = normalizers.Replace(" ", "Ġ")
+    tokenizer.pre_tokenizer = None
+    return tokenizer
+
+
+PIECES = st.sampled_from(["card ", "pins? ", "a", "  ", "\n", "\r\n\n", "7", "如何", "'ll", "!?", "<|end of text|>", "é"])
+LONG_TEXT = st.lists(st.tuples(PIECES, st.integers(1, 300)), min_size=1, max_size=8).map(
+    lambda runs: "".join(piece * count for piece, count in runs)
+)
+
+
+@pytest.mark.parametrize("make", [tiny_tokenizer, word_piece, llama_3, digits_from_the_right, gemma])
+@given(text=LONG_TEXT, max_length=st.integers(1, 12))
+def test_looking_at_the_start_alone_changes_no_token(make: Any, text: str, max_length: int) -> None:
+    whole = make().encode(text).ids
+    (found,) = TextTokenizer(make(), max_length=max_length, empty_token_id=EMPTY).encode([text])
+    assert found.ids.tolist() == (whole[:max_length] or [EMPTY])
+    assert found.was_cut is (len(whole) > max_length)
+
+
+class Watched:
+    """A tokenizer that says how much it was given to read."""
+
+    def __init__(self, inner: Tokenizer) -> None:
+        self.inner = inner
+        self.longest = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def encode(self, text: str, **options: Any) -> Any:
+        self.longest = max(self.longest, len(text))
+        return self.inner.encode(text, **options)
+
+    def encode_batch_fast(self, texts: list[str]) -> Any:
+        self.longest = max([self.longest, *map(len, texts)])
+        return self.inner.encode_batch_fast(texts)
+
+
+@pytest.mark.parametrize(
+    ("piece", "most"),
+    [("a question ", 400), ("a", MAX_CHARACTERS), (" ", MAX_CHARACTERS), ("如何", MAX_CHARACTERS), ("\ud800 ", 400)],
+)
+def test_no_more_of_a_huge_text_is_tokenized_than_needed(piece: str, most: int) -> None:
+    watched = Watched(tiny_tokenizer())
+    tokenizer = TextTokenizer(watched, max_length=8, empty_token_id=EMPTY)  # type: ignore[arg-type]
+    text = piece * (10_000_000 // len(piece))
+    (found,) = tokenizer.encode([text])
+    assert watched.longest <= most
+    assert found.was_cut
+    assert found.ids.tolist() == tokenizer.encode([text[:2000]])[0].ids.tolist()
+
+
+def test_a_panic_of_the_tokenizer_is_an_error_of_this_package() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a|a)*$"), behavior="isolated")
+    with pytest.raises(ExecutionError, match="the tokenizer failed on a text"):
+        TextTokenizer(tokenizer, max_length=64, empty_token_id=EMPTY).encode(["a" * 40 + "!"])
