@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import pickle
 import shutil
+import struct
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
 
 from flipkd_sdk.errors import ModelSourceError
 from flipkd_sdk.manifest import ModelReference, sha256_of
@@ -22,6 +26,19 @@ from flipkd_sdk.manifest import ModelReference, sha256_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# What a file that is no model, or half of one, makes transformers raise.
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    AttributeError,
+    KeyError,
+    RuntimeError,
+    ImportError,
+    EOFError,
+    struct.error,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 # Of a hub repository; the weights follow, in one of their formats.
 _HUB_FILES = ("*.json", "*.txt", "*.model")
@@ -51,7 +68,7 @@ def resolve(source: str, *, cache_dir: Path | None = None) -> ResolvedModel:
     """
     if source.startswith("package:"):
         return _from_package(source, cache_dir or default_cache_dir())
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path's own raises where there is no such user
     if path.suffix == ".gguf":
         return _from_gguf(path, source, "unknown", cache_dir or default_cache_dir())
     if path.is_dir():
@@ -71,9 +88,12 @@ def loading(location: str, what: str) -> Iterator[None]:
     """Turn what transformers raises while it loads a model into a `ModelSourceError` of one line."""
     try:
         yield
-    except (OSError, ValueError, AttributeError, KeyError) as error:
-        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-        raise ModelSourceError(f"{location}: cannot be loaded as {what}: {reason}") from error
+    except _LOADING_ERRORS as error:
+        raise ModelSourceError(f"{location}: cannot be loaded as {what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 
 
 def default_cache_dir() -> Path:
@@ -125,9 +145,8 @@ def _from_hub(source: str) -> ResolvedModel:
             if weights_file(directory):
                 break
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise ModelSourceError(
-            f"model source {source!r}: no such directory, and the hub does not give it either: {reason}"
+            f"model source {source!r}: no such directory, and the hub does not give it either: {_first_line(error)}"
         ) from error
     return _from_directory(directory, source, "unknown")
 
@@ -148,14 +167,16 @@ def _convert_gguf(path: Path, converted: Path, source: str) -> None:
     converted.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(dir=converted.parent))
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True)
-        )
+        with loading(source, "a GGUF model"):
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True)
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model.save_pretrained(working)
-        AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(working)
+        tokenizer.save_pretrained(working)
         working.rename(converted)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
-        if not converted.is_dir():  # else another process finished the same conversion first
-            raise ModelSourceError(f"model source {source!r}: cannot be converted from GGUF: {error}") from error
+    except OSError:
+        if not converted.is_dir():  # else another process has finished the same conversion first
+            raise
     finally:
         shutil.rmtree(working, ignore_errors=True)
