@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import gguf
 import numpy as np
 import torch
 from tiny import tiny_tokenizer
@@ -72,6 +73,51 @@ def write_tiny_llama(path: Path, *, tokenizer: Tokenizer | None = None, seed: in
     """Write a random Llama of 4 blocks with its head; ``changes`` go to its configuration."""
     torch.manual_seed(seed)
     return write_model(path, LlamaForCausalLM(LlamaConfig(**llm_sizes(**changes))), tokenizer=tokenizer)
+
+
+def write_tiny_gguf(path: Path) -> LlamaForCausalLM:
+    """Write a random Llama of 4 blocks, with its tokenizer, as a GGUF file in float32, and return the model."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**llm_sizes(tie_word_embeddings=True)))
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
+    _write_gguf_tokenizer(writer)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, tensor in model.model.state_dict(prefix="model.").items():
+        values = tensor.numpy()
+        for projection, heads in (("q_proj", config.num_attention_heads), ("k_proj", config.num_key_value_heads)):
+            if projection in name:  # llama.cpp interleaves the two halves that are rotated against each other
+                values = values.reshape(heads, 2, -1, config.hidden_size).swapaxes(1, 2).reshape(values.shape)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model
+
+
+def _write_gguf_tokenizer(writer: gguf.GGUFWriter) -> None:
+    model = json.loads(tiny_tokenizer().to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
+    special = set(_SPECIAL_TOKENS.values())
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([control if token in special else normal for token in tokens])
+    writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(0)
 
 
 def write_tiny_teacher(path: Path, *, pooling: str = "mean", seed: int = 1) -> Path:
