@@ -153,7 +153,7 @@ def _text(line: str, path: Path) -> str:
 def _map_vectors(path: Path) -> NDArray[np.float32]:
     try:
         vectors: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # numpy's reader of damaged headers raises whatever comes up
         raise CandidateSetError(
             f"{path}: not an array that can be mapped ({error}); save the candidates again"
         ) from error

@@ -176,6 +176,8 @@ class CandidateSet:
         """
         distinct = distinct_texts(several(texts, "texts"))
         fresh = self._matcher.encode_distinct(distinct)[distinct.index]
+        if not len(fresh):
+            return
         with self._changing:
             old = self._content
             size = old.size + len(fresh)

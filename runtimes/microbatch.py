@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flipkd_sdk.calibration import Calibration
     from flipkd_sdk.runtimes.candidates import CandidateSet, Match
     from flipkd_sdk.runtimes.matcher import Matcher
 
@@ -98,7 +99,7 @@ class MicroBatcher:
             InvalidTextError: a text is not a str. Other errors come with the result.
             MatcherClosedError: after `close`.
         """
-        return self._submit(distinct_of_pair(a, b), self._score)
+        return self._submit(distinct_of_pair(a, b), partial(_score, self._matcher.manifest.calibration))
 
     def submit_texts(self, texts: Iterable[str]) -> Future[NDArray[np.float32]]:
         """Hand in a few texts and get a future of what `Matcher.encode` gives for them, shape (n, d).
@@ -145,9 +146,6 @@ class MicroBatcher:
         self._worker.put(call)
         return call.future
 
-    def _score(self, vectors: NDArray[np.float32]) -> float:
-        return float(self._matcher.manifest.calibration.probability(pair_cosines(vectors, _FIRST, _SECOND))[0])
-
 
 class _Worker:
     """The queue of calls and the thread that serves it, started by the first call."""
@@ -187,17 +185,23 @@ class _Worker:
         return min(self._expected, self._max_batch_size)
 
     def _work(self) -> None:
-        while calls := self._take():
-            running = [call for call in calls if call.future.set_running_or_notify_cancel()]
-            results = self._run(running) if running else []
-            with self._changed:
-                # Counted before anybody is answered: those who come back at once would count twice.
-                self._expected = max(1, len(running) + len(self._waiting))
-            for call, result in zip(running, results, strict=True):
-                if isinstance(result, Exception):
-                    call.future.set_exception(result)
-                else:
-                    call.future.set_result(result)
+        while self._serve():
+            pass  # Between runs no local name may keep texts and vectors alive.
+
+    def _serve(self) -> bool:
+        """Make one run; False once closed and all are answered."""
+        calls = self._take()
+        running = [call for call in calls if call.future.set_running_or_notify_cancel()]
+        results = self._run(running) if running else []
+        with self._changed:
+            # Counted before anybody is answered: those who come back at once would count twice.
+            self._expected = max(1, len(running) + len(self._waiting))
+        for call, result in zip(running, results, strict=True):
+            if isinstance(result, Exception):
+                call.future.set_exception(result)
+            else:
+                call.future.set_result(result)
+        return bool(calls)
 
     def _take(self) -> list[_Call]:
         """The calls of the next run; none once closed and all are answered."""
@@ -227,6 +231,10 @@ def _encode_calls(matcher: Matcher, calls: Sequence[_Call]) -> list[Any]:
             return [error]
         # One of them spoils it for all: by itself each finds out whether it was the one.
         return [_encode_calls(matcher, [call])[0] for call in calls]
+
+
+def _score(calibration: Calibration, vectors: NDArray[np.float32]) -> float:
+    return float(calibration.probability(pair_cosines(vectors, _FIRST, _SECOND))[0])
 
 
 def _unchanged(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -123,7 +123,9 @@ def gemma() -> Tokenizer:
     return tokenizer
 
 
-PIECES = st.sampled_from(["card ", "pins? ", "a", "  ", "\n", "\r\n\n", "7", "如何", "'ll", "!?", "<|end of text|>", "é"])
+PIECES = st.sampled_from(
+    ["card ", "pins? ", "a", "  ", "\n", "\r\n\n", "7", "如何", "'ll", "!?", "<|end of text|>", "é"]
+)
 LONG_TEXT = st.lists(st.tuples(PIECES, st.integers(1, 300)), min_size=1, max_size=8).map(
     lambda runs: "".join(piece * count for piece, count in runs)
 )
