@@ -56,7 +56,11 @@ def _read(file: Path) -> dict[bytes, NDArray[np.float32]]:
 def _write(file: Path, known: dict[bytes, NDArray[np.float32]]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     keys = np.frombuffer(b"".join(known), dtype=np.uint8).reshape(len(known), -1)
-    handle, working = tempfile.mkstemp(dir=file.parent, suffix=".npz")
-    with os.fdopen(handle, "wb") as stream:
-        np.savez(stream, keys=keys, vectors=np.stack(list(known.values())))
-    Path(working).replace(file)
+    handle, name = tempfile.mkstemp(dir=file.parent)
+    working = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, keys=keys, vectors=np.stack(list(known.values())))
+        working.replace(file)
+    finally:
+        working.unlink(missing_ok=True)
