@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tiny_models import tiny_pairs
+
+from flipkd_sdk import calibration, metrics
+from flipkd_sdk.errors import InvalidPairsError
+from flipkd_sdk.pairs import Pairs
+from flipkd_sdk.training.evaluation import average_precision, evaluate, pair_cosines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def encode(texts: Sequence[str]) -> np.ndarray:
+    """Letter counts as unit vectors."""
+    counts = np.array([[text.count(letter) for letter in "aeiounrst"] for text in texts], dtype=np.float32) + 0.1
+    return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+def test_cosines_are_those_of_the_pairs_and_each_text_is_encoded_once() -> None:
+    pairs = Pairs(("one", "two", "one"), ("two", "three", "three"), np.array([1, 0, 1], np.int8))
+    seen: list[str] = []
+
+    def counting(texts: Sequence[str]) -> np.ndarray:
+        seen.extend(texts)
+        return encode(texts)
+
+    cosines = pair_cosines(counting, pairs)
+    expected = [float(encode([a])[0] @ encode([b])[0]) for a, b in zip(pairs.a, pairs.b, strict=True)]
+    assert cosines == pytest.approx(expected, abs=1e-6)
+    assert sorted(seen) == ["one", "three", "two"]
+    assert average_precision(encode, pairs) == metrics.average_precision(cosines, pairs.label)
+
+
+def test_calibration_and_threshold_come_from_the_development_pairs_alone() -> None:
+    dev, test = tiny_pairs(40, 0), tiny_pairs(30, 1)
+    spoilt = Pairs(test.a, test.b, 1 - test.label)
+    one, other = (evaluate(encode, dev, pairs, objective="f1") for pairs in (test, spoilt))
+    assert one.calibration == other.calibration == calibration.fit(pair_cosines(encode, dev), dev.label)
+    assert one.measures["dev"] == other.measures["dev"]
+    assert one.measures["test"]["average_precision"] > other.measures["test"]["average_precision"]
+    probability = one.calibration.probability(one.cosines["test"])
+    assert one.measures["test"] == metrics.summary(probability, test.label, one.calibration.threshold)
+    assert np.array_equal(one.labels["test"], test.label)
+
+
+def test_without_test_pairs_there_is_one_split() -> None:
+    evaluation = evaluate(encode, tiny_pairs(40, 0), None, objective="precision>=0.5")
+    assert evaluation.measures.keys() == evaluation.cosines.keys() == evaluation.labels.keys() == {"dev"}
+    assert evaluation.calibration.objective == "precision>=0.5"
+
+
+def test_development_pairs_that_allow_no_calibration_are_refused() -> None:
+    dev = tiny_pairs(40, 0)
+    with pytest.raises(InvalidPairsError, match="does not rise with the label"):
+        evaluate(encode, Pairs(dev.a, dev.b, 1 - dev.label), None, objective="f1")

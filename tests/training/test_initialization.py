@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from tiny_models import pretrained_tokenizer, tiny_pairs
+
+from flipkd_sdk.training import initialization
+from flipkd_sdk.training.batches import encode
+from flipkd_sdk.training.config import StudentConfig
+from flipkd_sdk.training.initialization import initialize_encoder
+from flipkd_sdk.training.readout import pool
+from flipkd_sdk.training.run import build_corpus
+from flipkd_sdk.training.sources import resolve
+from flipkd_sdk.training.student import Student, create_student
+from flipkd_sdk.training.teacher import load_teacher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flipkd_sdk.training.batches import Corpus
+
+
+@pytest.fixture(params=["mean", "last"])
+def student(request: pytest.FixtureRequest, tiny_llama: Path) -> Student:
+    return create_student(str(tiny_llama), StudentConfig(layer=2, rank=4, site_rank=16, pooling=request.param))
+
+
+@pytest.fixture
+def corpus(student: Student, tiny_teacher: Path) -> Corpus:
+    teacher = load_teacher(resolve(str(tiny_teacher)), 64)
+    return build_corpus(tiny_pairs(60).texts, teacher, student, pretrained_tokenizer())
+
+
+def alignment(student: Student, corpus: Corpus) -> float:
+    return float((encode(corpus.tokens, student.eval()) * corpus.target.numpy()).sum(axis=1).mean())
+
+
+def test_the_ridge_solution_aligns_far_better_than_a_random_start(student: Student, corpus: Corpus) -> None:
+    before = alignment(student, corpus)
+    initialize_encoder(student, corpus, seed=0)
+    assert alignment(student, corpus) > max(before, 0.0) + 0.3
+    assert student.encoder_weight.requires_grad
+
+
+def test_it_is_the_ridge_regression_of_scikit_learn(student: Student, corpus: Corpus) -> None:
+    def states(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return pool(student.hidden_states(input_ids, attention_mask), attention_mask, student.options.pooling)
+
+    pooled = encode(corpus.tokens, states).astype(np.float64)
+    penalty = 0.01 * np.trace(pooled.T @ pooled) / pooled.shape[1]
+    expected = Ridge(alpha=penalty, fit_intercept=False).fit(pooled, corpus.target.numpy()).coef_
+    initialize_encoder(student, corpus, seed=0)
+    assert np.abs(student.encoder_weight.detach().numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_of_a_large_corpus_a_sample_is_enough(
+    student: Student, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(seed: int) -> torch.Tensor:
+        initialize_encoder(student, corpus, seed=seed)
+        return student.encoder_weight.detach().clone()
+
+    whole = start(0)
+    monkeypatch.setattr(initialization, "_SAMPLE", 100)
+    assert not torch.equal(start(0), whole)
+    assert torch.equal(start(0), start(0))
+    assert not torch.equal(start(0), start(1))
