@@ -41,10 +41,15 @@ class Subcommand:
 SUBCOMMANDS = {
     "train": Subcommand("flipkd_sdk.cli.train:train", "Train a matcher on pairs of texts.", "train"),
     "export": Subcommand("flipkd_sdk.cli.export:export", "Turn a training run into a matcher directory.", "export"),
-    "score": Subcommand("flipkd_sdk.cli.score:score", "Score the pairs of a CSV or JSONL table.", "cpu"),
+    "score": Subcommand("flipkd_sdk.cli.score:score", "Score the pairs of a table, or of a folder of them.", "cpu"),
+    "rank": Subcommand("flipkd_sdk.cli.rank:rank", "Find the candidates that match each query best.", "cpu"),
     "evaluate": Subcommand("flipkd_sdk.cli.evaluate:evaluate", "Measure a matcher on labelled pairs.", "cpu"),
     "inspect": Subcommand("flipkd_sdk.cli.inspect:inspect", "Show and verify a matcher directory.", "cpu"),
+    "doctor": Subcommand("flipkd_sdk.cli.doctor:doctor", "Check what this machine can run.", "cpu"),
 }
+
+_EXTRAS = {"pyarrow": "parquet", "ray": "ray"}
+"""Extras that bring a package which only some options of a command need."""
 
 
 class Main(click.Group):
@@ -109,7 +114,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _message(error: Exception, command: str | None) -> str:
     if isinstance(error, ModuleNotFoundError) and command in SUBCOMMANDS:
-        extra = SUBCOMMANDS[command].extra
+        extra = _EXTRAS.get(error.name or "", SUBCOMMANDS[command].extra)
         return f"{command} needs the Python package {error.name!r}; run: pip install 'flipkd-sdk[{extra}]'"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -21,15 +22,39 @@ def matcher_argument(command: Command) -> Command:
 
 def text_column_options(command: Command) -> Command:
     """``--a-column`` and ``--b-column``: where a pair's two texts stand."""
-    for name, default in (("b", "text_b"), ("a", "text_a")):
+    for name, place in (("b", 2), ("a", 1)):
         command = click.option(
             f"--{name}-column",
-            default=default,
-            show_default=True,
             metavar="COLUMN",
-            help=f"Column of text {name}: its name or, in CSV, its position from 1.",
+            help=f"Column of text {name}: its name or, except in JSONL, its position from 1.  "
+            f"[default: text_{name}; with --no-header {place}]",
         )(command)
     return command
+
+
+def dialect_options(command: Command) -> Command:
+    """``--delimiter`` and ``--encoding``: how a table of text is written."""
+    encoding_option = click.option(
+        "--encoding", callback=encoding, default="utf-8", show_default=True, help="Of a table of text, such as cp1252."
+    )
+    delimiter_option = click.option(
+        "--delimiter", callback=delimiter, help="Between the fields of a CSV.  [default: as its first records tell]"
+    )
+    return delimiter_option(encoding_option(command))
+
+
+def table_options(command: Command) -> Command:
+    """``--format``, ``--no-header`` and `dialect_options`: how a table is written."""
+    header = click.option(
+        "--no-header", "header", flag_value=False, default=True, help="The first record of a CSV is data."
+    )
+    file_format = click.option(
+        "--format",
+        "file_format",
+        type=click.Choice(["csv", "jsonl", "parquet"]),
+        help="Of the table that is read.  [default: by its suffix, else csv]",
+    )
+    return file_format(header(dialect_options(command)))
 
 
 def execution_options(command: Command) -> Command:
@@ -60,4 +85,11 @@ def encoding(_context: click.Context, _parameter: click.Parameter, value: str) -
         "".encode(value)
     except LookupError:
         raise click.BadParameter(f"{value!r} is no text encoding; use a name such as utf-8 or cp1252") from None
+    return value
+
+
+def float_format(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Check that ``--float-format`` makes a plain number of a score."""
+    if not re.fullmatch(r"\.\d{1,2}[efg]", value):
+        raise click.BadParameter(f"{value!r}; use a dot, a number of digits and f, e or g, such as .6f")
     return value

@@ -1,4 +1,4 @@
-"""Tables of the user: where they are read from and written to, and how two columns are added to their rows.
+"""How columns are added to the rows of a table of text.
 
 Where the output has the format of the input, a row is the user's own text with the figures behind it, so quoting,
 number formats and line ends stay as they are. Where it has another format, the values are written anew.
@@ -6,25 +6,23 @@ number formats and line ends stay as they are. Where it has another format, the 
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
 import json
-import os
-import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from flipkd_sdk.errors import InvalidPairsError, OutputExistsError
-from flipkd_sdk.records import Format, Record, Records, format_of, open_binary
+from flipkd_sdk.cli.files import TABLE_SUFFIXES, TableFormat, table_format
+from flipkd_sdk.errors import InvalidPairsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
-STANDARD_STREAM = "-"
+    from flipkd_sdk.records import Record, Records
 
-_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson")
+    Columns = Sequence["Column"]
+
 _UNENCODABLE = "backslashreplace"
 """For values that are not ours to judge: JSON can spell half of a surrogate pair, which no encoding has."""
 
@@ -33,150 +31,190 @@ _UNENCODABLE = "backslashreplace"
 class Layout:
     """How the rows of a file are written."""
 
-    format: Format
+    format: TableFormat
     delimiter: str
-    """Between the fields of CSV; empty for JSONL."""
+    """Between the fields of CSV, else empty."""
 
 
-def layout_for(path: str, records: Records) -> Layout:
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a table before its rows are read."""
+
+    source: str
+    """What messages call it."""
+    layout: Layout
+    columns: tuple[str, ...]
+    """Of JSONL, the keys of the first object."""
+    header: str
+    """The header of a CSV file as it stands there; empty without one."""
+
+    @classmethod
+    def of(cls, records: Records) -> Head:
+        """That of a CSV or JSONL table."""
+        return cls(records.source, Layout(records.format, records.delimiter), records.columns, records.header)
+
+
+def layout_for(path: str, own: Layout) -> Layout:
     """The layout of an output file: as its suffix tells, else that of the input."""
-    suffix = Path(path).suffix.lower()
-    chosen = format_of(path) if suffix in _FORMATS else records.format
-    if chosen == "jsonl":
-        return Layout("jsonl", "")
-    if suffix == ".tsv":
+    name = Path(path).name.lower()
+    chosen = table_format(path) if name.endswith(TABLE_SUFFIXES) else own.format
+    if chosen != "csv":
+        return Layout(chosen, "")
+    if name.removesuffix(".gz").endswith(".tsv"):
         return Layout("csv", "\t")
-    return Layout("csv", records.delimiter or ",")
+    return Layout("csv", own.delimiter or ",")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that is added to a table."""
+
+    name: str
+    kind: Literal["score", "flag", "number", "text"]
+    """A float in [0, 1], a bool (in text 1 or 0), an int or a str."""
+    option: str | None = None
+    """The option that names it otherwise."""
 
 
 class ColumnAdder:
-    """Adds a score and a match column to the rows of a table, and writes them as lines of text."""
+    """Adds columns to the rows of a table, and writes them as lines of text.
 
-    def __init__(self, records: Records, layout: Layout, *, score: str, match: str) -> None:
-        self._records = records
+    Args:
+        head: of the table.
+        layout: of the lines: CSV or JSONL.
+        added: the columns.
+        float_format: of scores, as for `format`.
+
+    Raises:
+        InvalidPairsError: the table has a column of that name already, or columns that the layout cannot hold.
+    """
+
+    def __init__(self, head: Head, layout: Layout, *, added: Columns, float_format: str = ".6f") -> None:
+        self._head = head
         self._layout = layout
-        self._added = (score, match)
-        self._as_it_stands = layout == Layout(records.format, records.delimiter)
-        self._keys = json.dumps(score), json.dumps(match)
-        self._line_end = (_split_line_end(records.header)[1] if self._as_it_stands else "") or "\n"
-        self._refuse_clash(records.columns, records.source)
-        if records.format == "csv" != layout.format and len(set(records.columns)) < len(records.columns):
-            raise InvalidPairsError(f"{records.source}: two columns have the same name, which JSON does not allow")
+        self._names = [column.name for column in added]
+        self._as_it_stands = layout == head.layout
+        self._keys = [json.dumps(name) for name in self._names]
+        write = {
+            "score": f"{{:{float_format}}}".format,
+            "flag": "{:d}".format,
+            "number": "{:d}".format,
+            "text": self._quoted if layout.format == "csv" else json.dumps,
+        }
+        self._write = [write[column.kind] for column in added]
+        self._line_end = (_split_line_end(head.header)[1] if self._as_it_stands else "") or "\n"
+        refuse_clash(added, head.columns, head.source)
+        if not self._as_it_stands:
+            refuse_twins(head)
 
     def header(self) -> str:
-        """The header of the output; empty for JSONL."""
-        if self._layout.format == "jsonl":
+        """The header of the output; empty where there is none."""
+        if self._layout.format == "jsonl" or (self._head.layout.format == "csv" and not self._head.header):
             return ""
-        added = _csv_line(self._added, self._layout.delimiter)
+        added = csv_line(self._names, self._layout.delimiter)
         if self._as_it_stands:
-            own = _split_line_end(self._records.header)[0]
+            own = _split_line_end(self._head.header)[0]
         else:
-            own = _csv_line(self._records.columns, self._layout.delimiter)
+            own = csv_line(self._head.columns, self._layout.delimiter)
         return f"{own}{self._layout.delimiter}{added}{self._line_end}"
 
-    def row(self, record: Record, score: float, match: bool) -> str:
-        """A record with its score, to six decimals, and its match, 0 or 1.
+    def row(self, record: Record, values: Iterable[Any]) -> str:
+        """A record with its values in the columns.
 
         Raises:
-            InvalidPairsError: a JSONL object has a key of that name already, or one that the CSV header lacks.
+            InvalidPairsError: a JSONL object has a key that the CSV header lacks.
         """
-        if self._records.format == "jsonl":
-            self._refuse_clash(record.cells, f"{self._records.source}:{record.line}")
         own, end = _split_line_end(record.raw) if self._as_it_stands else (self._anew(record), "")
         end = end or self._line_end
+        written = [write(value) for write, value in zip(self._write, values, strict=True)]
         if self._layout.format == "csv":
-            between = self._layout.delimiter
-            return f"{own}{between}{score:.6f}{between}{match:d}{end}"
-        score_key, match_key = self._keys
-        return f"{own.rstrip().removesuffix('}').rstrip()}, {score_key}: {score:.6f}, {match_key}: {match:d}}}{end}"
+            return self._layout.delimiter.join((own, *written)) + end
+        members = ", ".join([f"{key}: {value}" for key, value in zip(self._keys, written, strict=True)])
+        inside = own.rstrip().removesuffix("}").rstrip()
+        return f"{inside}, {members}}}{end}"
+
+    def _quoted(self, text: str) -> str:
+        return csv_line([text], self._layout.delimiter)
 
     def _anew(self, record: Record) -> str:
         if self._layout.format == "jsonl":
-            return json.dumps(record.cells, ensure_ascii=False)
-        if unknown := sorted(record.cells.keys() - set(self._records.columns)):
-            raise InvalidPairsError(
-                f"{self._records.source}:{record.line}: key {unknown[0]!r} is not in the first object, so the CSV has "
-                "no column for it; write JSONL instead"
-            )
-        return _csv_line((_cell(record.cells.get(name)) for name in self._records.columns), self._layout.delimiter)
-
-    def _refuse_clash(self, names: Iterable[str], where: str) -> None:
-        for name, option in zip(self._added, ("--score-column", "--match-column"), strict=True):
-            if name in names:
-                raise InvalidPairsError(f"{where}: there is a column {name!r} already; name another with {option}")
+            return json.dumps(record.cells, ensure_ascii=False, default=str)
+        return csv_line(
+            ["" if cell is None else cell for cell in text_cells(record, self._head)], self._layout.delimiter
+        )
 
 
-@contextmanager
-def open_input(path: str) -> Iterator[tuple[io.BufferedReader, str, int | None]]:
-    """Open a file, or standard input for ``-``; yields the stream, its name for messages and its size if known.
+class TextSink:
+    """Writes scored rows as lines of text.
+
+    Args:
+        stream: where to, which stays the caller's to close.
+        adder: makes the lines.
+        encoding: of the text.
+    """
+
+    def __init__(self, stream: BinaryIO, adder: ColumnAdder, encoding: str) -> None:
+        self._stream = stream
+        self._adder = adder
+        # Not a `TextIOWrapper`, which would close the stream when an error makes everyone forget it.
+        self._encoder = codecs.getincrementalencoder(encoding)(_UNENCODABLE)
+        stream.write(self._encoder.encode(adder.header()))
+
+    def write(self, rows: Iterable[Record], columns: Sequence[Sequence[Any]]) -> None:
+        """Write rows with their values, column by column."""
+        lines = "".join(map(self._adder.row, rows, zip(*columns, strict=True)))
+        self._stream.write(self._encoder.encode(lines))
+
+    def close(self) -> None:
+        """Write what a stateful encoding still owes."""
+        self._stream.write(self._encoder.encode("", final=True))
+
+
+def refuse_clash(added: Columns, names: Iterable[str], where: str) -> None:
+    """Check that the columns to be added are not there already.
 
     Raises:
-        InvalidPairsError: the file cannot be read.
+        InvalidPairsError: one of them is.
     """
-    if path == STANDARD_STREAM:
-        yield cast("io.BufferedReader", sys.stdin.buffer), "standard input", None
-        return
-    with open_binary(path) as stream:
-        status = os.fstat(stream.fileno())
-        yield stream, path, status.st_size or None
+    for column in added:
+        if column.name in names:
+            advice = f"name another with {column.option}" if column.option else "rename it"
+            raise InvalidPairsError(f"{where}: there is a column {column.name!r} already; {advice}")
 
 
-@contextmanager
-def open_output(path: str, *, encoding: str, overwrite: bool) -> Iterator[TextIO]:
-    """Open a file for writing, or standard output for ``-``.
-
-    A file is written under a temporary name beside its place and takes its own name when all is done, so that nobody
-    meets half a file; upon an error it is removed.
+def refuse_twins(head: Head) -> None:
+    """Check that every column has a name of its own, without which values cannot be told apart.
 
     Raises:
-        OutputExistsError: see `check_output`.
+        InvalidPairsError: two columns share a name.
     """
-    if path == STANDARD_STREAM:
-        stdout = io.TextIOWrapper(sys.stdout.buffer, encoding, errors=_UNENCODABLE, newline="")
-        try:
-            yield stdout
-        finally:
-            stdout.detach()
-        return
-    check_output(path, overwrite=overwrite)
-    # A link keeps pointing to the file that is written; a device such as /dev/null cannot be replaced.
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        with target.open("w", encoding=encoding, errors=_UNENCODABLE, newline="") as text:
-            yield text
-        return
-    part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding=encoding, errors=_UNENCODABLE, newline="") as text:
-            yield text
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    if len(set(head.columns)) < len(head.columns):
+        raise InvalidPairsError(
+            f"{head.source}: two columns have the same name; rename one, or write the rows as they stand, in the "
+            "format and with the delimiter of the input"
+        )
 
 
-def check_output(path: str, *, overwrite: bool) -> None:
-    """Find out early whether an output file may be written.
+def text_cells(record: Record, head: Head) -> list[str | None]:
+    """A record's values as text, column by column; what is no text is written as JSON.
 
     Raises:
-        OutputExistsError: there is a file and overwriting it was not asked for, or there is a directory.
-        InvalidPairsError: the folder to write it in does not exist.
+        InvalidPairsError: a JSONL object has a key that the first one lacks.
     """
-    place = Path(path)
-    if path == STANDARD_STREAM:
-        return
-    if place.is_dir():
-        raise OutputExistsError(f"{path}: a directory; name a file in it")
-    if place.is_file() and not overwrite:
-        raise OutputExistsError(f"{path}: exists already; pass --overwrite to replace it")
-    if not place.resolve().parent.is_dir():
-        raise InvalidPairsError(f"{path}: the folder {place.parent} does not exist; create it first")
+    if unknown := sorted(record.cells.keys() - set(head.columns)):
+        raise InvalidPairsError(
+            f"{head.source}:{record.line}: key {unknown[0]!r} is not in the first object, so there is no column for "
+            "it; write JSONL instead"
+        )
+    return [_cell(record.cells.get(name)) for name in head.columns]
 
 
-def _split_line_end(raw: str) -> tuple[str, str]:
-    for end in ("\r\n", "\n", "\r"):
-        if raw.endswith(end):
-            return raw[: -len(end)], end
-    return raw, ""
+def csv_line(values: Iterable[str], delimiter: str) -> str:
+    """Values as a line of CSV, without its end."""
+    # With this line end csv quotes both of its characters, wherever they stand.
+    writer = csv.writer(_Echo(), delimiter=delimiter, lineterminator="\r\n")
+    line: str = writer.writerow(values)
+    return line.removesuffix("\r\n")
 
 
 class _Echo:
@@ -186,14 +224,14 @@ class _Echo:
         return line
 
 
-def _csv_line(values: Iterable[str], delimiter: str) -> str:
-    # With this line end csv quotes both of its characters, wherever they stand.
-    writer = csv.writer(_Echo(), delimiter=delimiter, lineterminator="\r\n")
-    line: str = writer.writerow(values)
-    return line.removesuffix("\r\n")
+def _split_line_end(raw: str) -> tuple[str, str]:
+    for end in ("\r\n", "\n", "\r"):
+        if raw.endswith(end):
+            return raw[: -len(end)], end
+    return raw, ""
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _cell(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)

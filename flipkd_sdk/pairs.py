@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError, InvalidPairsError
-from flipkd_sdk.records import Lines, Record, Records, open_binary, open_records
+from flipkd_sdk.lines import Lines, open_binary
+from flipkd_sdk.records import Record, Records, open_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,15 +67,23 @@ class Splits:
 
 
 def read_pairs(
-    path: str | Path, *, a_column: str = "text_a", b_column: str = "text_b", label_column: str = "label"
+    path: str | Path,
+    *,
+    a_column: str = "text_a",
+    b_column: str = "text_b",
+    label_column: str = "label",
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
 ) -> Pairs:
-    """Read labelled pairs from CSV with a header, or from JSONL (``.jsonl``, ``.ndjson``); UTF-8.
+    """Read labelled pairs from CSV with a header, or from JSONL (``.jsonl``, ``.ndjson``); either may be gzipped.
 
     Args:
         path: the file.
         a_column: name of the column of first texts; in CSV also its 1-based position.
         b_column: the same for the second texts.
         label_column: the same for the labels, which are 0 or 1.
+        delimiter: of CSV; by default as the file tells, see `open_records`.
+        encoding: of the file.
 
     Raises:
         InvalidPairsError: the file cannot be used or holds pairs of one label only; the message names the line and
@@ -83,7 +92,7 @@ def read_pairs(
     a: list[str] = []
     b: list[str] = []
     label: list[int] = []
-    with open_records(path) as records:
+    with open_records(path, delimiter=delimiter, encoding=encoding) as records:
         a_name, b_name, label_name = map(records.column, (a_column, b_column, label_column))
         for record in records.rows:
             a.append(records.text(record, a_name))

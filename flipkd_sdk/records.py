@@ -1,4 +1,4 @@
-"""Tables of user data, read strictly and one record at a time: CSV (RFC 4180, with a header) and JSONL.
+"""Tables of user data, read strictly and one record at a time: CSV (RFC 4180) and JSONL, gzipped or not.
 
 Each record keeps the line that it starts on, for messages, and its text as it stands in the file, so that a command can
 hand the user's own columns back byte for byte. Memory is bounded by one record.
@@ -7,22 +7,21 @@ hand the user's own columns back byte for byte. Memory is bounded by one record.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from flipkd_sdk.dialect import Format, delimiter_of, format_of
 from flipkd_sdk.errors import InvalidPairsError
+from flipkd_sdk.lines import BYTE_ORDER_MARK, BadLineError, Lines, PlainStream, open_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    import io
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-Format = Literal["csv", "jsonl"]
-
-_BYTE_ORDER_MARK = "\ufeff"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -39,6 +38,17 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class BadRecord:
+    """Lines that make no row."""
+
+    line: int
+    """1-based number of the line on which they start."""
+    raw: str
+    """The lines as they stand in the file; bytes that are not text are half surrogate pairs, U+DC80 to U+DCFF."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Records:
     """A table being read: what is known of its columns, and the records still to come."""
 
@@ -48,9 +58,9 @@ class Records:
     delimiter: str
     """Separates the fields of a CSV file."""
     columns: tuple[str, ...]
-    """Names in the header of a CSV file; of JSONL, the keys of the first object."""
+    """Names in the header of a CSV file, without one ``"1"``, ``"2"``, …; of JSONL, the keys of the first object."""
     header: str
-    """The header as it stands in the file, with byte order mark and line end; empty for JSONL."""
+    """The header as it stands in the file, with byte order mark and line end; empty for JSONL and without one."""
     rows: Iterator[Record]
 
     def column(self, wanted: str) -> str:
@@ -59,16 +69,9 @@ class Records:
         Raises:
             InvalidPairsError: there is no such column, or its name stands twice in the header.
         """
-        name = wanted
         if self.format == "jsonl":
-            return name  # Objects need not have the same keys; `text` finds out record by record.
-        if name not in self.columns and wanted.isdecimal() and 1 <= int(wanted) <= len(self.columns):
-            name = self.columns[int(wanted) - 1]
-        if name not in self.columns:
-            raise InvalidPairsError(f"{self.source}: no column {wanted!r}; the header has: {_listed(self.columns)}")
-        if self.columns.count(name) > 1:
-            raise InvalidPairsError(f"{self.source}: column {name!r} stands twice in the header; rename one of them")
-        return name
+            return wanted  # Objects need not have the same keys; `text` finds out record by record.
+        return find_column(wanted, self.columns, self.source)
 
     def value(self, record: Record, column: str) -> object:
         """A record's value in a column.
@@ -91,12 +94,17 @@ class Records:
             InvalidPairsError: a JSONL object lacks the key or holds something else than a text.
         """
         value = self.value(record, column)
-        where = f"{self.source}:{record.line}: column {column!r}"
         if not isinstance(value, str):
-            raise InvalidPairsError(f"{where}: expected a text in quotation marks, found {json.dumps(value)[:60]}")
+            found = json.dumps(value)[:60]
+            raise InvalidPairsError(
+                f"{self.source}:{record.line}: column {column!r}: expected a text in quotation marks, found {found}"
+            )
         # JSON escapes can spell both; neither is text that a tokenizer or a CSV file can hold.
         if "\0" in value or (not value.isascii() and _SURROGATE.search(value)):
-            raise InvalidPairsError(f"{where}: the text holds a NUL or half of a surrogate pair; clean it")
+            raise InvalidPairsError(
+                f"{self.source}:{record.line}: column {column!r}: the text holds a NUL or half of a surrogate pair; "
+                "clean it"
+            )
         return value
 
 
@@ -104,46 +112,39 @@ class Records:
 def open_records(
     path: str | Path, *, file_format: Format | None = None, delimiter: str | None = None, encoding: str = "utf-8"
 ) -> Iterator[Records]:
-    """Open a table for reading.
+    """Open a table for reading; it may be gzipped, whatever it is called.
 
     Args:
         path: the file.
         file_format: by default JSONL for ``.jsonl`` and ``.ndjson``, CSV for everything else.
-        delimiter: of CSV; by default a tab for ``.tsv`` and a comma for everything else.
+        delimiter: of CSV; by default a tab for ``.tsv``, else the one of comma, semicolon, tab and bar that the first
+            records tell.
         encoding: of the file; a byte order mark is skipped.
 
     Raises:
         InvalidPairsError: the file is missing, unreadable, empty or malformed; the message names the line.
     """
     with open_binary(path) as stream:
-        chosen, separator = file_format or format_of(path), delimiter or delimiter_of(path)
-        yield read_records(stream, str(path), file_format=chosen, delimiter=separator, encoding=encoding)
+        plain = PlainStream(stream, str(path))
+        chosen = file_format or format_of(path)
+        separator = delimiter or delimiter_of(path, plain.peek(), encoding)
+        yield read_records(plain, str(path), file_format=chosen, delimiter=separator, encoding=encoding)
 
 
-def format_of(path: str | Path) -> Format:
-    """The format that a file's suffix tells: JSONL for ``.jsonl`` and ``.ndjson``, else CSV."""
-    return "jsonl" if Path(path).suffix.lower() in (".jsonl", ".ndjson") else "csv"
-
-
-def delimiter_of(path: str | Path) -> str:
-    """The delimiter that a CSV file's suffix tells: a tab for ``.tsv``, else a comma."""
-    return "\t" if Path(path).suffix.lower() == ".tsv" else ","
-
-
-def open_binary(path: str | Path) -> io.BufferedReader:
-    """Open a file of user data.
+def find_column(wanted: str, columns: tuple[str, ...], source: str) -> str:
+    """The name of a column given by name or 1-based position.
 
     Raises:
-        InvalidPairsError: it is missing, a directory or unreadable.
+        InvalidPairsError: there is no such column, or its name stands twice.
     """
-    try:
-        return Path(path).open("rb")
-    except FileNotFoundError:
-        raise InvalidPairsError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InvalidPairsError(f"{path}: a directory; expected a file") from None
-    except OSError as error:
-        raise InvalidPairsError(f"{path}: cannot be read ({error.strerror})") from error
+    name = wanted
+    if name not in columns and wanted.isdecimal() and 1 <= int(wanted) <= len(columns):
+        name = columns[int(wanted) - 1]
+    if name not in columns:
+        raise InvalidPairsError(f"{source}: no column {wanted!r}; the header has: {_listed(columns)}")
+    if columns.count(name) > 1:
+        raise InvalidPairsError(f"{source}: column {name!r} stands twice in the header; rename one of them")
+    return name
 
 
 def read_records(
@@ -153,98 +154,62 @@ def read_records(
     file_format: Format = "csv",
     delimiter: str = ",",
     encoding: str = "utf-8",
+    header: bool = True,
+    on_bad_record: Callable[[BadRecord], None] | None = None,
 ) -> Records:
-    """Read a table from a binary stream, which stays the caller's to close; see `open_records`."""
+    """Read a table from a binary stream, which stays the caller's to close.
+
+    Args:
+        stream: where the table begins.
+        source: what messages call it.
+        file_format: CSV or JSONL.
+        delimiter: of CSV.
+        encoding: of the text; a byte order mark is skipped.
+        header: whether the first record of CSV holds the names of the columns.
+        on_bad_record: takes what makes no row, after which reading goes on; by default it is an error.
+
+    Raises:
+        InvalidPairsError: the table is empty or malformed; the message names the line.
+    """
     lines = Lines(stream, source, encoding)
     if file_format == "jsonl":
-        return _json_records(lines)
-    return _csv_records(lines, delimiter)
+        return _json_records(lines, on_bad_record or _refuse)
+    return _csv_records(lines, delimiter, header=header, on_bad_record=on_bad_record or _refuse)
 
 
-class _Borrowed(io.BufferedIOBase):
-    """A stream that a `TextIOWrapper` reads from but does not close when it is forgotten."""
-
-    name = "borrowed"
-
-    def __init__(self, stream: io.BufferedIOBase) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def read1(self, size: int = -1) -> bytes:
-        return self._stream.read1(size)
+def _refuse(bad: BadRecord) -> None:
+    raise InvalidPairsError(bad.reason)
 
 
-class Lines:
-    """The lines of a binary stream, checked to be text, and kept until the record that they belong to is complete."""
-
-    def __init__(self, stream: io.BufferedIOBase, source: str, encoding: str) -> None:
-        self.source = source
-        self.number = 0
-        """1-based number of the line read last."""
-        self.marked = False
-        """Whether the text began with a byte order mark."""
-        self.kept: list[str] = []
-        # Bytes that are not text become surrogates, which shows the line that they are on.
-        self._text = io.TextIOWrapper(_Borrowed(stream), encoding, errors="surrogateescape", newline="")
-        self._encoding = encoding
-
-    def __iter__(self) -> Lines:
-        return self
-
-    def __next__(self) -> str:
-        self.number += 1
-        try:
-            line = next(self._text)
-        except UnicodeError as error:
-            raise self._undecodable() from error
-        if not line.isascii() and _SURROGATE.search(line):
-            raise self._undecodable()
-        if "\0" in line:
-            raise InvalidPairsError(f"{self.source}:{self.number}: NUL character; is this a UTF-16 or a binary file?")
-        if self.number == 1 and line.startswith(_BYTE_ORDER_MARK):
-            self.marked = True
-            line = line[1:]
-        self.kept.append(line)
-        return line
-
-    def take(self) -> str:
-        """The text of the lines kept so far, which are then forgotten."""
-        raw = "".join(self.kept)
-        self.kept.clear()
-        return raw
-
-    def _undecodable(self) -> InvalidPairsError:
-        return InvalidPairsError(
-            f"{self.source}:{self.number}: not {self._encoding} text; convert the file or name its encoding"
-        )
-
-
-def _csv_records(lines: Lines, delimiter: str) -> Records:
-    fields = _csv_fields(lines, delimiter)
-    try:
-        _, header, names = next(fields)
-    except StopIteration:
-        raise InvalidPairsError(
-            f"{lines.source}: empty; expected a header line with the names of the columns"
-        ) from None
-    columns = tuple(names)
+def _csv_records(lines: Lines, delimiter: str, *, header: bool, on_bad_record: Callable[[BadRecord], None]) -> Records:
+    # What stands in the header cannot be left out.
+    first = next(_csv_fields(lines, delimiter, _refuse), None)
+    if first is None:
+        missing = "a header line with the names of the columns" if header else "at least one record"
+        raise InvalidPairsError(f"{lines.source}: empty; expected {missing}")
+    columns = tuple(first[2]) if header else tuple(str(i + 1) for i in range(len(first[2])))
 
     def rows() -> Iterator[Record]:
-        for line, raw, values in fields:
-            if len(values) != len(columns):
-                raise InvalidPairsError(
-                    f"{lines.source}:{line}: {len(values)} fields, but the header has {len(columns)}; "
-                    "check the quotation marks and the delimiter"
-                )
+        if not header:
+            line, raw, values = first
             yield Record(line, raw, dict(zip(columns, values, strict=True)))
+        for line, raw, values in _csv_fields(lines, delimiter, on_bad_record):
+            if len(values) == len(columns):
+                yield Record(line, raw, dict(zip(columns, values, strict=True)))
+                continue
+            reason = (
+                f"{lines.source}:{line}: {len(values)} fields, but the {'header' if header else 'first record'} has "
+                f"{len(columns)}; check the quotation marks and the delimiter"
+            )
+            on_bad_record(BadRecord(line, raw, reason))
 
-    mark = _BYTE_ORDER_MARK if lines.marked else ""
-    return Records(lines.source, "csv", delimiter, columns, mark + header, rows())
+    mark = BYTE_ORDER_MARK if lines.marked else ""
+    return Records(lines.source, "csv", delimiter, columns, mark + first[1] if header else "", rows())
 
 
-def _csv_fields(lines: Lines, delimiter: str) -> Iterator[tuple[int, str, list[str]]]:
+def _csv_fields(
+    lines: Lines, delimiter: str, on_bad_record: Callable[[BadRecord], None]
+) -> Iterator[tuple[int, str, list[str]]]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         start = lines.number + 1
@@ -252,17 +217,20 @@ def _csv_fields(lines: Lines, delimiter: str) -> Iterator[tuple[int, str, list[s
             values = next(reader)
         except StopIteration:
             return
+        except BadLineError as error:
+            on_bad_record(BadRecord(start, lines.take(), str(error)))
+            continue
         except csv.Error as error:
-            raise InvalidPairsError(
-                f"{lines.source}:{start}: malformed CSV ({error}); check the quotation marks of this record"
-            ) from error
+            reason = f"{lines.source}:{start}: malformed CSV ({error}); check the quotation marks of this record"
+            on_bad_record(BadRecord(start, lines.take(), reason))
+            continue
         raw = lines.take()
         if values:  # A blank line is no record.
             yield start, raw, values
 
 
-def _json_records(lines: Lines) -> Records:
-    rows = _json_rows(lines)
+def _json_records(lines: Lines, on_bad_record: Callable[[BadRecord], None]) -> Records:
+    rows = _json_rows(lines, on_bad_record)
     first = next(rows, None)
     if first is None:
         return Records(lines.source, "jsonl", "", (), "", rows)
@@ -274,18 +242,28 @@ def _json_records(lines: Lines) -> Records:
     return Records(lines.source, "jsonl", "", tuple(first.cells), "", with_first())
 
 
-def _json_rows(lines: Lines) -> Iterator[Record]:
-    for line in lines:
+def _json_rows(lines: Lines, on_bad_record: Callable[[BadRecord], None]) -> Iterator[Record]:
+    while True:
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except BadLineError as error:
+            on_bad_record(BadRecord(lines.number, lines.take(), str(error)))
+            continue
         raw = lines.take()
         if not line.strip():
             continue
+        where = f"{lines.source}:{lines.number}"
         try:
             cells = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InvalidPairsError(f"{lines.source}:{lines.number}: not valid JSON ({error})") from error
-        if not isinstance(cells, dict):
-            raise InvalidPairsError(f"{lines.source}:{lines.number}: expected a JSON object with a key for each column")
-        yield Record(lines.number, raw, cells)
+            on_bad_record(BadRecord(lines.number, raw, f"{where}: not valid JSON ({error})"))
+            continue
+        if isinstance(cells, dict):
+            yield Record(lines.number, raw, cells)
+        else:
+            on_bad_record(BadRecord(lines.number, raw, f"{where}: expected a JSON object with a key for each column"))
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -47,14 +47,14 @@ def test_json_holds_the_measures_of_the_matchers_own_scores(tiny_matcher: Path, 
 
 
 def test_the_table_shows_the_same_figures(tiny_matcher: Path, pairs: Path) -> None:
-    arguments = ["evaluate", str(tiny_matcher), str(pairs), *COLUMNS, "--device", "cpu"]
+    arguments = ["evaluate", str(tiny_matcher), str(pairs), *COLUMNS, "--device", "cpu", "--resamples", "50"]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("5 pairs, 3 of them matches; ")
     figures = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
     for name in ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc", "calibration_error"):
         line = next(line for line in done.stdout.splitlines() if line.strip().startswith(name.replace("_", " ")))
-        assert line.split()[-1] == f"{figures[name]:.4f}"
+        assert f"{figures[name]:.4f}" in line.split()
 
 
 def test_bad_pairs_are_refused_before_the_matcher_is_opened(tmp_path: Path) -> None:

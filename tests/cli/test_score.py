@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flipkd_sdk import Matcher
+from flipkd_sdk.cli.engines import LocalEngine
 from flipkd_sdk.cli.main import cli
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def test_rows_come_back_with_the_matchers_scores(
     monkeypatch: pytest.MonkeyPatch,
     chunk: int,
 ) -> None:
-    monkeypatch.setattr(sys.modules["flipkd_sdk.cli.score"], "_CHUNK_ROWS", chunk)
+    monkeypatch.setattr(LocalEngine, "chunk_rows", chunk)
     done = score(table)
     assert done.exit_code == 0, done.stderr
     assert done.stderr == ""
@@ -205,7 +206,12 @@ def test_a_table_can_be_scored_in_place(score: Callable[..., Result], table: Pat
         (["--encoding", "utf-99"], "no text encoding"),
         (["--encoding", "base64"], "no text encoding"),
         (["--score-column", "x", "--match-column", "x"], "are both 'x'"),
-        (["--format", "parquet"], "'parquet'"),
+        (["--format", "orc"], "'orc'"),
+        (["--float-format", "%d"], "use a dot"),
+        (["--resume"], "--resume needs"),
+        (["--on-error", "skip"], "needs --rejects"),
+        (["--workers", "2"], "use --threads"),
+        (["--score-cutoff", "2"], "2"),
     ],
 )
 def test_wrong_options_are_wrong_usage(score: Callable[..., Result], options: list[str], message: str) -> None:

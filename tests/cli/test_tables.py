@@ -3,17 +3,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flipkd_sdk.cli.tables import ColumnAdder, Layout, layout_for, open_output
-from flipkd_sdk.errors import InvalidPairsError, OutputExistsError
-from flipkd_sdk.records import Format, Records, read_records
+from flipkd_sdk.cli.tables import Column, ColumnAdder, Head, Layout, TextSink, layout_for
+from flipkd_sdk.errors import InvalidPairsError
+from flipkd_sdk.records import Records, read_records
+
+if TYPE_CHECKING:
+    from flipkd_sdk.dialect import Format
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 CSV = Layout("csv", ",")
@@ -24,9 +25,12 @@ def table(content: str, file_format: Format = "csv", delimiter: str = ",") -> Re
     return read_records(io.BytesIO(content.encode()), "table", file_format=file_format, delimiter=delimiter)
 
 
+ADDED = (Column("score", "score", "--score-column"), Column("match", "flag", "--match-column"))
+
+
 def scored(records: Records, layout: Layout) -> str:
-    adder = ColumnAdder(records, layout, score="score", match="match")
-    return adder.header() + "".join(adder.row(record, 0.25, False) for record in records.rows)
+    adder = ColumnAdder(Head.of(records), layout, added=ADDED)
+    return adder.header() + "".join(adder.row(record, (0.25, False)) for record in records.rows)
 
 
 def written(rows: list[list[str]], **dialect: Any) -> str:
@@ -107,23 +111,26 @@ def test_jsonl_with_a_new_key_does_not_fit_csv() -> None:
         scored(table('{"a": 1}\n{"b": 1}\n', "jsonl"), CSV)
 
 
-def test_columns_of_the_same_name_do_not_fit_json() -> None:
+def test_columns_of_the_same_name_come_back_as_they_stand_only() -> None:
     assert scored(table("a,x,x\n1,2,3\n"), CSV) == "a,x,x,score,match\n1,2,3,0.250000,0\n"
-    with pytest.raises(InvalidPairsError, match="two columns have the same name"):
-        scored(table("a,x,x\n1,2,3\n"), JSONL)
+    for layout in (JSONL, Layout("csv", "\t")):
+        with pytest.raises(InvalidPairsError, match="two columns have the same name"):
+            scored(table("a,x,x\n1,2,3\n"), layout)
 
 
 @pytest.mark.parametrize("layout", [CSV, JSONL])
 def test_a_column_that_is_there_already_is_not_doubled(layout: Layout) -> None:
     with pytest.raises(InvalidPairsError, match="table: there is a column 'match' already; name another with --match-"):
         scored(table("a,match\n1,2\n"), layout)
-    with pytest.raises(InvalidPairsError, match=r"table:2: there is a column 'score' already; .* --score-column"):
-        scored(table('{"a": 1}\n{"a": 1, "score": 2}\n', "jsonl"), layout)
+    with pytest.raises(InvalidPairsError, match=r"table: there is a column 'score' already; .* --score-column"):
+        scored(table('{"a": 1, "score": 2}\n', "jsonl"), layout)
 
 
 def test_new_names_are_quoted_where_they_must_be() -> None:
     records = table("a;b\n1;2\n", delimiter=";")
-    header = ColumnAdder(records, Layout("csv", ";"), score="p; q", match='"m"').header()
+    header = ColumnAdder(
+        Head.of(records), Layout("csv", ";"), added=(Column("p; q", "score"), Column('"m"', "flag"))
+    ).header()
     assert header == 'a;b;"p; q";"""m"""\n'
 
 
@@ -138,71 +145,35 @@ def test_new_names_are_quoted_where_they_must_be() -> None:
         ("-", "jsonl", JSONL),
         ("x.out", "jsonl", JSONL),
         ("x.csv", "jsonl", CSV),
+        ("x.tsv.gz", "jsonl", Layout("csv", "\t")),
+        ("x.ndjson.gz", "csv", JSONL),
+        ("x.gz", "csv", Layout("csv", ";")),
+        ("x.parquet", "csv", Layout("parquet", "")),
     ],
 )
 def test_the_layout_follows_the_suffix_else_the_input(path: str, file_format: Format, expected: Layout) -> None:
     content = "a;b\n" if file_format == "csv" else '{"a": 1}\n'
-    assert layout_for(path, table(content, file_format, ";")) == expected
+    assert layout_for(path, Head.of(table(content, file_format, ";")).layout) == expected
 
 
-def write(path: Path, content: str, *, overwrite: bool = False) -> None:
-    with open_output(str(path), encoding="utf-8", overwrite=overwrite) as output:
-        output.write(content)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "iso2022_jp"])
+def test_text_is_encoded_as_one_stream(encoding: str) -> None:
+    records = table('{"a": "\u65e5\u672c"}\n{"a": "\u672c"}\n', "jsonl")
+    stream = io.BytesIO()
+    sink = TextSink(stream, ColumnAdder(Head.of(records), JSONL, added=ADDED), encoding)
+    for record in records.rows:
+        sink.write([record], ([0.5], [True]))
+    sink.close()
+    lines = [json.loads(line) for line in stream.getvalue().decode(encoding).splitlines()]
+    assert [line["a"] for line in lines] == ["\u65e5\u672c", "\u672c"]
 
 
-def test_an_output_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
-    path = tmp_path / "out.csv"
-    with open_output(str(path), encoding="utf-8", overwrite=False) as output:
-        output.write("a\r\n")
-        assert not path.exists()
-    assert path.read_bytes() == b"a\r\n"
-    assert list(tmp_path.iterdir()) == [path]
+def test_a_table_without_a_header_gets_none() -> None:
+    records = read_records(io.BytesIO(b"x;y\n1;2\n"), "table", delimiter=";", header=False)
+    assert scored(records, Layout("csv", ";")) == "x;y;0.250000;0\n1;2;0.250000;0\n"
 
 
-def test_an_output_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "out.csv"
-    path.write_text("before")
-    with pytest.raises(KeyboardInterrupt), open_output(str(path), encoding="utf-8", overwrite=True) as output:
-        output.write("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_an_output_is_overwritten_on_request_only(tmp_path: Path) -> None:
-    path = tmp_path / "out.csv"
-    write(path, "one")
-    with pytest.raises(OutputExistsError, match="exists already; pass --overwrite"):
-        write(path, "two")
-    assert path.read_text() == "one"
-    write(path, "two", overwrite=True)
-    assert path.read_text() == "two"
-
-
-def test_an_output_needs_a_folder_and_is_none(tmp_path: Path) -> None:
-    with pytest.raises(OutputExistsError, match="a directory; name a file"):
-        write(tmp_path, "x", overwrite=True)
-    with pytest.raises(InvalidPairsError, match=r"the folder .* does not exist"):
-        write(tmp_path / "absent" / "out.csv", "x")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-def test_a_link_keeps_pointing_to_the_output(tmp_path: Path) -> None:
-    (tmp_path / "real.csv").write_text("one")
-    (tmp_path / "link.csv").symlink_to("real.csv")
-    write(tmp_path / "link.csv", "two", overwrite=True)
-    assert (tmp_path / "link.csv").is_symlink()
-    assert (tmp_path / "real.csv").read_text() == "two"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="has no /dev/null")
-def test_a_device_is_written_to_and_not_replaced() -> None:
-    null = Path("/dev/null")
-    write(null, "x")
-    assert null.is_char_device()
-
-
-def test_the_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
-    (tmp_path / "plain").touch()
-    write(tmp_path / "out.csv", "x")
-    assert (tmp_path / "out.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
+def test_scores_are_formatted_as_asked() -> None:
+    records = table("a\nx\n")
+    adder = ColumnAdder(Head.of(records), CSV, added=ADDED, float_format=".3g")
+    assert [adder.row(record, (0.123456, True)) for record in records.rows] == ["x,0.123,1\n"]

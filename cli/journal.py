@@ -1,0 +1,158 @@
+"""The scores of an unfinished run, kept beside its output so that another run can go on from there.
+
+Of a table and its scores the output can be written again at any time, in any format; so the scores alone are kept. A
+run that continues reads the table from its beginning, takes the scores it finds here, and is therefore free of
+everything that could go wrong at a seam: half-written rows, compressed blocks, Parquet footers.
+
+The file is a line of JSON that says what made the scores, and then frames, each the scores of some rows in turn with a
+digest of the texts that they belong to. A kill can cut the last frame only, which its checksum shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from flipkd_sdk.errors import FlipKDError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_FRAME = struct.Struct("<II16s")
+"""Rows, checksum of the digest and the scores, digest of the texts."""
+_MAX_HEADER_BYTES = 1 << 16
+_VERSION = {"flipkd resume file": "1"}
+
+
+class ResumeError(FlipKDError):
+    """The scores of an earlier run do not belong to this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Scores of some rows in turn."""
+
+    scores: NDArray[np.float32]
+    """Shape (rows,)."""
+    digest: bytes
+    """Of the rows' texts, see `digest`."""
+
+
+class Journal:
+    """A file of scores: first `replay` what an earlier run left, then `append` to it.
+
+    Args:
+        path: the file; it is created when there are scores to keep.
+        identity: what decides a pair's score and which pairs there are; an earlier run must have had the same.
+
+    Raises:
+        ResumeError: there is a file of a run with another identity, or something else.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
+        self._path = path
+        self._identity = {**_VERSION, **identity}
+        self._header = json.dumps(self._identity).encode() + b"\n"
+        self._file: BinaryIO | None = None
+        self.rows = 0
+        """How many rows' scores are kept."""
+        self.finished = False
+        """Whether they are those of all rows, and the output may have been written already."""
+        if path.exists():
+            self._file = path.open("r+b")
+            self._find_end(self._file)
+
+    def replay(self) -> Iterator[Frame]:
+        """The frames that an earlier run left."""
+        if self._file is None:
+            return
+        self._file.seek(len(self._header))
+        left = self.rows
+        while left and (frame := _read_frame(self._file)):
+            left -= len(frame.scores)
+            yield frame
+
+    def append(self, pairs: Sequence[tuple[str, str]], scores: NDArray[np.float32]) -> None:
+        """Keep the scores of the rows that come next."""
+        self._write(scores, digest(pairs))
+        self.rows += len(scores)
+        self.finished = False
+
+    def finish(self) -> None:
+        """Note that the scores are complete, before the output takes its name."""
+        if not self.finished:
+            self._write(np.empty(0, np.float32), digest([]))
+            self.finished = True
+
+    def close(self) -> None:
+        """Close the file and keep it."""
+        if self._file is not None:
+            self._file.close()
+
+    def discard(self) -> None:
+        """Close the file and remove it, because the output has its name."""
+        self.close()
+        self._path.unlink(missing_ok=True)
+
+    def _find_end(self, file: BinaryIO) -> None:
+        found = file.read(len(self._header))
+        if found != self._header and not self._header.startswith(found):
+            raise ResumeError(self._foreign(found + file.readline(_MAX_HEADER_BYTES)))
+        end = file.tell() if found == self._header else 0
+        while end and (frame := _read_frame(file)):
+            end = file.tell()
+            self.rows += len(frame.scores)
+            self.finished = not len(frame.scores)
+        file.truncate(end)
+
+    def _foreign(self, header: bytes) -> str:
+        try:
+            before = dict(json.loads(header.partition(b"\n")[0]))
+        except (ValueError, TypeError):
+            before = {}
+        if not before.keys() >= _VERSION.keys():
+            return f"{self._path}: not a resume file of flipkd; move it away"
+        now = self._identity
+        key = next((key for key in [*now, *before] if before.get(key) != now.get(key)), "flipkd")
+        return (
+            f"{self._path}: the run that stopped had {key} {before.get(key)!r}, this one has {now.get(key)!r}; repeat "
+            "its options to continue it, or pass --overwrite instead of --resume to start over"
+        )
+
+    def _write(self, scores: NDArray[np.float32], texts: bytes) -> None:
+        if self._file is None:
+            self._file = self._path.open("w+b")
+        if self._file.seek(0, os.SEEK_END) == 0:
+            self._file.write(self._header)
+        content = np.ascontiguousarray(scores, dtype="<f4").tobytes()
+        self._file.write(_FRAME.pack(len(scores), zlib.crc32(texts + content), texts) + content)
+        # Into the system's hands, which a kill does not reach.
+        self._file.flush()
+
+
+def digest(pairs: Sequence[tuple[str, str]]) -> bytes:
+    """16 bytes that tell one sequence of pairs from another."""
+    texts = "\0".join([text for pair in pairs for text in pair])
+    return hashlib.blake2b(texts.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _read_frame(file: BinaryIO) -> Frame | None:
+    """The next frame; None at the end and where a kill has cut one."""
+    head = file.read(_FRAME.size)
+    if len(head) < _FRAME.size:
+        return None
+    rows, checksum, texts = _FRAME.unpack(head)
+    content = file.read(4 * rows)
+    if len(content) < 4 * rows or zlib.crc32(texts + content) != checksum:
+        return None
+    return Frame(np.frombuffer(content, "<f4"), texts)
