@@ -207,8 +207,8 @@ def override(content: Mapping[str, object], options: Mapping[str, object]) -> di
     """Nested plain values with some options replaced, which are named as in ``student.layer`` or ``seed``."""
     merged = dict(content)
     for name, value in options.items():
-        section, _, rest = name.partition(".")
-        if not rest:
+        section, dot, rest = name.partition(".")
+        if not dot:
             merged[section] = value
             continue
         inner = merged.get(section)
@@ -230,4 +230,4 @@ def validate_config(content: Mapping[str, object], *, origin: str) -> TrainConfi
         unknown = first["type"] == "extra_forbidden"
         problem = "there is no such option" if unknown else first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ConfigError(f"{origin}: {f'option {option}: ' if option else ''}{problem}{more}") from None
+        raise ConfigError(f"{origin}: {f'option {option}: ' if first['loc'] else ''}{problem}{more}") from None

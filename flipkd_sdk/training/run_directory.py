@@ -86,8 +86,8 @@ def prepare(directory: Path, *, overwrite: bool) -> None:
             raise OutputExistsError(f"{directory}: already there; choose another --out or pass --overwrite")
         if not (directory / CONFIG_FILE).is_file():
             raise OutputExistsError(f"{directory}: not a run directory, so --overwrite does not touch it")
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(directory.resolve())  # which does not go through a link
+    directory.resolve().mkdir(parents=True, exist_ok=True)
 
 
 def write_config(directory: Path, config: TrainConfig) -> None:
