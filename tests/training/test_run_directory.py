@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flipkd_sdk.errors import OutputExistsError, TrainingError
+from flipkd_sdk.pairs import read_pairs
+from flipkd_sdk.training.run_directory import CONFIG_FILE, RESULT_FILE, prepare, read_run, write_config, write_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def test_a_finished_run_is_read_back(tiny_run: Path) -> None:
+    run = read_run(tiny_run)
+    assert run.directory == tiny_run
+    assert (run.adapter / "adapter_model.safetensors").is_file()
+    assert run.result.pairs == {"train": 48, "dev": 24, "test": 24}
+    split = run.split("dev")
+    assert split is not None
+    assert split.a == read_pairs(run.config.data.dev or "").a
+    assert run.split("absent") is None
+
+
+def test_what_is_written_is_what_is_read(tiny_run: Path, tmp_path: Path) -> None:
+    run = read_run(tiny_run)
+    write_config(tmp_path, run.config)
+    write_result(tmp_path, run.result)
+    for name in (CONFIG_FILE, RESULT_FILE):
+        assert (tmp_path / name).read_bytes() == (tiny_run / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "no such directory; expected a run directory made by 'flipkd train'"),
+        (lambda path: (path / CONFIG_FILE).unlink(), "config.json: missing; not a run directory"),
+        (lambda path: (path / RESULT_FILE).unlink(), "result.json: missing; the training run did not finish"),
+        (lambda path: (path / RESULT_FILE).write_text("{"), "result.json: .*the file was changed"),
+        (
+            lambda path: (path / CONFIG_FILE).write_text(json.dumps({"data": {"pairs": "x"}, "sed": 1})),
+            "config.json: sed: .*the file was changed or is of another release",
+        ),
+    ],
+)
+def test_what_is_no_finished_run_is_named(
+    tiny_run: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    damage(path)
+    with pytest.raises(TrainingError, match=message) as raised:
+        read_run(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_empty_or_absent_directory_is_prepared(tmp_path: Path) -> None:
+    prepare(tmp_path, overwrite=False)
+    prepare(tmp_path / "deep" / "down", overwrite=False)
+    assert (tmp_path / "deep" / "down").is_dir()
+
+
+def test_an_earlier_run_is_replaced_on_request_alone(tmp_path: Path) -> None:
+    for name in (CONFIG_FILE, "stale"):
+        (tmp_path / name).touch()
+    with pytest.raises(OutputExistsError, match="already there; choose another --out or pass --overwrite"):
+        prepare(tmp_path, overwrite=False)
+    prepare(tmp_path, overwrite=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_is_no_run_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "thesis.tex").touch()
+    for path in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(OutputExistsError):
+            prepare(path, overwrite=overwrite)
+    assert (tmp_path / "thesis.tex").is_file()
+
+
+def test_a_run_behind_a_link_is_replaced_there(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / CONFIG_FILE).touch()
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    prepare(link, overwrite=True)
+    assert link.is_symlink()
+    assert not list(target.iterdir())
