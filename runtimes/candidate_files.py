@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
+import os
 import shutil
 import typing
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def write_candidates(
             raise OutputExistsError(
                 f"{path}: not a directory of candidates, so it is not replaced; choose another path"
             )
-    part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{target.name[:200]}.{os.urandom(4).hex()}.part")
     part.mkdir()
     try:
         with (part / TEXTS_FILE).open("w", encoding="ascii", newline="\n") as lines:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError
-from flipkd_sdk.runtimes.candidate_files import read_candidates, write_candidates
 from flipkd_sdk.runtimes.search import Found, Ranking, search
 from flipkd_sdk.runtimes.texts import DistinctTexts, distinct_texts, several
 
@@ -83,6 +82,9 @@ class CandidateSet:
         Raises:
             CandidatesError: it is not such a directory, was changed, or belongs to another matcher or a newer release.
         """
+        # Files are seldom needed, and what reads them is slow to import.
+        from flipkd_sdk.runtimes.candidate_files import read_candidates
+
         texts, vectors = read_candidates(path, identity=matcher.identity, dimension=matcher.manifest.encoder.dimension)
         return cls(matcher, texts, vectors)
 
@@ -97,6 +99,8 @@ class CandidateSet:
             OutputExistsError: something is there, and overwriting it was not asked for or it holds no candidates.
             OSError: it cannot be written.
         """
+        from flipkd_sdk.runtimes.candidate_files import write_candidates
+
         content = self._content
         write_candidates(
             path,

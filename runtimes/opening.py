@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from flipkd_sdk.runtimes.tokenization import load_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from flipkd_sdk.runtimes.tokenization import TextTokenizer
 
 ON_TRUNCATE = ("warn", "error", "ignore")
 
@@ -89,8 +92,11 @@ def open_matcher(directory: Path, options: LoadOptions, expected: Manifest | Non
     manifest = read_manifest(directory)
     if expected is not None and manifest != expected:
         raise MatcherDirectoryError(f"{directory}: was replaced since this matcher was loaded; load it again")
-    tokenizer = load_tokenizer(checked_file(directory, manifest.tokenizer), manifest.tokenizer)
-    session, precision = _open_session(directory, manifest, options)
+    # Beside each other, as a second CPU is most often there and each takes about half of the time to start.
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(_load_tokenizer, directory, manifest)
+        session, precision = _open_session(directory, manifest, options)
+        tokenizer = loading.result()
     _logger.info("%s: runs %s on %s", directory, precision, session.device)
     default_tokens = _BATCH_TOKENS_CPU if session.device == "cpu" else _BATCH_TOKENS_CUDA
     encoder = TextEncoder(
@@ -102,6 +108,10 @@ def open_matcher(directory: Path, options: LoadOptions, expected: Manifest | Non
         refuse_long=options.on_truncate == "error",
     )
     return OpenMatcher(manifest, precision, encoder)
+
+
+def _load_tokenizer(directory: Path, manifest: Manifest) -> TextTokenizer:
+    return load_tokenizer(checked_file(directory, manifest.tokenizer), manifest.tokenizer)
 
 
 def choose_precision(available: Iterable[str], device: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from flipkd_sdk.errors import ConfigError, ExecutionError, MatcherDirectoryError
 from flipkd_sdk.runtimes.engine import load_onnxruntime, onnxruntime_errors
+from flipkd_sdk.runtimes.external_data import has_external_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +29,6 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 CPU_PROVIDER = "CPUExecutionProvider"
 
 _INPUTS = ("input_ids", "attention_mask")
-_EXTERNAL_DATA = b"\x0a\x08location"
-"""How a tensor's reference to another file begins in the model file: field 1, eight bytes, the key of the entry."""
 
 
 class EncoderSession:
@@ -112,7 +111,7 @@ def open_session(
         _prepare_cuda(onnxruntime)
     try:
         inner = onnxruntime.InferenceSession(
-            str(model),
+            _path_or_content(model),
             session_options(onnxruntime, threads),
             providers=providers(device, gpu_mem_limit),
             # Its own fallback retries on the CPU and prints to standard output.
@@ -203,14 +202,24 @@ def check_signature(model: Path, inner: Any, dimension: int) -> None:  # noqa: A
         )
 
 
+def _path_or_content(model: Path) -> str | bytes:
+    """What onnxruntime can open: a path that is UTF-8, else the content, at the cost of a copy."""
+    path = str(model)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return model.read_bytes()
+    return path
+
+
 def _refuse_external_data(model: Path) -> None:
-    # Weights in a second file would be loaded without having been checked against the manifest.
-    with (
-        model.open("rb") as file,
-        contextlib.closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as content,
-    ):
-        if content.find(_EXTERNAL_DATA) >= 0:
-            raise MatcherDirectoryError(f"{model}: keeps weights in another file; export it again into a single one")
+    try:
+        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            external = has_external_data(content)
+    except ValueError as error:
+        raise MatcherDirectoryError(f"{model}: not an ONNX file ({error}); export it again") from error
+    if external:
+        raise MatcherDirectoryError(f"{model}: keeps weights in another file; export it again into a single one")
 
 
 def _prepare_cuda(onnxruntime: Any) -> None:  # noqa: ANN401 - onnxruntime ships no types

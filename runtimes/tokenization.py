@@ -135,7 +135,8 @@ def load_tokenizer(path: Path, spec: TokenizerSpec) -> TextTokenizer:
     """
     try:
         with _failures_named():
-            tokenizer = Tokenizer.from_file(str(path))
+            # By its bytes, as a path that is not UTF-8 cannot be handed over.
+            tokenizer = Tokenizer.from_buffer(path.read_bytes())
     except Exception as error:  # tokenizers raises nothing narrower
         raise MatcherDirectoryError(
             f"{path}: this release of tokenizers cannot read it ({error}); upgrade tokenizers"

@@ -151,13 +151,13 @@ def test_it_serves_threads_while_it_changes(matcher: Matcher) -> None:
 
 def test_errors_name_what_is_wrong(matcher: Matcher) -> None:
     candidates = matcher.candidates(["a"])
-    with pytest.raises(InvalidTextError, match="^query: expected a str, found None"):
+    with pytest.raises(InvalidTextError, match=r"^query: expected a str, found None"):
         candidates.rank(None)  # type: ignore[arg-type]
-    with pytest.raises(InvalidTextError, match="^query 1: expected a str, found int"):
+    with pytest.raises(InvalidTextError, match=r"^query 1: expected a str, found int"):
         candidates.rank_many(["a", 3])  # type: ignore[list-item]
-    with pytest.raises(InvalidTextError, match="^texts: expected an iterable, found str"):
+    with pytest.raises(InvalidTextError, match=r"^texts: expected an iterable, found str"):
         candidates.append("a question")
-    with pytest.raises(InvalidTextError, match="^text 1: expected a str, found None"):
+    with pytest.raises(InvalidTextError, match=r"^text 1: expected a str, found None"):
         matcher.candidates(["a", None])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="top_k"):
         candidates.rank("a", top_k=0)

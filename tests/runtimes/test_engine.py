@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,13 +49,21 @@ def test_a_broken_onnxruntime_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_wheels_are_warned_about_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(metadata, "distribution", lambda name: object())
+    monkeypatch.setattr(engine, "both_wheels_in", lambda place: place.is_dir())
     with caplog.at_level(logging.WARNING, logger="flipkd_sdk"):
         engine.load_onnxruntime()
         engine.load_onnxruntime()
     assert [record.getMessage().split(";")[0] for record in caplog.records] == [
         "both onnxruntime and onnxruntime-gpu are installed and overwrite each other's files"
     ]
+
+
+def test_wheels_are_told_by_their_folders(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime_gpu-1.30.0.dist-info").mkdir()
+    (tmp_path / "onnxruntime_extensions-0.14.0.dist-info").mkdir()
+    assert not engine.both_wheels_in(tmp_path)
+    (tmp_path / "onnxruntime-1.32.0.dist-info").mkdir()
+    assert engine.both_wheels_in(tmp_path)
 
 
 def test_one_wheel_is_no_reason_to_warn(caplog: pytest.LogCaptureFixture) -> None:

@@ -146,10 +146,10 @@ def test_an_error_goes_to_the_caller_who_caused_it(tiny_matcher: Path) -> None:
         futures = [batcher.submit_pair("a", "b")]
         assert gate.entered.acquire(timeout=60)
         futures += [batcher.submit_pair("a", text) for text in ("c", TEXTS[-1], "d")]
-        with pytest.raises(InvalidTextError, match="^second text: expected a str, found None"):
+        with pytest.raises(InvalidTextError, match=r"^second text: expected a str, found None"):
             batcher.submit_pair("a", None)  # type: ignore[arg-type]
         gate.opened.set()
-        with pytest.raises(TextTooLongError, match="^second text: longer than the 32 tokens"):
+        with pytest.raises(TextTooLongError, match=r"^second text: longer than the 32 tokens"):
             futures.pop(2).result(60)
         np.testing.assert_allclose(
             [future.result(60) for future in futures], [matcher.score("a", text) for text in "bcd"], atol=1e-6

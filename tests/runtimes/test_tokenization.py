@@ -89,7 +89,7 @@ def test_numbers_that_do_not_fit_the_tokenizer_are_errors(change: dict[str, Any]
 
 def word_piece() -> Tokenizer:
     vocabulary = {"<pad>": 0, "[UNK]": 1, "</s>": 2, "card": 3, "pin": 4, "##s": 5, "?": 6, "top": 7, "up": 8}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

@@ -75,6 +75,6 @@ def test_a_tokenizer_that_draws_lots_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_token_beyond_the_vocabulary_does_not_overflow() -> None:
-    tokenizer = Tokenizer(models.WordLevel({"a": 4_000_000_000}, unk_token="a"))
+    tokenizer = Tokenizer(models.WordLevel({"a": 4_000_000_000}, unk_token="a"))  # noqa: S106
     (found,) = TextTokenizer(tokenizer, max_length=8, empty_token_id=0).encode(["a"])
     assert found.ids.tolist() == [4_000_000_000]
