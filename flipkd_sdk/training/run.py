@@ -57,18 +57,23 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
         ConfigError: options contradict each other.
         TrainingError: a loss became NaN or infinite.
     """
+    # Whatever can be wrong with the inputs comes out before an earlier run is replaced and before hours are spent.
+    run_files.check_output(directory, overwrite=overwrite)
     data = read_data(config.data, seed=config.seed)
     teacher_model, student_model = resolve(config.teacher.source), resolve(config.student.source)
+    transformers.set_seed(config.seed)
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    teacher = load_teacher(teacher_model, config.teacher.max_length)
+    teacher.encoder.to(device)
     tokenizer = load_tokenizer(student_model.location)
+    student = create_student(student_model.location, config.student).to(device)
     run_files.prepare(directory, overwrite=overwrite)
     run_files.write_config(directory, config)
     write_splits(data, directory / "splits")
-    transformers.set_seed(config.seed)
-    seconds: dict[str, float] = {}
-    started = time.monotonic()
 
     systems: dict[str, Evaluation] = {}
-    teacher = load_teacher(teacher_model, config.teacher.max_length)
+    seconds: dict[str, float] = {}
+    started = time.monotonic()
     if config.teacher.epochs:
         systems["teacher as is"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
         teacher = fine_tune(
@@ -82,7 +87,6 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     systems["teacher"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
     seconds["teacher"] = time.monotonic() - started
 
-    student = create_student(student_model.location, config.student)
     corpus = build_corpus(data.texts, teacher, student, tokenizer)
     seconds["teacher vectors"] = time.monotonic() - started - sum(seconds.values())
 

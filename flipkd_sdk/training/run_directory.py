@@ -75,17 +75,28 @@ class FinishedRun:
         return read_pairs(path) if path.is_file() else None
 
 
-def prepare(directory: Path, *, overwrite: bool) -> None:
-    """Create an empty run directory.
+def check_output(directory: Path, *, overwrite: bool) -> None:
+    """See whether a run directory can be created, and create nothing.
 
     Raises:
         OutputExistsError: something is there, and it is not an earlier run that may be replaced.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        if not overwrite:
-            raise OutputExistsError(f"{directory}: already there; choose another --out or pass --overwrite")
-        if not (directory / CONFIG_FILE).is_file():
-            raise OutputExistsError(f"{directory}: not a run directory, so --overwrite does not touch it")
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return
+    if not overwrite:
+        raise OutputExistsError(f"{directory}: already there; choose another --out or pass --overwrite")
+    if not (directory / CONFIG_FILE).is_file():
+        raise OutputExistsError(f"{directory}: not a run directory, so --overwrite does not touch it")
+
+
+def prepare(directory: Path, *, overwrite: bool) -> None:
+    """Create an empty run directory, in the place of an earlier run if need be.
+
+    Raises:
+        OutputExistsError: see `check_output`.
+    """
+    check_output(directory, overwrite=overwrite)
+    if directory.exists():
         shutil.rmtree(directory.resolve())  # which does not go through a link
     directory.resolve().mkdir(parents=True, exist_ok=True)
 
