@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import TEXTS
+from tiny_models import TEACHER_DIMENSION, tiny_config, tiny_pairs
+
+from flipkd_sdk.errors import ConfigError, FlipKDError, InvalidPairsError, OutputExistsError, TrainingError
+from flipkd_sdk.metrics import average_precision
+from flipkd_sdk.pairs import Pairs, write_pairs
+from flipkd_sdk.training import run as run_module
+from flipkd_sdk.training.evaluation import pair_cosines
+from flipkd_sdk.training.run import encode_with, train
+from flipkd_sdk.training.run_directory import read_run
+from flipkd_sdk.training.student import load_student, load_tokenizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+CONTENT = {"config.json", "splits", "adapter", "metrics.jsonl", "report.html", "result.json"}
+
+
+@pytest.fixture
+def inputs(tiny_run: Path, tmp_path: Path) -> Path:
+    """The models and data of a tiny run, to be changed at will."""
+    path = tmp_path / "inputs"
+    shutil.copytree(tiny_run.with_name(f"{tiny_run.name}_inputs"), path)
+    return path
+
+
+def test_a_run_directory_is_complete(tiny_run: Path) -> None:
+    assert {path.name for path in tiny_run.iterdir()} == CONTENT
+    result = read_run(tiny_run).result
+    assert result.measures.keys() == {"teacher", "student"}
+    assert all(splits.keys() == {"dev", "test"} for splits in result.measures.values())
+    assert result.calibration.size == 24
+    assert result.texts == 96
+    weights = load_file(tiny_run / "adapter" / "adapter_model.safetensors")
+    assert result.trainable_parameters == sum(weight.numel() for weight in weights.values())
+    stages = [json.loads(line)["stage"] for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    assert list(dict.fromkeys(stages)) == ["alignment", "labels"]
+
+
+def test_the_saved_student_has_the_measures_of_the_result(tiny_run: Path) -> None:
+    run = read_run(tiny_run)
+    student = load_student(run.config.student.source, run.adapter, run.config.student)
+    tokenizer = load_tokenizer(run.config.student.source)
+    for name in ("dev", "test"):
+        split = run.split(name)
+        assert split is not None
+        cosines = pair_cosines(lambda texts: encode_with(student, tokenizer, texts), split)
+        assert average_precision(cosines, split.label) == run.result.measures["student"][name]["average_precision"]
+
+
+def test_the_student_has_learnt_something(tiny_run: Path) -> None:
+    measures = read_run(tiny_run).result.measures
+    assert measures["teacher"]["test"]["average_precision"] > 0.9
+    assert measures["student"]["test"]["average_precision"] > 0.8
+
+
+def adapter_weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "adapter" / "adapter_model.safetensors")
+
+
+def test_a_seed_gives_the_same_run_again_to_the_last_bit(inputs: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        train(tiny_config(inputs, seed=seed), tmp_path / name)
+        torch.manual_seed(len(name))
+    a, b, c = (adapter_weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+    one, other = (read_run(tmp_path / name).result.model_dump(exclude={"seconds"}) for name in "ab")
+    assert one == other
+
+
+def test_result_json_is_written_last(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_module, "write_report", fail)
+    with pytest.raises(OSError, match="No space left"):
+        train(tiny_config(inputs), tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT - {"report.html", "result.json"}
+    with pytest.raises(TrainingError, match="did not finish"):
+        read_run(tmp_path / "run")
+
+
+def test_a_taken_place_is_refused_before_anything_is_read(inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(OutputExistsError):
+        train(tiny_config(inputs, data={"pairs": "absent.csv"}), tmp_path / "run")
+
+
+def test_an_earlier_run_is_kept_unless_overwriting_is_asked_for(inputs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").touch()
+    with pytest.raises(OutputExistsError, match="already there"):
+        train(tiny_config(inputs), run)
+    assert os.listdir(run) == ["config.json"]  # noqa: PTH208
+    train(tiny_config(inputs), run, overwrite=True)
+    assert read_run(run).result.texts == 96
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"data": {"pairs": "absent.csv"}}, InvalidPairsError),
+        ({"student": {"source": "./absent"}}, FlipKDError),
+        ({"teacher": {"source": "./absent"}}, FlipKDError),
+        ({"student": {"source": "package:toy-absent"}}, FlipKDError),
+        ({"student": {"layer": 9}}, ConfigError),
+        ({"student": {"module": "absent"}}, ConfigError),
+    ],
+)
+def test_what_is_missing_is_found_before_an_earlier_run_is_removed(
+    inputs: Path, tmp_path: Path, changes: dict[str, Any], kind: type[FlipKDError]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("kept")
+    with pytest.raises(kind):
+        train(tiny_config(inputs, **changes), run, overwrite=True)
+    assert (run / "config.json").read_text() == "kept"
+
+
+def test_texts_without_a_token_do_not_spoil_a_run(inputs: Path, tmp_path: Path) -> None:
+    pairs = tiny_pairs(40, 5)
+    empty = Pairs((*pairs.a, "", "   ", ""), (*pairs.b, "   ", "how do I", ""), np.append(pairs.label, [1, 0, 1]))
+    write_pairs(empty, inputs / "train.csv")
+    train(tiny_config(inputs), tmp_path / "run")
+    assert all(torch.isfinite(weight).all() for weight in adapter_weights(tmp_path / "run").values())
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(value) for record in records for value in record.values() if not isinstance(value, str))
+
+
+def test_a_tuned_teacher_is_reported_beside_the_raw_one(inputs: Path, tmp_path: Path) -> None:
+    config = tiny_config(inputs, teacher={"epochs": 1, "learning_rate": 1e-3}, student={"site_rank": TEACHER_DIMENSION})
+    result = train(config, tmp_path / "run")
+    assert list(result.measures) == ["teacher as is", "teacher", "student"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT | {"teacher"}
+    assert result.teacher.source == config.teacher.source
+    raw = train(tiny_config(inputs), tmp_path / "raw")
+    assert result.teacher.revision != raw.teacher.revision
+    assert result.measures["teacher as is"] == raw.measures["teacher"]
+
+
+def test_the_noise_filter_is_counted_and_shown(inputs: Path, tmp_path: Path) -> None:
+    pairs = tiny_pairs(40, 5)
+    nasty = Pairs((*pairs.a, "<script>alert(1)</script>"), (*pairs.b, "0 0 0"), np.append(pairs.label, 1))
+    write_pairs(nasty, inputs / "train.csv")
+    filtering = {"positive_quantile": 0.05, "negative_quantile": 0.9}
+    result = train(tiny_config(inputs, noise_filter=filtering), tmp_path / "run")
+    assert (result.dropped_positives, result.dropped_negatives) == (1, 2)
+    report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in report
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in report
+
+
+def test_unlabelled_texts_join_and_cut_texts_are_counted(
+    inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (inputs / "texts.txt").write_text("\n".join(filter(str.strip, TEXTS)), encoding="utf-8")
+    config = tiny_config(inputs, data={"texts": inputs / "texts.txt"}, student={"max_length": 40})
+    with caplog.at_level(logging.WARNING, logger="flipkd_sdk"):
+        result = train(config, tmp_path / "run")
+    assert result.texts == 96 + sum(bool(text.strip()) for text in TEXTS)
+    assert result.truncated_texts == 1
+    assert f"1 of {result.texts} texts are longer than student.max_length = 40 tokens" in caplog.text
+
+
+def test_stages_may_be_left_out(inputs: Path, tmp_path: Path) -> None:
+    off = {"epochs": 0}
+    result = train(tiny_config(inputs, alignment=off, labels=off), tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT - {"metrics.jsonl"}
+    assert result.measures["student"]["dev"]["average_precision"] > 0.5
+
+
+def test_a_diverging_run_says_where_and_is_not_finished(inputs: Path, tmp_path: Path) -> None:
+    config = tiny_config(inputs, alignment={"learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"stage 'alignment', step \d+: the loss term '\w+' became nan; lower"):
+        train(config, tmp_path / "run")
+    with pytest.raises(TrainingError, match="did not finish"):
+        read_run(tmp_path / "run")
+
+
+def test_training_touches_no_logging(inputs: Path, tmp_path: Path) -> None:
+    loggers = [logging.getLogger(name) for name in ("", "flipkd_sdk", "transformers")]
+    before = [(logger.level, list(logger.handlers), logger.propagate) for logger in loggers]
+    train(tiny_config(inputs, alignment={"epochs": 0}), tmp_path / "run")
+    assert [(logger.level, list(logger.handlers), logger.propagate) for logger in loggers] == before
