@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flipkd_sdk.errors import InvalidPairsError
-from flipkd_sdk.records import Records, read_records
+from flipkd_sdk.lines import PlainStream
+from flipkd_sdk.records import BadRecord, Records, open_records, read_records
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 
@@ -77,3 +82,98 @@ def test_json_objects_are_read_and_kept_as_they_stand(objects: list[dict[str, ob
     assert [record.cells for record in read] == objects
     assert "".join(record.raw for record in read) == content
     assert table.columns == tuple(objects[0] if objects else ())
+
+
+def test_without_a_header_columns_have_numbers() -> None:
+    table = records("x,y\n1,2\n", header=False)
+    assert (table.columns, table.header) == (("1", "2"), "")
+    assert [record.raw for record in table.rows] == ["x,y\n", "1,2\n"]
+    assert records("x,y\n", header=False).column("2") == "2"
+    with pytest.raises(InvalidPairsError, match="table:2: 1 fields, but the first record has 2"):
+        list(records("x,y\n1\n", header=False).rows)
+    with pytest.raises(InvalidPairsError, match="empty; expected at least one record"):
+        records("", header=False)
+
+
+def skipping(content: bytes, **options: Any) -> tuple[list[str], list[BadRecord]]:
+    bad: list[BadRecord] = []
+    table = read_records(io.BytesIO(content), "table", on_bad_record=bad.append, **options)
+    return [record.raw for record in table.rows], bad
+
+
+def test_bad_records_of_csv_are_handed_over_and_reading_goes_on() -> None:
+    content = b'a,b\n1,2\nragged\n\xff,4\n5,\0\n6,"x"y\n7,"8\n8"\n9,"open\n'
+    good, bad = skipping(content)
+    assert good == ["1,2\n", '7,"8\n8"\n']
+    assert [(record.line, record.raw.encode("utf-8", "surrogateescape")) for record in bad] == [
+        (3, b"ragged\n"),
+        (4, b"\xff,4\n"),
+        (5, b"5,\0\n"),
+        (6, b'6,"x"y\n'),
+        (9, b'9,"open\n'),
+    ]
+    found = [record.reason.partition(";")[0] for record in bad]
+    assert found[:3] == [
+        "table:3: 1 fields, but the header has 2",
+        "table:4: not utf-8 text",
+        "table:5: NUL character",
+    ]
+    assert all(
+        reason.startswith(f"table:{line}: malformed CSV") for reason, line in zip(found[3:], (6, 9), strict=True)
+    )
+
+
+def test_bad_records_of_jsonl_are_handed_over_and_reading_goes_on() -> None:
+    good, bad = skipping(b'{"a": 1}\n{"a": \n[1]\n\xff\n\n{"a": 2}', file_format="jsonl")
+    assert good == ['{"a": 1}\n', '{"a": 2}']
+    assert [record.line for record in bad] == [2, 3, 4]
+
+
+def test_a_bad_header_is_no_row_to_be_left_out() -> None:
+    with pytest.raises(InvalidPairsError, match="table:1: not utf-8 text"):
+        skipping(b"a,\xff\n1,2\n")
+
+
+def test_an_encoding_that_cannot_be_read_on_is_an_error_in_any_case() -> None:
+    with pytest.raises(InvalidPairsError, match="not utf-16-le text"):
+        skipping("a,b\n1,2\n".encode("utf-16-le") + b"\x00\xd8a\x00", encoding="utf-16-le")
+
+
+@given(st.lists(st.binary(max_size=12), max_size=6))
+def test_no_line_is_lost_whatever_it_holds(lines: list[bytes]) -> None:
+    content = b"".join(line.replace(b"\n", b"").replace(b"\r", b"").replace(b'"', b"") + b"\n" for line in lines)
+    good, bad = skipping(b"a,b\n" + content)
+    whole = sorted(raw.encode("utf-8", "surrogateescape") for raw in (*good, *(record.raw for record in bad)))
+    assert whole == sorted(line for line in content.splitlines(keepends=True) if line != b"\n")
+
+
+def test_a_file_that_goes_away_is_named() -> None:
+    stream = PlainStream(io.BufferedReader(Disappearing()), "far.csv")  # type: ignore[arg-type]
+    with pytest.raises(InvalidPairsError, match=r"far.csv: cannot be read to its end .*Stale file handle"):
+        list(read_records(stream, "far.csv").rows)
+
+
+class Disappearing(io.RawIOBase):
+    """A file on a network drive that is there for its first bytes only."""
+
+    def __init__(self) -> None:
+        self._served = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._served:
+            raise OSError(116, "Stale file handle")
+        self._served = True
+        buffer[:8] = b"a,b\n1,2\n"
+        return 8
+
+
+@pytest.mark.parametrize("name", ["pairs.jsonl.gz", "pairs.csv"])
+def test_gzipped_tables_are_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    content = '{"a": "x"}\n' if "jsonl" in name else "a;b\nx;y\n"
+    path.write_bytes(gzip.compress(content.encode()))
+    with open_records(path) as table:
+        assert [record.cells["a"] for record in table.rows] == ["x"]

@@ -75,15 +75,13 @@ def test_what_is_wrong_with_a_batch_is_named(tiny_matcher: Path, scorer: PairSco
     with pytest.raises(ConfigError, match="column 'id' already"):
         PairScorer(tiny_matcher, a_column="q", b_column="f", score_column="id")(batch(kind))
     with pytest.raises(InvalidTextError, match="row 0 of a batch, column 'id': expected a str, found 7"):
-        if kind == "dict of fixed-width strings":
-            assert batch(kind)["id"].dtype.kind == "i"
         PairScorer(tiny_matcher, a_column="q", b_column="id")(batch(kind))
 
 
 def test_missing_texts_are_named(scorer: PairScorer) -> None:
     pandas = pytest.importorskip("pandas")
     for missing in (None, float("nan")):
-        with pytest.raises(InvalidTextError, match="row 1 of a batch, column 'f': expected a str, found (None|nan)"):
+        with pytest.raises(InvalidTextError, match=r"row 1 of a batch, column 'f': expected a str, found (None|nan)"):
             scorer(pandas.DataFrame({"q": ["a", "b"], "f": ["c", missing]}))
 
 
