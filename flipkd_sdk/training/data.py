@@ -27,7 +27,7 @@ class TrainingData:
     test: Pairs | None
     """None where the user keeps the test to themselves."""
     texts: tuple[str, ...]
-    """Distinct texts for L_dist: those of the train pairs and the unlabelled ones, none of dev or test."""
+    """Distinct texts for L_dist: those of the train pairs, and the unlabelled ones that are not in dev or test."""
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -69,7 +69,7 @@ def attention_bias(attention_mask: Tensor, attention: str, dtype: torch.dtype) -
     visible = attention_mask[:, None, None, :].bool().expand(-1, 1, length, length)
     if attention == "causal":
         visible = visible & torch.ones(length, length, dtype=torch.bool, device=attention_mask.device).tril()
-    # A padding row of a causal batch would see nothing at all without this, and a softmax over nothing is NaN.
+    # Not -inf: a text of padding alone sees nothing, and a softmax over nothing is NaN.
     minimum = torch.tensor(torch.finfo(dtype).min, dtype=dtype, device=attention_mask.device)
     return torch.where(visible, torch.zeros((), dtype=dtype, device=attention_mask.device), minimum)
 
@@ -78,14 +78,17 @@ def text_vectors(hidden: Tensor, encoder_weight: Tensor, attention_mask: Tensor,
     """Project, pool and normalize: hidden (batch, seq, hidden) and A (r, hidden) → unit vectors (batch, r), float32.
 
     Pooling and projection are both linear, so pooling comes first: it is the cheaper order. A text without any token
-    becomes the zero vector instead of NaN.
+    has a mean of zero and stays the zero vector instead of becoming NaN.
     """
     pooled = pool(hidden, attention_mask, pooling).to(encoder_weight.dtype)
     return functional.normalize(functional.linear(pooled, encoder_weight).float(), dim=-1)
 
 
 def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
-    """One vector per text out of (batch, seq, hidden): the ``mean`` over its tokens, or its ``last`` token's."""
+    """One vector per text out of (batch, seq, hidden): the ``mean`` over its tokens, or its ``last`` token's.
+
+    Padding is on the right.
+    """
     if pooling == "last":
         last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
         return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
