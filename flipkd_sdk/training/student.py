@@ -8,7 +8,7 @@ whole LLM as well.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -60,7 +60,7 @@ class Student(nn.Module):
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """What reaches the encoder site: (batch, seq, hidden)."""
-        model: PreTrainedModel = self.model.get_base_model()
+        model = cast("PreTrainedModel", self.model.get_base_model())
         return site_input(
             model.base_model, self.site, input_ids, attention_mask, attention=self.options.attention, stop=True
         )
@@ -70,7 +70,7 @@ def create_student(location: str, config: StudentConfig) -> Student:
     """Load the LLM up to the encoder site and put fresh adapters on it.
 
     Args:
-        location: a directory or hub id that transformers loads.
+        location: the LLM's directory.
         config: the student's options.
 
     Raises:
