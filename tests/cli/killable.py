@@ -1,0 +1,41 @@
+"""``flipkd`` in child processes that start at once, because what it imports is imported before they are forked."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from typing import TYPE_CHECKING
+
+from flipkd_sdk.cli.engines import LocalEngine
+from flipkd_sdk.cli.main import cli
+from flipkd_sdk.cli.score import score
+from flipkd_sdk.runtimes.engine import load_onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["killed_after", "score"]
+
+load_onnxruntime()
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["killable", "pyarrow.parquet", "flipkd_sdk.cli.score_file", "flipkd_sdk.runtimes.matcher"]
+)
+
+
+def flipkd(arguments: Sequence[str], chunk_rows: int) -> None:
+    LocalEngine.chunk_rows = chunk_rows
+    cli.main(list(arguments), standalone_mode=False)
+
+
+def killed_after(seconds: float | None, arguments: Sequence[str], *, chunk_rows: int) -> tuple[bool, float]:
+    """Run ``flipkd`` and kill it by SIGKILL if it takes longer; whether that happened, and how long it ran."""
+    process = _context.Process(target=flipkd, args=(arguments, chunk_rows))
+    start = time.monotonic()
+    process.start()
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+    process.join()
+    assert process.exitcode in (0, -9), process.exitcode
+    return process.exitcode == -9, time.monotonic() - start
