@@ -90,9 +90,10 @@ def open_source(
         yield source, reading.encoding
 
 
+@contextmanager
 def open_sink(
     stream: BinaryIO, out: str, source: Source, encoding: str, added: Sequence[Column], *, float_format: str
-) -> Sink:
+) -> Iterator[Sink]:
     """Write rows of a table, with columns added, in the format that the output's name tells, else as the table is.
 
     Args:
@@ -106,6 +107,18 @@ def open_sink(
     Raises:
         InvalidPairsError: the format cannot hold the table's columns.
     """
+    sink = _sink(stream, out, source, encoding, added, float_format)
+    try:
+        yield sink
+    except BaseException:
+        sink.abandon()
+        raise
+    sink.close()
+
+
+def _sink(
+    stream: BinaryIO, out: str, source: Source, encoding: str, added: Sequence[Column], float_format: str
+) -> Sink:
     layout = layout_for(out, source.head.layout)
     own = source.head.layout.format
     if layout.format == "parquet":

@@ -147,6 +147,10 @@ class ParquetSink:
             self._write_group()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Keep pyarrow from writing a footer when the writer is forgotten, to a stream that is closed by then."""
+        self._writer.is_open = False
+
     def _write_group(self) -> None:
         self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP_ROWS)
         self._waiting.clear()
@@ -170,6 +174,10 @@ class ParquetAsText:
     def close(self) -> None:
         """Complete what has been written."""
         self._sink.close()
+
+    def abandon(self) -> None:
+        """Write nothing more."""
+        self._sink.abandon()
 
 
 def _opened(path: str) -> pq.ParquetFile:

@@ -101,7 +101,7 @@ def rank(
         if save_candidates is not None:
             found_in.save(save_candidates, overwrite=overwrite)
         stream = stack.enter_context(open_output(out, overwrite=overwrite))
-        sink = open_sink(stream, out, source, text_encoding, added, float_format=float_format)
+        sink = stack.enter_context(open_sink(stream, out, source, text_encoding, added, float_format=float_format))
         advance = stack.enter_context(row_progress(source.total))
         least = max(score_cutoff or 0.0, model.threshold if only_matches else 0.0)
         while chunk := source.take(_CHUNK_QUERIES):
@@ -122,7 +122,6 @@ def rank(
                 ),
             )
             advance(len(texts), chunk.position)
-        sink.close()
 
 
 def _candidates(matcher: Matcher, path: str, reading: TableOptions) -> CandidateSet:

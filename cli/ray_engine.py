@@ -117,12 +117,13 @@ def ray_engine(directory: str, options: WorkerOptions, *, workers: int | None) -
         ExecutionError: there is no room for an actor, or the actors keep dying.
         FlipKDError: as `Matcher.load` raises.
     """
-    if not ray.is_initialized():
+    started = not ray.is_initialized()
+    if started:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    actors: list[Any] = []
     try:
         on_gpu = options.device.startswith("cuda")
-        needed = {"GPU": 1} if on_gpu else {"CPU": options.threads}
-        (kind, each), *_ = needed.items()
+        kind, each = ("GPU", 1) if on_gpu else ("CPU", options.threads)
         room = int(ray.cluster_resources().get(kind, 0) // each)
         if room < (workers or 1):
             raise ExecutionError(
@@ -135,9 +136,13 @@ def ray_engine(directory: str, options: WorkerOptions, *, workers: int | None) -
             max_restarts=_RESTARTS,
             max_task_retries=_RESTARTS,
         )(Worker)
-        yield RayEngine([actor.remote(directory, options) for _ in range(workers or room)])
+        actors += [actor.remote(directory, options) for _ in range(workers or room)]
+        yield RayEngine(actors)
     finally:
-        ray.shutdown()
+        for running in actors:
+            ray.kill(running)
+        if started:
+            ray.shutdown()
 
 
 def _result(future: Any) -> Any:  # noqa: ANN401 - ray's futures have no types here

@@ -79,11 +79,12 @@ def score_file(
             stack.enter_context(_kept_on_failure(journal, out))
             if not journal.finished:
                 check_output(out, overwrite=writing.overwrite)
-        sink = open_sink(stream, out, source, encoding, writing.added, float_format=writing.float_format)
-        with row_progress(source.total) as advance:
+        writer = open_sink(stream, out, source, encoding, writing.added, float_format=writing.float_format)
+        with writer as sink, row_progress(source.total) as advance:
             score_rows(source, sink, engine, journal=journal, selection=writing.selection, advance=advance)
-    if journal is not None:
-        journal.close()
+        if journal is not None:
+            journal.finish()
+            journal.close()
     return journal
 
 

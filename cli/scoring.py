@@ -86,9 +86,6 @@ def score_rows(
             rows, exact, matches = rows_at(rows, places), exact[places], matches[places]
         sink.write(rows, (exact.tolist(), matches.tolist()))
         advance(len(scores), chunk.position)
-    sink.close()
-    if journal is not None:
-        journal.finish()
 
 
 def _scored(source: Source, engine: Engine, journal: Journal | None) -> Iterator[Scored]:

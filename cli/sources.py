@@ -118,4 +118,7 @@ class Sink(Protocol):
         """Write rows with the values of the added columns, column by column."""
 
     def close(self) -> None:
-        """Complete what has been written; without it, it is not."""
+        """Complete what has been written."""
+
+    def abandon(self) -> None:
+        """Write nothing more, because something failed."""

@@ -169,6 +169,9 @@ class TextSink:
         """Write what a stateful encoding still owes."""
         self._stream.write(self._encoder.encode("", final=True))
 
+    def abandon(self) -> None:
+        """Nothing is held back here."""
+
 
 def refuse_clash(added: Columns, names: Iterable[str], where: str) -> None:
     """Check that the columns to be added are not there already.
