@@ -15,13 +15,14 @@ import numpy as np
 
 from flipkd_sdk.errors import FlipKDError
 from flipkd_sdk.runtimes.cpu import instruction_sets
-from flipkd_sdk.runtimes.engine import installed_wheels, load_onnxruntime
+from flipkd_sdk.runtimes.engine import load_onnxruntime
 from flipkd_sdk.runtimes.threads import available_threads, cgroup_cpu_quota
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NEEDED = ("flipkd-sdk", "numpy", "tokenizers", "click", "tqdm")
+_WHEELS = ("onnxruntime", "onnxruntime-gpu")
 _OPTIONAL = ("pyarrow", "ray", "matplotlib", "torch", "transformers", "onnx")
 _DOT_PRODUCT_SETS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -71,11 +72,11 @@ def packages() -> Iterator[Finding]:
             yield Finding("error", name, "not installed", "run: pip install --force-reinstall 'flipkd-sdk[cpu]'")
     there = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
     yield Finding("ok", "packages", there)
-    wheels = installed_wheels()
+    wheels = [name for name in _WHEELS if _version(name) is not None]
     if len(wheels) > 1:
         advice = "uninstall both, then run: pip install 'flipkd-sdk[cpu]' or 'flipkd-sdk[cuda]'"
         yield Finding("warning", "onnxruntime wheels", "both, which overwrite each other's files", advice)
-    elif wheels == ("onnxruntime",) and shutil.which("nvidia-smi"):
+    elif wheels == [_WHEELS[0]] and shutil.which("nvidia-smi"):
         advice = "to use it: pip uninstall onnxruntime, then pip install 'flipkd-sdk[cuda]'"
         yield Finding("note", "NVIDIA GPU", "there, but the onnxruntime installed is for CPUs", advice)
 

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flipkd_sdk import Matcher
+from flipkd_sdk.cli.main import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+QUERIES = ["reset my PIN", "a lost card", "fee, abroad"]
+CANDIDATES = ["How do I reset my card PIN?", 'A "lost" card', "Is there a fee; abroad?", "Top up"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with (tmp_path / "queries.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([["id", "text"], *enumerate(QUERIES)])
+    lines = [json.dumps({"no": i, "faq": text}) for i, text in enumerate(CANDIDATES)]
+    (tmp_path / "faq.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def rank(tiny_matcher: Path, folder: Path) -> Callable[..., Result]:
+    def run(*arguments: str | Path, candidates: Path = folder / "faq.jsonl") -> Result:
+        given = [str(tiny_matcher), str(folder / "queries.csv"), str(candidates), "--candidate-column", "faq"]
+        return CliRunner().invoke(cli, ["rank", *given, *map(str, arguments)])
+
+    return run
+
+
+def test_each_query_comes_with_its_best_candidates(rank: Callable[..., Result], tiny_matcher: Path) -> None:
+    done = rank("--top-k", "2")
+    assert (done.exit_code, done.stderr) == (0, "")
+    rows = list(csv.reader(io.StringIO(done.stdout, newline=""), delimiter=";"))
+    assert rows[0] == ["id", "text", "rank", "candidate_row", "candidate", "score", "match"]
+    with Matcher.load(tiny_matcher) as matcher:
+        expected = [
+            [str(i), query, str(n), str(m.index + 1), m.text, f"{m.score:.6f}", str(int(m.score >= matcher.threshold))]
+            for i, query in enumerate(QUERIES)
+            for n, m in enumerate(matcher.rank(query, CANDIDATES, top_k=2), start=1)
+        ]
+    assert rows[1:] == expected
+
+
+def test_candidates_are_left_out(rank: Callable[..., Result], tiny_matcher: Path) -> None:
+    with Matcher.load(tiny_matcher) as matcher:
+        scores = [match.score for query in QUERIES for match in matcher.rank(query, CANDIDATES)]
+        threshold = matcher.threshold
+    assert len(rank("--only-matches").stdout.splitlines()) - 1 == sum(score >= threshold for score in scores)
+    assert len(rank("--score-cutoff", "0.2").stdout.splitlines()) - 1 == sum(score >= 0.2 for score in scores)
+    assert len(rank("--score-cutoff", "1").stdout.splitlines()) == 1
+
+
+def test_other_formats_come_out(rank: Callable[..., Result], folder: Path) -> None:
+    assert rank("--out", folder / "found.jsonl").exit_code == 0
+    found = [json.loads(line) for line in (folder / "found.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(item["id"], item["rank"]) for item in found] == [(str(i), n) for i in range(3) for n in range(1, 5)]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert rank("--out", folder / "found.parquet").exit_code == 0
+    table = parquet.read_table(folder / "found.parquet")
+    assert table["candidate"].to_pylist() == [item["candidate"] for item in found]
+    assert "exists already" in rank("--out", folder / "found.parquet").stderr
+
+
+def test_candidates_are_kept_and_used_again(rank: Callable[..., Result], folder: Path) -> None:
+    first = rank("--save-candidates", folder / "kept")
+    assert first.exit_code == 0, first.stderr
+    (folder / "faq.jsonl").unlink()
+    assert rank(candidates=folder / "kept").stdout == first.stdout
+
+
+def test_what_is_wrong_is_named(rank: Callable[..., Result], folder: Path) -> None:
+    assert "queries.csv: no column 'absent'; the header has: 'id', 'text'" in rank("--query-column", "absent").stderr
+    assert "faq.jsonl:1: no key 'absent'" in rank("--candidate-column", "absent").stderr
+    (folder / "queries.csv").write_text("rank,text\n1,a\n", encoding="utf-8")
+    assert "queries.csv: there is a column 'rank' already; rename it" in rank().stderr
