@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipkd_sdk.cli.journal import Journal, ResumeError, digest
@@ -71,6 +71,7 @@ def test_a_kill_at_any_byte_loses_the_last_frame_at_most(tmp_path: Path) -> None
     assert before == len(FRAMES)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_a_frame_that_was_written_wrong_is_not_used(
     tmp_path_factory: pytest.TempPathFactory, place: int, change: int

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ FLIPKD = [sys.executable, "-c", "from flipkd_sdk.cli.main import run; run()"]
 
 
 def flipkd(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*FLIPKD, *arguments], capture_output=True, text=True, timeout=120)  # noqa: S603
+    return subprocess.run([*FLIPKD, *arguments], capture_output=True, text=True, timeout=120)
 
 
 def test_help_lists_the_commands_without_importing_them() -> None:
@@ -32,24 +33,25 @@ def test_help_lists_the_commands_without_importing_them() -> None:
         "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'tqdm', 'torch', 'flipkd_sdk.cli.score'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    for name in ("train", "export", "score", "evaluate", "inspect"):
+    for name in ("train", "export", "score", "rank", "evaluate", "inspect", "doctor"):
         assert f"\n  {name} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["score", "evaluate", "inspect"])
+@pytest.mark.parametrize("command", ["score", "rank", "evaluate", "inspect", "doctor"])
 def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     script = (
         "import sys\n"
         "from flipkd_sdk.cli.main import cli\n"
         f"cli.main(['{command}', '--help'], standalone_mode=False)\n"
-        "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'tqdm', 'torch'} & set(sys.modules)\n"
+        "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'tqdm', 'torch', 'pyarrow', 'ray'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert f" {command} [OPTIONS] MATCHER" in done.stdout
+    assert f" {command} [OPTIONS] " in done.stdout
+    assert f"flipkd {command} faq-matcher" in done.stdout or command == "evaluate", "there is an example"
 
 
 def test_version() -> None:
@@ -98,6 +100,11 @@ def raising(error: BaseException) -> click.Command:
             1,
             "flipkd: error: inspect needs the Python package 'torch'; run: pip install 'flipkd-sdk[cpu]'\n",
         ),
+        (
+            ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow"),
+            1,
+            "flipkd: error: inspect needs the Python package 'pyarrow'; run: pip install 'flipkd-sdk[parquet]'\n",
+        ),
         (KeyboardInterrupt(), 130, "flipkd: interrupted\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
     ],
@@ -127,3 +134,15 @@ def test_each_kind_of_warning_is_printed_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(main.Main, "get_command", lambda *_: inspect)
     done = CliRunner().invoke(cli, ["inspect"])
     assert done.stderr == "flipkd: warning: 3 texts were cut off (said once)\n"
+
+
+@pytest.mark.parametrize(("words", "expected"), [("flipkd ra", "rank"), ("flipkd score --on-e", "--on-error")])
+def test_shells_can_complete_commands_and_options(words: str, expected: str) -> None:
+    environment = {
+        **os.environ,
+        "_FLIPKD_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    done = subprocess.run(FLIPKD, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout == f"plain,{expected}\n"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipkd_sdk import Matcher
@@ -186,6 +186,7 @@ VALUES = st.one_of(st.none(), st.integers(-(2**31), 2**31 - 1))
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.data(), st.integers(1, 7), st.integers(1, 5), st.integers(1, 9))
 def test_any_table_comes_back_unchanged_plus_two_columns(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, groups: int, chunk: int, written: int

@@ -1,24 +1,29 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flipkd_sdk import Matcher
 from flipkd_sdk.cli.engines import LocalEngine
+from flipkd_sdk.cli.files import open_output
 from flipkd_sdk.cli.main import cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 FLIPKD = [sys.executable, "-c", "from flipkd_sdk.cli.main import run; run()"]
 
@@ -145,7 +150,7 @@ def test_a_table_without_rows_is_no_error(
 def test_long_fields_of_other_columns_are_legal(tiny_matcher: Path) -> None:
     table = "text_a,text_b,page\na,b," + "x" * 300_000 + "\n"
     command = [*FLIPKD, "score", str(tiny_matcher), "-"]
-    done = subprocess.run(command, input=table, capture_output=True, text=True, timeout=120)  # noqa: S603
+    done = subprocess.run(command, input=table, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("text_a,text_b,page,score,match\na,b,xxx")
 
@@ -223,7 +228,7 @@ def test_wrong_options_are_wrong_usage(score: Callable[..., Result], options: li
 def test_a_reader_that_leaves_is_no_error_message(tiny_matcher: Path, tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     path.write_text("text_a,text_b\n" + "some text,another text\n" * 20_000, encoding="utf-8")
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [*FLIPKD, "score", str(tiny_matcher), str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout and process.stderr
@@ -241,7 +246,7 @@ def test_a_reader_that_leaves_is_no_error_message(tiny_matcher: Path, tmp_path: 
 def test_a_run_that_is_stopped_leaves_nothing(
     tiny_matcher: Path, tmp_path: Path, number: signal.Signals, code: int, message: bytes
 ) -> None:
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [*FLIPKD, "score", str(tiny_matcher), "-", "--out", str(tmp_path / "scored.csv")],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -259,3 +264,182 @@ def test_a_run_that_is_stopped_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
     process.stdin.close()
     process.stderr.close()
+
+
+def test_the_delimiter_is_found_and_a_missing_header_is_told(
+    score: Callable[..., Result], expected: list[tuple[str, str]]
+) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=";").writerows([[str(i), a, b] for i, (a, b) in enumerate(ROWS)])
+    done = score("-", "--no-header", "--a-column", "2", "--b-column", "3", stdin=file.getvalue().encode())
+    assert done.exit_code == 0, done.stderr
+    rows = list(csv.reader(io.StringIO(done.stdout_bytes.decode(), newline=""), delimiter=";"))
+    assert [(a, b, p, m) for _, a, b, p, m in rows] == [(*r, *e) for r, e in zip(ROWS, expected, strict=True)]
+    assert "no column 'text_a'; the header has: '0', " in failure(score("-", stdin=file.getvalue().encode()))
+
+
+def test_without_a_header_the_first_two_columns_are_the_texts(score: Callable[..., Result]) -> None:
+    done = score("-", "--no-header", stdin="a,b\nc,d\n")
+    assert [line[:3] for line in done.stdout.splitlines()] == ["a,b", "c,d"]
+
+
+def test_gzip_in_and_out(score: Callable[..., Result], table: Path, tmp_path: Path) -> None:
+    plain = score(table).stdout_bytes
+    packed = tmp_path / "pairs.csv.gz"
+    packed.write_bytes(gzip.compress(table.read_bytes()))
+    assert score(packed).stdout_bytes == plain
+    assert score("-", stdin=packed.read_bytes()).stdout_bytes == plain
+    assert score(packed, "--out", tmp_path / "scored.csv.gz").exit_code == 0
+    assert gzip.decompress((tmp_path / "scored.csv.gz").read_bytes()) == plain
+
+
+@pytest.mark.parametrize(
+    "options", [["--only-matches"], ["--score-cutoff", "0.4"], ["--only-matches", "--score-cutoff", "0.9"]]
+)
+def test_rows_are_selected(
+    score: Callable[..., Result], table: Path, expected: list[tuple[str, str]], options: list[str]
+) -> None:
+    rows = parsed(score(table, *options).stdout_bytes.decode())[1:]
+    cutoff = float(options[-1]) if "--score-cutoff" in options else 0.0
+    wanted = [
+        ROWS[i]
+        for i, (probability, match) in enumerate(expected)
+        if float(probability) >= cutoff and (match == "1" or "--only-matches" not in options)
+    ]
+    assert [tuple(row[1:3]) for row in rows] == wanted
+
+
+def test_scores_are_written_as_asked(
+    score: Callable[..., Result], table: Path, expected: list[tuple[str, str]]
+) -> None:
+    rows = parsed(score(table, "--float-format", ".2f").stdout_bytes.decode())
+    for row, (probability, _) in zip(rows[1:], expected, strict=True):
+        assert row[3] == f"{float(row[3]):.2f}"
+        assert abs(float(row[3]) - float(probability)) <= 0.005
+
+
+BAD = b'text_a,text_b\na,b\nragged\n\xff,x\nc,d\n"e"f,g\nh,i\n'
+
+
+def test_bad_rows_go_to_a_file_of_their_own(score: Callable[..., Result], tmp_path: Path) -> None:
+    out, rejects = tmp_path / "scored.csv", tmp_path / "scored.csv.rejects.jsonl"
+    done = score("-", "--out", out, "--on-error", "skip", stdin=BAD)
+    assert done.exit_code == 0
+    assert done.stderr == f"flipkd: warning: 3 rows were left out; {rejects} has them and the reasons\n"
+    assert [line[:3] for line in out.read_text().splitlines()[1:]] == ["a,b", "c,d", "h,i"]
+    found = [json.loads(line) for line in rejects.read_text().splitlines()]
+    raws = [item["row"].encode("utf-8", "surrogateescape") for item in found]
+    assert [(item["line"], raw) for item, raw in zip(found, raws, strict=True)] == [
+        (3, b"ragged\n"),
+        (4, b"\xff,x\n"),
+        (6, b'"e"f,g\n'),
+    ]
+    assert found[0]["reason"].startswith("standard input:3: 1 fields")
+    assert "exists already" in failure(
+        score("-", "--out", tmp_path / "o.csv", "--rejects", rejects, "--on-error", "skip")
+    )
+
+
+def test_bad_rows_of_jsonl_are_left_out(score: Callable[..., Result], tmp_path: Path) -> None:
+    lines = [
+        '{"text_a": "a", "text_b": "b"}',
+        '{"text_a": "a"}',
+        '{"text_a": 1, "text_b": "b"}',
+        "{",
+        '{"text_a": "a", "text_b": "b", "match": 1}',
+        '{"text_a": "\\ud800", "text_b": "b"}',
+        '{"text_b": "d", "text_a": "c"}',
+    ]
+    rejects = tmp_path / "rejects.jsonl"
+    options = ["--format", "jsonl", "--on-error", "skip", "--rejects", rejects]
+    done = score("-", *options, stdin="\n".join(lines))
+    assert done.exit_code == 0
+    assert [json.loads(line)["text_b"] for line in done.stdout.splitlines()] == ["b", "d"]
+    assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [2, 3, 4, 5, 6]
+
+
+def test_a_folder_is_scored_file_by_file(score: Callable[..., Result], tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    (source / "year=2024").mkdir(parents=True)
+    (source / "a.csv").write_text("text_a,text_b\na,b\n")
+    (source / "year=2024" / "b.jsonl").write_text('{"text_a": "a", "text_b": "b"}\n')
+    (source / "notes.txt").write_text("no table")
+    assert score(source, "--out", out).exit_code == 0
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == ["a.csv", "year=2024/b.jsonl"]
+    assert (out / "a.csv").read_bytes() == score(source / "a.csv").stdout_bytes
+    assert "a.csv: exists already" in failure(score(source, "--out", out))
+    assert score(source, "--out", out, "--overwrite").exit_code == 0
+    assert score(source).exit_code == 2
+    assert "lies in the folder that is read" in failure(score(source, "--out", source / "scored"))
+    assert "a file, but" in failure(score(source, "--out", source / "a.csv"))
+    (tmp_path / "empty").mkdir()
+    assert "no file in it ends with" in failure(score(tmp_path / "empty", "--out", out))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+@pytest.mark.parametrize("out", ["-", "/dev/full"])
+def test_a_full_disk_is_one_line(tiny_matcher: Path, table: Path, out: str) -> None:
+    command = [*FLIPKD, "score", str(tiny_matcher), str(table), "--out", out]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    named = "standard output" if out == "-" else out
+    assert (done.returncode, done.stderr) == (1, f"flipkd: error: {named}: No space left on device\n")
+
+
+def test_an_output_that_is_being_written_is_left_to_that_run(
+    score: Callable[..., Result], table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scored.csv"
+    with open_output(str(out), overwrite=False) as first:
+        first.write(b"the other run's rows")
+        assert "another run is writing it" in failure(score(table, "--out", out))
+    assert out.read_bytes() == b"the other run's rows"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="refuses to remove an open file")
+def test_an_input_that_is_removed_while_it_is_read_is_read_to_its_end(
+    score: Callable[..., Result], table: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    expected = score(table).stdout_bytes
+    scored = LocalEngine.scored
+
+    def removing(self: LocalEngine, chunks: object) -> object:
+        table.unlink()
+        return scored(self, chunks)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LocalEngine, "scored", removing)
+    assert score(table).stdout_bytes == expected
+
+
+def test_nothing_is_coloured_and_nothing_is_said_in_a_pipe(tiny_matcher: Path, table: Path) -> None:
+    environment = {**os.environ, "FORCE_COLOR": "1", "NO_COLOR": "1"}
+    command = [*FLIPKD, "score", str(tiny_matcher), str(table)]
+    done = subprocess.run(command, capture_output=True, timeout=120, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\x1b" not in done.stdout
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.lists(
+        st.tuples(*[st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)] * 3),
+        max_size=8,
+    ),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    chunk=st.integers(1, 5),
+)
+def test_any_table_comes_back_unchanged_plus_two_columns(
+    tiny_matcher: Path, rows: list[tuple[str, str, str]], delimiter: str, encoding: str, chunk: int
+) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([("x", "text_a", "text_b"), *rows])
+    arguments = ["score", str(tiny_matcher), "-", "--encoding", encoding]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalEngine, "chunk_rows", chunk)
+        done = CliRunner().invoke(cli, arguments, input=file.getvalue().encode(encoding))
+    assert done.exit_code == 0, done.stderr
+    written = done.stdout_bytes.decode(encoding)
+    found = list(csv.reader(io.StringIO(written, newline=""), delimiter=delimiter, strict=True))
+    assert [tuple(row[:3]) for row in found] == [("x", "text_a", "text_b"), *rows]
+    assert {len(row) for row in found} == {5}
