@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from flipkd_sdk.errors import VerificationError
 from flipkd_sdk.training.readout import site_input, text_vectors
@@ -60,8 +61,23 @@ def extract(student: Student) -> EncoderPath:
     """
     encoder_weight = student.encoder_weight.detach().clone()
     merged = student.model.merge_and_unload()
+    _replace_conv1d(merged)
     path = EncoderPath(merged, encoder_weight, student.options).eval()
     for name, weight in path.named_parameters():
         if not bool(torch.isfinite(weight).all()):
             raise VerificationError(f"weight {name} holds NaN or infinite values; the run cannot be exported")
     return path
+
+
+def _replace_conv1d(model: nn.Module) -> None:
+    """Turn GPT-2's ``Conv1D`` layers into the linear layers that they are, so that the graph shows them like any other.
+
+    Both compute the same; but ``Conv1D`` flattens its input first, and what quantizes and smooths a graph would have to
+    look for its linear layers in two shapes.
+    """
+    for path, module in list(model.named_modules()):
+        if isinstance(module, Conv1D):
+            linear = nn.Linear(module.nx, module.nf)
+            linear.weight = nn.Parameter(module.weight.T.contiguous(), requires_grad=False)
+            linear.bias = module.bias
+            model.set_submodule(path, linear)
