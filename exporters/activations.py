@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -23,6 +23,30 @@ def linear_nodes(model: ir.Model) -> list[ir.Node]:
     return [node for node in model.graph if node.op_type == "MatMul" and _is_matrix(node.inputs[1])]
 
 
+def input_of(layer: ir.Node) -> str:
+    """Name of the value that a linear layer reads.
+
+    Raises:
+        TypeError: it has none.
+    """
+    value = layer.inputs[0]
+    if value is None or value.name is None:
+        raise TypeError(f"{layer.name} has no named input")
+    return value.name
+
+
+def constant(value: ir.Value | None) -> NDArray[np.float32]:
+    """The array behind a constant of a graph.
+
+    Raises:
+        TypeError: it is not constant.
+    """
+    if value is None or value.const_value is None:
+        raise TypeError(f"{value} is not a constant of the graph")
+    array: NDArray[np.float32] = value.const_value.numpy()
+    return array
+
+
 def channel_maxima(model: ir.Model, batches: Sequence[Batch], working: Path) -> dict[str, NDArray[np.float32]]:
     """Largest absolute value of each channel of the linear layers' inputs over all batches, by value name.
 
@@ -39,54 +63,28 @@ def channel_maxima(model: ir.Model, batches: Sequence[Batch], working: Path) -> 
     return maxima
 
 
-def most_sensitive(model: ir.Model, batches: Sequence[Batch], working: Path) -> list[str]:
-    """Names of the linear layers, the one that suffers most from an 8-bit input first.
-
-    A layer suffers by |(x − Q(x))·W| / |x·W| (Frobenius norms), where Q rounds to 255 steps over the input's whole
-    range, as static quantization with one scale does.
-    """
-    error: dict[str, float] = {}
-    signal: dict[str, float] = {}
-    nodes = [
-        (str(node.name), str(node.inputs[0].name), _matrix(node)) for node in linear_nodes(model) if node.inputs[0]
-    ]
-    samples = list(linear_inputs(model, batches, working))
-    ranges = {
-        name: (min(float(s[name].min()) for s in samples), max(float(s[name].max()) for s in samples))
-        for name in samples[0]
-    }
-    for sample in samples[:: max(1, len(samples) // 8)]:
-        for layer, name, weight in nodes:
-            activation = sample[name]
-            low, high = ranges[name]
-            step = max(high - low, 1e-12) / 255
-            rounding = activation - np.rint(activation / step) * step
-            error[layer] = error.get(layer, 0.0) + float(np.square(rounding @ weight).sum())
-            signal[layer] = signal.get(layer, 0.0) + float(np.square(activation @ weight).sum())
-    return sorted(error, key=lambda layer: error[layer] / max(signal[layer], 1e-12), reverse=True)
-
-
 def linear_inputs(model: ir.Model, batches: Sequence[Batch], working: Path) -> Iterator[dict[str, NDArray[np.float32]]]:
     """For each batch the inputs of all linear layers by value name, float32 (tokens, channels)."""
-    names = sorted({str(node.inputs[0].name) for node in linear_nodes(model) if node.inputs[0] is not None})
+    names = sorted({input_of(node) for node in linear_nodes(model)})
+    if not names:  # the encoder site is in front of all of them; and onnxruntime takes no name for every name
+        return
     probed = model.clone()
     values = {value.name: value for node in probed.graph for value in node.outputs}
     probed.graph.outputs.extend(values[name] for name in names)
-    file = working / "probed.onnx"
-    ir.save(probed, file)
-    session = load_onnxruntime().InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    file.unlink()
+    session = open_graph(probed, working)
     for batch in batches:
         outputs = session.run(names, batch)
         yield {name: output.reshape(-1, output.shape[-1]) for name, output in zip(names, outputs, strict=True)}
 
 
+def open_graph(model: ir.Model, working: Path) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """An onnxruntime session on the CPU for a graph, which passes through a file of the working directory."""
+    file = working / "probed.onnx"
+    ir.save(model, file)
+    session = load_onnxruntime().InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    file.unlink()
+    return session
+
+
 def _is_matrix(value: ir.Value | None) -> bool:
     return value is not None and value.const_value is not None and len(value.const_value.shape) == 2
-
-
-def _matrix(node: ir.Node) -> NDArray[np.float32]:
-    weight = node.inputs[1]
-    if weight is None or weight.const_value is None:
-        raise TypeError(f"{node.name} is not a linear layer")
-    return weight.const_value.numpy()

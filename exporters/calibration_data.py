@@ -1,4 +1,4 @@
-"""Sample batches for the quantizer: what the graph will see, with and without padding."""
+"""Sample batches for the quantizer: texts of the training data as the graph will see them, but without padding."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _BATCH = 16
 def sample_batches(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, count: int, max_length: int, seed: int
 ) -> list[Batch]:
-    """Draw texts and batch them by length.
+    """Draw texts and put those of one length together.
 
-    Padding is kept out as far as possible: a padding row's activations would widen the ranges for nothing.
+    So no row is padding, whose activations would widen the ranges for nothing.
 
     Args:
         tokenizer: the student's.

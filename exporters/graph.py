@@ -11,7 +11,6 @@ import logging
 import warnings
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
 import torch
 from optimum.exporters.base import ExporterConfig
 from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
@@ -21,7 +20,12 @@ from flipkd_sdk.errors import VerificationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import onnx_ir as ir
+
     from flipkd_sdk.exporters.encoder_path import EncoderPath
+
+_MAX_BYTES = 2**31 - 1
+"""Of one protobuf message. A matcher's graph is one file: the runtime opens no other that a graph refers to."""
 
 OPSET = 23
 """The first with RMSNormalization, RotaryEmbedding and Attention, which onnxruntime runs as fused kernels."""
@@ -50,7 +54,7 @@ def export_graph(path: EncoderPath) -> ir.Model:
     """Translate an encoder path to one self-contained float32 graph.
 
     Raises:
-        VerificationError: the translation failed.
+        VerificationError: the translation failed, or its result does not fit into one file.
     """
     description = EncoderPathConfig(path.model.config, task="feature-extraction")
     inputs = description.generate_dummy_inputs(batch_size=2, sequence_length=8)
@@ -71,7 +75,13 @@ def export_graph(path: EncoderPath) -> ir.Model:
         raise VerificationError(f"the student cannot be written as ONNX opset {OPSET}: {_first_line(error)}") from error
     if program is None:
         raise VerificationError(f"the student cannot be written as ONNX opset {OPSET}")
-    return ir.from_proto(program.model_proto)
+    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value)
+    if size > _MAX_BYTES:
+        raise VerificationError(
+            f"the encoder path takes {size / 1e9:.1f} GB as float32, and an ONNX file holds {_MAX_BYTES / 1e9:.1f} GB; "
+            "train with a lower student.layer or a smaller student"
+        )
+    return program.model
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from flipkd_sdk.exporters.activations import constant
 from flipkd_sdk.runtimes.engine import load_onnxruntime
 
 if TYPE_CHECKING:
@@ -78,11 +79,9 @@ def quantize_embedding(model: ir.Model) -> None:
     Gather(E, ids) becomes Cast(Gather(Q, ids)) · Gather(scale, ids): standard operators on every provider, and only the
     rows of the batch's tokens are ever expanded.
     """
-    node = next(node for node in model.graph if node.op_type == "Gather" and node.inputs[1] in model.graph.inputs)
+    node = next(filter(_looks_up_tokens, model.graph))
     table, ids = node.inputs[0], node.inputs[1]
-    if table is None or table.const_value is None:
-        raise TypeError("the token embedding is not a constant of the graph")
-    rows = table.const_value.numpy().astype(np.float32)
+    rows = constant(table)
     scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12) / 127
     quantized = np.rint(rows / scale).astype(np.int8)
     tape = ir.tape.Tape()
@@ -94,5 +93,15 @@ def quantize_embedding(model: ir.Model) -> None:
         model.graph.register_initializer(value)
     model.graph.insert_before(node, tape.nodes)
     ir.convenience.replace_all_uses_with(node.outputs[0], expanded)
-    model.graph.remove(node)
-    del model.graph.initializers[str(table.name)]
+    model.graph.remove(node, safe=True)
+    if table is not None and table.name is not None and not table.uses():
+        del model.graph.initializers[table.name]
+
+
+def _looks_up_tokens(node: ir.Node) -> bool:
+    """Whether a node takes the rows of the token ids out of a table; GPT-2 reshapes the ids first."""
+    if node.op_type != "Gather" or (ids := node.inputs[1]) is None:
+        return False
+    maker = ids.producer()
+    source = maker.inputs[0] if maker is not None and maker.op_type == "Reshape" else ids
+    return source is not None and source.name == "input_ids"

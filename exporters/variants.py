@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from flipkd_sdk.exporters.activations import most_sensitive
 from flipkd_sdk.exporters.matcher_directory import write_manifest
 from flipkd_sdk.exporters.quantization import quantize_embedding, quantize_linear_layers
-from flipkd_sdk.exporters.verification import enforce, matcher_cosines, measure_drift, violations
+from flipkd_sdk.exporters.sensitivity import most_sensitive
+from flipkd_sdk.exporters.verification import enforce, measure_drift, violations
 from flipkd_sdk.manifest import Drift, Manifest, Variant, sha256_of
 from flipkd_sdk.runtimes.cpu import instruction_sets
 from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.training.evaluation import pair_cosines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.pairs import Pairs
 
 _UNMEASURED = Drift(1.0, 0.0, 0.0, 0.0, 0.0)
-"""Stands in the working directory's manifest until the variant was measured."""
+"""Stands in the working directory's manifest while the variant is measured."""
 
 
 def add_fp32(
@@ -35,13 +36,16 @@ def add_fp32(
 ) -> Manifest:
     """Write the float32 variant and hold it to the student in torch.
 
+    Returns:
+        The manifest with the variant.
+
     Raises:
         VerificationError: it is outside its limits.
     """
     ir.save(graph, working / _file("fp32"))
-    measured = _measured(manifest, working, "fp32", dev, torch_cosines)
-    enforce("fp32", measured.variants["fp32"].drift, limits)
-    return measured
+    variant = _measure(manifest, working, "fp32", dev, torch_cosines)
+    enforce("fp32", variant.drift, limits)
+    return _with(manifest, "fp32", variant)
 
 
 def add_int8(
@@ -52,41 +56,52 @@ def add_int8(
     As few of the most sensitive layers stay in float32 as the limits ask for: none, one, two, four … up to half.
 
     Args:
-        manifest: with a measured fp32 variant in the working directory.
+        manifest: with the fp32 variant, whose file is in the working directory.
         smoothed: the float32 graph after SmoothQuant.
         working: the working directory.
         batches: sample inputs that the activation ranges are taken from.
         dev: labelled pairs to measure on.
         limits: what the variant must keep.
 
+    Returns:
+        The manifest with the variant.
+
     Raises:
         VerificationError: it is outside its limits even so.
     """
     source, target = working / "smoothed.onnx", working / _file("int8")
     ir.save(smoothed, source)
+    write_manifest(working, manifest)
     with Matcher.load(working, precision="fp32", device="cpu", on_truncate="ignore") as matcher:
-        reference = matcher_cosines(matcher, dev)
-    sensitive = most_sensitive(smoothed, batches, working)
-    kept = 0
-    while True:
-        quantize_linear_layers(source, target, batches, keep=sensitive[:kept])
+        reference = pair_cosines(matcher.encode, dev)
+    for kept in _float_layers(smoothed, batches, working):
+        quantize_linear_layers(source, target, batches, keep=kept)
         model = ir.load(target)
         quantize_embedding(model)
         ir.save(model, target)
-        measured = _measured(manifest, working, "int8", dev, reference)
-        drift = measured.variants["int8"].drift
-        if not violations(drift, limits) or kept >= len(sensitive) // 2:
+        variant = _measure(manifest, working, "int8", dev, reference)
+        if not violations(variant.drift, limits):
             break
-        kept = max(1, 2 * kept)
     source.unlink()
-    enforce("int8", drift, limits)
-    return measured
+    enforce("int8", variant.drift, limits)
+    return _with(manifest, "int8", variant)
 
 
-def _measured(
-    manifest: Manifest, working: Path, precision: str, dev: Pairs, reference: NDArray[np.float32]
-) -> Manifest:
-    """Enter a variant into the manifest, with its drift as the public Matcher shows it."""
+def _float_layers(smoothed: ir.Model, batches: Sequence[Batch], working: Path) -> Iterator[list[str]]:
+    """Layers to keep in float32, in ever larger numbers; ranked only once quantizing all of them was not enough."""
+    yield []
+    ranking = most_sensitive(smoothed, batches, working)
+    half = len(ranking) // 2
+    count = 1
+    while count < half:
+        yield ranking[:count]
+        count *= 2
+    if half:
+        yield ranking[:half]
+
+
+def _measure(manifest: Manifest, working: Path, precision: str, dev: Pairs, reference: NDArray[np.float32]) -> Variant:
+    """Describe the variant whose file was just written, with its drift as the public `Matcher` shows it."""
     file = working / _file(precision)
     variant = Variant(
         file=file.name,
@@ -96,11 +111,12 @@ def _measured(
         instruction_sets=instruction_sets(),
         drift=_UNMEASURED,
     )
-    write_manifest(working, replace(manifest, variants={**manifest.variants, precision: variant}))
-    drift = measure_drift(working, precision, dev, reference)
-    measured = replace(manifest, variants={**manifest.variants, precision: replace(variant, drift=drift)})
-    write_manifest(working, measured)
-    return measured
+    write_manifest(working, _with(manifest, precision, variant))
+    return replace(variant, drift=measure_drift(working, precision, dev, reference))
+
+
+def _with(manifest: Manifest, precision: str, variant: Variant) -> Manifest:
+    return replace(manifest, variants={**manifest.variants, precision: variant})
 
 
 def _file(precision: str) -> str:
