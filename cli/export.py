@@ -59,6 +59,7 @@ def export(
     flipkd export runs/faq --out faq-matcher
     flipkd export runs/faq --out faq-matcher --variants int8,fp32 --limit int8.max_cosine_change=0.05
     """
+    from flipkd_sdk.cli.quiet import quieten_transformers
     from flipkd_sdk.exporters.export import ExportOptions
     from flipkd_sdk.exporters.export import export as export_run
     from flipkd_sdk.exporters.verification import LIMITS, widen
@@ -69,6 +70,7 @@ def export(
         calibration_texts=calibration_texts,
         limits=widen(LIMITS, wider),
     )
+    quieten_transformers()
     manifest = export_run(run, out, chosen, overwrite=overwrite)
     for variant in manifest.variants.values():
         drift = variant.drift

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,10 +13,10 @@ from flipkd_sdk.exporters.activations import channel_maxima
 from flipkd_sdk.exporters.calibration_data import sample_batches
 from flipkd_sdk.exporters.encoder_path import extract
 from flipkd_sdk.exporters.graph import export_graph
-from flipkd_sdk.exporters.matcher_directory import check_output, describe, publishing, write_manifest
+from flipkd_sdk.exporters.matcher_directory import describe, publishing, write_manifest
 from flipkd_sdk.exporters.smoothing import smooth
 from flipkd_sdk.exporters.variants import add_fp32, add_int8
-from flipkd_sdk.exporters.verification import LIMITS, Limits, matcher_cosines
+from flipkd_sdk.exporters.verification import LIMITS, Limits
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluation import pair_cosines
 from flipkd_sdk.training.run import encode_with
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flipkd_sdk.manifest import Manifest
-    from flipkd_sdk.pairs import Pairs
 
 PRECISIONS = ("fp32", "int8")
 
@@ -54,6 +54,10 @@ class ExportOptions:
                 raise ConfigError(f"unknown variant {precision!r}; there are: {', '.join(PRECISIONS)}")
         if not self.variants:
             raise ConfigError(f"no variant to export; choose from: {', '.join(PRECISIONS)}")
+        if not 0.0 <= self.alpha <= 1.0:
+            raise ConfigError(f"alpha must be in [0, 1]; it is {self.alpha}")
+        if self.calibration_texts < 1:
+            raise ConfigError(f"calibration_texts must be at least 1; it is {self.calibration_texts}")
 
 
 def export(
@@ -68,24 +72,22 @@ def export(
         overwrite: replace a matcher directory that is there.
 
     Raises:
-        TrainingError: the run is not finished, or its adapter does not fit the base model.
+        TrainingError: the run is not finished, or its base model is another one by now.
         ModelSourceError: the base model is missing.
-        OutputExistsError: something is at ``out``.
+        OutputExistsError: something is at ``out`` that may not, or must not, be replaced.
         VerificationError: the student cannot be translated, or a variant is outside its limits.
-        ConfigError: an option names what does not exist.
+        OSError: ``out`` cannot be written.
     """
     options = options or ExportOptions()
-    check_output(out, overwrite=overwrite)
-    run = read_run(run_directory)
+    with publishing(out, overwrite=overwrite) as working:
+        return _build(read_run(run_directory), working, options)
+
+
+def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     dev = run.split("dev")
     if dev is None:
-        raise TrainingError(f"{run_directory / 'splits' / 'dev.csv'}: missing, and variants are verified on it")
-    with publishing(out) as working:
-        return _build(run, dev, working, options)
-
-
-def _build(run: FinishedRun, dev: Pairs, working: Path, options: ExportOptions) -> Manifest:
-    location = resolve(run.config.student.source).location
+        raise TrainingError(f"{run.directory / 'splits' / 'dev.csv'}: missing, and variants are verified on it")
+    location = _base_model(run)
     tokenizer = load_tokenizer(location)
     student = load_student(location, run.adapter, run.config.student)
     manifest = describe(run, tokenizer, student.encoder_weight.shape[0], working)
@@ -104,7 +106,7 @@ def _build(run: FinishedRun, dev: Pairs, working: Path, options: ExportOptions) 
             seed=options.seed,
         )
         maxima = channel_maxima(graph, batches, working)
-        smooth(graph, maxima, alpha=options.alpha, head_dim=_head_dim(path.model.config))
+        smooth(graph, maxima, alpha=options.alpha)
         manifest = add_int8(manifest, graph, working, batches, dev, options.limits["int8"])
 
     for precision in set(manifest.variants) - set(options.variants):
@@ -117,18 +119,33 @@ def _build(run: FinishedRun, dev: Pairs, working: Path, options: ExportOptions) 
     return manifest
 
 
+def _base_model(run: FinishedRun) -> str:
+    """Where the LLM lies that the run's adapter was trained on.
+
+    Raises:
+        ModelSourceError: it is missing.
+        TrainingError: another model has taken its place; the adapter might fit it, and mean nothing there.
+    """
+    base, trained_on = resolve(run.config.student.source), run.result.student
+    if base.reference.revision != trained_on.revision:
+        raise TrainingError(
+            f"{trained_on.source}: its weights are of revision {base.reference.revision[:16]}, and {run.directory} was "
+            f"trained on {trained_on.revision[:16]}; bring that model back or train again"
+        )
+    return base.location
+
+
 def _measures(run: FinishedRun, working: Path, variants: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """The measures of `flipkd_sdk.metrics.summary` for each split that is held out and each variant."""
+    """The measures of `flipkd_sdk.metrics.summary` for each split that is held out and each variant.
+
+    A split of one class has no average precision and no AUC; what is not a number is left out.
+    """
     measures = {}
     for precision in variants:
         with Matcher.load(working, precision=precision, device="cpu", on_truncate="ignore") as matcher:
             for split in ("dev", "test"):
                 if (pairs := run.split(split)) is not None:
-                    score = matcher.manifest.calibration.probability(matcher_cosines(matcher, pairs))
-                    measures[f"{split}/{precision}"] = metrics.summary(score, pairs.label, matcher.threshold)
+                    score = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))
+                    summary = metrics.summary(score, pairs.label, matcher.threshold)
+                    measures[f"{split}/{precision}"] = {k: v for k, v in summary.items() if math.isfinite(v)}
     return measures
-
-
-def _head_dim(config: object) -> int:
-    width = getattr(config, "head_dim", None)
-    return int(width or getattr(config, "hidden_size") // getattr(config, "num_attention_heads"))  # noqa: B009

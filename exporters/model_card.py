@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flipkd_sdk.manifest import Manifest
+    from collections.abc import Mapping
+
+    from flipkd_sdk.manifest import Manifest, ModelReference
+
+_MEASURES = ("average_precision", "f1", "accuracy")
 
 
 def model_card(manifest: Manifest) -> str:
     """Markdown for a person who finds the directory."""
     rows = [
-        f"| {name} | {values['average_precision']:.4f} | {values['f1']:.4f} | {values['accuracy']:.4f} |"
+        f"| {name} | {' | '.join(_figure(values, measure) for measure in _MEASURES)} |"
         for name, values in manifest.metrics.items()
     ]
     variants = [
@@ -35,8 +39,8 @@ matcher.score("first text", "second text")  # probability in [0, 1]; a match fro
 
 | | source | revision | licence |
 |---|---|---|---|
-| student | {manifest.student.source} | `{manifest.student.revision[:16]}` | {manifest.student.licence} |
-| teacher | {manifest.teacher.source} | `{manifest.teacher.revision[:16]}` | {manifest.teacher.licence} |
+| student | {_model(manifest.student)} |
+| teacher | {_model(manifest.teacher)} |
 
 The encoder is the LoRA A matrix of `{encoder.module}` in block {encoder.layer} ({encoder.attention} attention,
 {encoder.pooling} pooling, {encoder.dimension} dimensions). Texts are read up to {tokenizer.max_length} tokens.
@@ -55,3 +59,13 @@ Probability and threshold were fitted on {calibration.size} development pairs (o
 
 The reference of fp32 is the trained student in torch; that of every other variant is fp32.
 """
+
+
+def _figure(values: Mapping[str, float], measure: str) -> str:
+    return f"{values[measure]:.4f}" if measure in values else "–"
+
+
+def _model(model: ModelReference) -> str:
+    # Packages put their whole licence into their metadata at times.
+    licence = " ".join(model.licence.split()).replace("|", "\\|")
+    return f"{model.source} | `{model.revision[:16]}` | {licence if len(licence) <= 80 else licence[:79] + '…'}"

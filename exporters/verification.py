@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from flipkd_sdk import metrics
 from flipkd_sdk.errors import ConfigError, VerificationError
 from flipkd_sdk.manifest import Drift
 from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.training.evaluation import pair_cosines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,13 +50,15 @@ def widen(limits: Mapping[str, Limits], wider: Mapping[str, float]) -> dict[str,
     """Replace single limits, named as in ``int8.max_cosine_change``.
 
     Raises:
-        ConfigError: there is no limit of that name.
+        ConfigError: there is no limit of that name, or its value is not a number.
     """
     result = dict(limits)
     known = [f"{precision}.{field.name}" for precision in limits for field in fields(Limits)]
     for name, value in wider.items():
         if name not in known:
             raise ConfigError(f"unknown limit {name!r}; there are: {', '.join(known)}")
+        if math.isnan(value):
+            raise ConfigError(f"limit {name}: nan is not a number that anything can be compared with")
         precision, _, field = name.partition(".")
         result[precision] = replace(result[precision], **{field: value})
     return result
@@ -70,7 +74,7 @@ def measure_drift(directory: Path, precision: str, pairs: Pairs, reference: NDAr
         reference: the reference's cosine of each pair, shape (n,).
     """
     with Matcher.load(directory, precision=precision, device="cpu", on_truncate="ignore") as matcher:
-        cosine = matcher_cosines(matcher, pairs)
+        cosine = pair_cosines(matcher.encode, pairs)
         calibration = matcher.manifest.calibration
         couples = list(zip(pairs.a, pairs.b, strict=True))[:_ALONE]
         alone = np.array([matcher.score(a, b) for a, b in couples], dtype=np.float32)
@@ -88,15 +92,6 @@ def measure_drift(directory: Path, precision: str, pairs: Pairs, reference: NDAr
         f1_change=f1(cosine) - f1(reference),
         alone_vs_batched=float(np.maximum(np.abs(alone - batched), np.abs(alone - reversed_)).max()),
     )
-
-
-def matcher_cosines(matcher: Matcher, pairs: Pairs) -> NDArray[np.float32]:
-    """Cosine of each pair under a matcher, float32 (n,)."""
-    texts = pairs.texts
-    position = {text: i for i, text in enumerate(texts)}
-    vectors = matcher.encode(texts)
-    a, b = (vectors[[position[text] for text in side]] for side in (pairs.a, pairs.b))
-    return (a * b).sum(axis=1)  # type: ignore[no-any-return]
 
 
 def violations(drift: Drift, limits: Limits) -> list[str]:
