@@ -18,10 +18,8 @@ from flipkd_sdk.lines import PlainStream, open_binary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ModuleNotFoundError:  # Windows refuses by itself to replace a file that another program has open.
-    fcntl = None  # type: ignore[assignment]
 
 STANDARD_STREAM = "-"
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".ndjson.gz", ".parquet")
@@ -131,20 +129,20 @@ def _published(target: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if fcntl is None:
+            if sys.platform == "win32":
                 file.close()
             # While the lock is held: afterwards the temporary file may be another run's.
             part.replace(target)
         except BaseException:
-            if fcntl is None:
+            if sys.platform == "win32":
                 file.close()
             part.unlink(missing_ok=True)
             raise
 
 
 def _lock(file: BinaryIO, part: Path, target: Path) -> None:
-    if fcntl is None:
-        return
+    if sys.platform == "win32":
+        return  # It refuses by itself to rename a file that another program has open.
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

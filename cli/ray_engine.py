@@ -25,7 +25,7 @@ from flipkd_sdk.errors import ExecutionError, FlipKDError
 from flipkd_sdk.runtimes.matcher import Matcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -124,7 +124,8 @@ def ray_engine(directory: str, options: WorkerOptions, *, workers: int | None) -
     try:
         on_gpu = options.device.startswith("cuda")
         kind, each = ("GPU", 1) if on_gpu else ("CPU", options.threads)
-        room = int(ray.cluster_resources().get(kind, 0) // each)
+        resources: Callable[[], Mapping[str, float]] = ray.cluster_resources
+        room = int(resources().get(kind, 0) // each)
         if room < (workers or 1):
             raise ExecutionError(
                 f"Ray has room for {room} workers of {each} {kind} each; lower --workers or --threads, or name a "

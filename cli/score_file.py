@@ -13,7 +13,7 @@ from flipkd_sdk.cli.console import row_progress
 from flipkd_sdk.cli.files import check_output, is_plain_file, open_output
 from flipkd_sdk.cli.opening import TableOptions, open_sink, open_source, rejects_file
 from flipkd_sdk.cli.scoring import Engine, Selection, score_rows
-from flipkd_sdk.cli.sources import refuse_row
+from flipkd_sdk.cli.sources import RejectRow, refuse_row
 from flipkd_sdk.errors import OutputExistsError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def score_file(
     kept = _journal_path(out) if is_plain_file(out) else None
     _check_start(out, kept, writing)
     with ExitStack() as stack:
-        reject = refuse_row
+        reject: RejectRow = refuse_row
         if writing.skip:
             reject = stack.enter_context(rejects_file(rejects, overwrite=writing.overwrite or writing.resume))
         source, encoding = stack.enter_context(open_source(table, reading, writing.added, reject))

@@ -103,7 +103,7 @@ def rows_at(
     rows: Sequence[Record] | pa.Table, places: Sequence[int] | NDArray[np.int64]
 ) -> Sequence[Record] | pa.Table:
     """The rows of a chunk at some places, in that order."""
-    return [rows[i] for i in places] if isinstance(rows, list) else rows.take(places)
+    return [rows[i] for i in places] if isinstance(rows, Sequence) else rows.take(places)
 
 
 def refuse_row(bad: BadRecord) -> None:

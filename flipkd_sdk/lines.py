@@ -33,7 +33,7 @@ def open_binary(path: str | Path) -> io.BufferedReader:
         InvalidPairsError: it is missing, a directory or unreadable.
     """
     try:
-        return Path(path).open("rb", buffering=_HEAD_BYTES)
+        return io.BufferedReader(Path(path).open("rb", buffering=0), _HEAD_BYTES)
     except FileNotFoundError:
         raise InvalidPairsError(f"{path}: no such file") from None
     except IsADirectoryError:

@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, name: str) -> N
     path = tmp_path / name
     path.write_text("before")
     command = [sys.executable, "-c", FULL, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(path), "")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
