@@ -2,9 +2,9 @@
 
     python examples/bank_faq/draw.py demo/data
 
-Each intent's twelve phrasings are dealt out to train (5), dev (3) and test (4), so no text stands in two splits. Inside
-a split every two phrasings of an intent are a match. For each match there is one pair that is none: half of them take
-the other text from a neighbouring intent of the same topic, half from anywhere else.
+Each intent's twelve phrasings are dealt out to train (6), dev (3) and test (3), so no text stands in two splits. Inside
+a split every two phrasings of an intent are a match. For each match there is one pair that is none: a third of them take
+the other text from a neighbouring intent of the same topic, the others from anywhere else.
 """
 
 import csv
@@ -17,7 +17,9 @@ from pathlib import Path
 from generate import load_grammar, sentences
 
 HERE = Path(__file__).parent
-PHRASINGS = {"train": 5, "dev": 3, "test": 4}
+PHRASINGS = {"train": 6, "dev": 3, "test": 3}
+NEIGHBOURING = 3
+"""One in so many non-matches is a hard negative."""
 UNLABELLED = 25_000
 SEED = 0
 
@@ -57,7 +59,7 @@ def pairs(questions: list[Question], rng: random.Random) -> list[Pair]:
     matches = [(a, b) for a, b in itertools.combinations(questions, 2) if a[1] == b[1]]
     drawn: dict[tuple[str, str], int] = {(a[2], b[2]): 1 for a, b in matches}
     for number, (a, _) in enumerate(matches):
-        neighbouring = number % 2 == 0
+        neighbouring = number % NEIGHBOURING == 0
         others = [b for b in questions if b[1] != a[1] and (b[0] == a[0]) == neighbouring]
         fresh = [b for b in others if (a[2], b[2]) not in drawn and (b[2], a[2]) not in drawn]
         drawn[a[2], rng.choice(fresh)[2]] = 0
