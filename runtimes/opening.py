@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from flipkd_sdk.manifest import TokenizerSpec, Variant
     from flipkd_sdk.runtimes.tokenization import TextTokenizer
 
 ON_TRUNCATE = ("warn", "error", "ignore")
@@ -27,6 +28,10 @@ ON_TRUNCATE = ("warn", "error", "ignore")
 _BATCH_TOKENS_CPU = 2048
 """On a CPU more does not run faster; it only takes more memory."""
 _BATCH_TOKENS_CUDA = 16384
+_MAX_TOKENIZER_BYTES = 1 << 28
+"""Eight times the largest known; it takes some ten times as much memory."""
+_MAX_MODEL_BYTES = (1 << 31) - 1
+"""Protobuf has no larger messages."""
 _PREFERRED_ON_CPU = ("int8", "fp32")
 _PREFERRED_ON_CUDA = ("fp16", "fp32", "int8")
 
@@ -111,7 +116,15 @@ def open_matcher(directory: Path, options: LoadOptions, expected: Manifest | Non
 
 
 def _load_tokenizer(directory: Path, manifest: Manifest) -> TextTokenizer:
-    return load_tokenizer(checked_file(directory, manifest.tokenizer), manifest.tokenizer)
+    path = _checked_file(directory, manifest.tokenizer, _MAX_TOKENIZER_BYTES)
+    return load_tokenizer(path, manifest.tokenizer)
+
+
+def _checked_file(directory: Path, entry: TokenizerSpec | Variant, most: int) -> Path:
+    # Before it is hashed, which would take hours for what a sparse file claims to hold.
+    if entry.bytes > most:
+        raise MatcherDirectoryError(f"{directory / entry.file}: {entry.bytes} bytes; at most {most} are accepted")
+    return checked_file(directory, entry)
 
 
 def choose_precision(available: Iterable[str], device: str) -> str:
@@ -137,7 +150,7 @@ def _open_variant(directory: Path, manifest: Manifest, options: LoadOptions, dev
     if precision == "auto":
         precision = choose_precision(manifest.variants, device)
     session = open_session(
-        checked_file(directory, manifest.variant(precision)),
+        _checked_file(directory, manifest.variant(precision), _MAX_MODEL_BYTES),
         device=device,
         threads=options.threads or available_threads(),
         dimension=manifest.encoder.dimension,

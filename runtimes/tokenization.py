@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.manifest import TokenizerSpec
 
-MAX_CHARACTERS = 100_000
-"""Characters of a text that are looked at in the hardest case; what follows them is never read."""
-
-_CHARACTERS_PER_TOKEN = 16
 _MARGIN = 256
 """Characters before a cut that are not trusted: longer than any special token, ligature or composed character."""
 
@@ -56,7 +52,8 @@ class TextTokenizer:
         self.max_length = max_length
         self._tokenizer = tokenizer
         self._room = max_length - tokenizer.num_special_tokens_to_add(is_pair=False)
-        self._first_look = max_length * _CHARACTERS_PER_TOKEN + _MARGIN
+        self._looks = (16 * max_length + _MARGIN, 64 * max_length + 16_384)
+        """Characters of a text that are looked at, and in the hardest case; what follows those is never read."""
         self._empty = np.array([empty_token_id], dtype=np.uint32)
         self.padding_id = empty_token_id
         """Any token of the vocabulary would do: the attention mask hides it."""
@@ -70,7 +67,7 @@ class TextTokenizer:
             ExecutionError: the tokenizer failed on a text.
         """
         # Nobody should wait for the tokens of a book where its first page is read.
-        huge = [len(text) > self._first_look for text in texts]
+        huge = [len(text) > self._looks[0] for text in texts]
         ordinary = [text for text, is_huge in zip(texts, huge, strict=True) if not is_huge]
         with _failures_named():
             encodings = iter(self._encode_whole(ordinary))
@@ -97,9 +94,9 @@ class TextTokenizer:
 
         Only a start of the text is tokenized, and it is enough where the tokens that fit are settled in it. Where they
         are not, because they stand for more than 16 characters each or the tokenizer takes the whole text for a single
-        word, `MAX_CHARACTERS` are looked at; by then the tokens that fit are far from the end of what was seen.
+        word, a longer one is; the tokens that fit are far from its end.
         """
-        for characters in (self._first_look, MAX_CHARACTERS):
+        for characters in self._looks:
             start = _readable(text[:characters])
             encoding = self._tokenizer.encode(start, add_special_tokens=False)
             was_cut = len(encoding.ids) > self._room or len(start) < len(text)

@@ -162,6 +162,15 @@ def replace_model(path: Path, content: bytes, *, precision: str = "fp32") -> Non
     write_manifest(path, replace(manifest, variants={**manifest.variants, precision: variant}))
 
 
+def replace_tokenizer(path: Path, content: bytes) -> None:
+    """Put another tokenizer file into a matcher directory, with its hash in the manifest."""
+    manifest = read_manifest(path)
+    file = path / manifest.tokenizer.file
+    file.write_bytes(content)
+    spec = replace(manifest.tokenizer, sha256=sha256_of(file), bytes=len(content))
+    write_manifest(path, replace(manifest, tokenizer=spec))
+
+
 def write_manifest(path: Path, manifest: Manifest) -> None:
     (path / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
 

@@ -31,7 +31,7 @@ with Matcher.load(os.environ["MATCHER"]) as matcher:
 
 
 def run(matcher: Path, code: str = USE, *, prefix: Sequence[str] = (), **environment: str) -> str:
-    done = subprocess.run(  # noqa: S603 - our own code
+    done = subprocess.run(
         [*prefix, sys.executable, "-c", code],
         env={"MATCHER": str(matcher), "PYTHONDONTWRITEBYTECODE": "1", **environment},
         capture_output=True,
@@ -55,7 +55,7 @@ def unshare(*options: str) -> list[str]:
     if command is None:
         pytest.skip("no unshare on this system")
     prefix = [command, "--map-root-user", *options]
-    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:  # noqa: S603
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
         pytest.skip(f"this system does not allow unshare {' '.join(options)}")
     return prefix
 

@@ -26,7 +26,7 @@ def fresh_import() -> Iterator[None]:
 
 def run(code: str, **environment: str) -> str:
     kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
-    done = subprocess.run(  # noqa: S603 - our own code
+    done = subprocess.run(
         [sys.executable, "-c", code], env={**kept, **environment}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr

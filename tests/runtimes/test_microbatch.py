@@ -266,7 +266,7 @@ with Matcher.load(sys.argv[1]) as matcher, MicroBatcher(matcher) as batcher, Mic
 @pytest.mark.parametrize("state", ["free", "locked"])
 def test_a_forked_child_has_a_queue_of_its_own(tiny_matcher: Path, state: str) -> None:
     # In a process group of its own, which can be ended if the child hangs.
-    process = subprocess.Popen(  # noqa: S603 - our own code
+    process = subprocess.Popen(
         [sys.executable, "-c", FORK, str(tiny_matcher), state],
         stderr=subprocess.PIPE,
         text=True,

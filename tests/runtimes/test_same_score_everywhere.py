@@ -120,7 +120,7 @@ assert matcher.score("card", "pin") == before
 def test_a_forked_child_scores_and_exits(tiny_matcher: Path, use: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     # In a process of its own, which can be ended if the child hangs.
-    process = subprocess.Popen(  # noqa: S603 - our own code
+    process = subprocess.Popen(
         [sys.executable, "-c", FORK, str(tiny_matcher), use],
         env=environment,
         stderr=subprocess.PIPE,
