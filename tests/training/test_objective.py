@@ -9,6 +9,9 @@ from flipkd_sdk.training.config import LossConfig
 from flipkd_sdk.training.losses import margin_contrastive, similarity_regression, vector_alignment
 from flipkd_sdk.training.objective import flipped_distillation
 
+CONFIG = LossConfig(scale=1.0)
+"""With a blunt hinge every couple counts; a sharp one hides all but the worst."""
+
 
 def random_batch(pairs: int, *, seed: int = 0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     rng = np.random.default_rng(seed)
@@ -27,7 +30,6 @@ def random_batch(pairs: int, *, seed: int = 0) -> tuple[torch.Tensor, dict[str, 
 
 def contrast(vectors: torch.Tensor, batch: dict[str, torch.Tensor], negatives: list[tuple[int, int]]) -> float:
     """L_mcl with the in-batch negatives (a_i, b_j) spelt out."""
-    config = LossConfig()
     first, second = vectors.chunk(2)
     teacher_first, teacher_second = batch["teacher"].chunk(2)
     rows, columns = (torch.tensor([couple[side] for couple in negatives], dtype=torch.int64) for side in (0, 1))
@@ -38,9 +40,9 @@ def contrast(vectors: torch.Tensor, batch: dict[str, torch.Tensor], negatives: l
         batch["label"][keep],
         in_batch_student=(first[rows] * second[columns]).sum(1),
         in_batch_teacher=(teacher_first[rows] * teacher_second[columns]).sum(1),
-        margin=config.margin,
-        scale=config.scale,
-        tolerance=config.tolerance,
+        margin=CONFIG.margin,
+        scale=CONFIG.scale,
+        tolerance=CONFIG.tolerance,
     )
     return float(loss)
 
@@ -86,7 +88,7 @@ OTHERS = [(i, j) for i in range(3) for j in range(3) if i != j]
 
 
 def mcl_term(vectors: torch.Tensor, batch: dict[str, torch.Tensor]) -> float:
-    return float(flipped_distillation(vectors, batch, LossConfig())["mcl"])
+    return float(flipped_distillation(vectors, batch, CONFIG)["mcl"])
 
 
 def test_every_other_pair_of_the_batch_is_a_negative(batch: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> None:
@@ -103,7 +105,7 @@ def test_what_the_teacher_sees_as_close_as_a_match_is_no_negative(
     batch: tuple[torch.Tensor, dict[str, torch.Tensor]],
 ) -> None:
     vectors, inputs = batch
-    inputs["teacher"] = teacher_of([[0.6, 0.1, 0.2], [0.0, 0.5, 0.75], [0.1, 0.2, 0.8]])
+    inputs["teacher"] = teacher_of([[0.6, 0.69, 0.2], [0.0, 0.5, 0.75], [0.1, 0.2, 0.8]])  # 0.7 lies between
     assert mcl_term(*batch) == pytest.approx(contrast(vectors, inputs, [c for c in OTHERS if c != (1, 2)]), rel=1e-6)
 
 
@@ -111,9 +113,9 @@ def test_a_filtered_pair_leaves_the_label_term_and_stays_in_the_distillation(
     batch: tuple[torch.Tensor, dict[str, torch.Tensor]],
 ) -> None:
     vectors, inputs = batch
-    whole = flipped_distillation(vectors, inputs, LossConfig())
+    whole = flipped_distillation(vectors, inputs, CONFIG)
     inputs["keep"] = torch.tensor([False, True, True])
-    filtered = flipped_distillation(vectors, inputs, LossConfig())
+    filtered = flipped_distillation(vectors, inputs, CONFIG)
     assert float(filtered["mcl"]) == pytest.approx(contrast(vectors, inputs, OTHERS), rel=1e-6)
     assert filtered["mcl"] != whole["mcl"]
     assert torch.equal(filtered["similarity"], whole["similarity"])

@@ -86,6 +86,18 @@ def test_every_family_becomes_an_encoder(tmp_path: Path, family: str, attention:
     assert bool((first[0, 0] - other[0, 0]).abs().max() > 1e-5) is (attention == "bidirectional")
 
 
+def test_positions_are_those_that_the_llm_itself_counts(tmp_path: Path) -> None:
+    path = write_family(tmp_path, "GPT2")  # whose position embeddings are absolute
+    options = OPTIONS.model_copy(update={"module": "c_attn", "attention": "causal"})
+    student = create_student(str(path), options).eval()
+    llm = transformers.GPT2LMHeadModel.from_pretrained(path).eval()
+    ids = torch.tensor([[5, 17, 300, 42]])
+    with torch.inference_mode():
+        below = llm(ids, output_hidden_states=True).hidden_states[options.layer]
+        expected = llm.transformer.h[options.layer].ln_1(below)
+        assert torch.allclose(student.hidden_states(ids, torch.ones_like(ids)), expected, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def student(tiny_llama: Path) -> Student:
     return create_student(str(tiny_llama), OPTIONS)
