@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from flipkd_sdk.cli.console import columns
+from flipkd_sdk.cli.quiet import quieten_transformers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,22 +108,12 @@ def train(
     options = override(read_options(config) if config else {}, given)
     origin = " and ".join(filter(None, (str(config or ""), "the command line" if given else "")))
     checked = validate_config(options, origin=origin)
-    _quieten()
+    quieten_transformers()
 
     from flipkd_sdk.training.run import train as run_training
 
     result = run_training(checked, out, overwrite=overwrite)
     click.echo("\n\n".join(_summary(result, out)))
-
-
-def _quieten() -> None:
-    """Keep what transformers says of the blocks that are left out, and of its own future, from the user's terminal."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    warnings.simplefilter("ignore", FutureWarning)
 
 
 def _summary(result: RunResult, out: Path) -> Iterator[str]:
