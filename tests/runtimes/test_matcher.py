@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,6 +192,18 @@ def test_a_cut_text_can_be_ignored_or_refused(tiny_matcher: Path, caplog: pytest
         with pytest.raises(TextTooLongError, match=r"^candidate 0: "):
             matcher.rank("a", [LONG])
         assert 0 <= matcher.score("a", "b") <= 1
+
+
+def test_cut_texts_are_counted_over_all_calls(tiny_matcher: Path) -> None:
+    with Matcher.load(tiny_matcher, on_truncate="ignore", cache_size=10) as matcher:
+        assert matcher.truncated_texts == 0
+        matcher.score_pairs([(LONG, "a"), (LONG, "b"), (LONG + "!", "a")])
+        assert matcher.truncated_texts == 2
+        matcher.score(LONG, "c")
+        assert matcher.truncated_texts == 3
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: matcher.score(LONG + str(i), "a"), range(50)))
+        assert matcher.truncated_texts == 53
 
 
 def test_inputs_are_left_as_they_were(matcher: Matcher) -> None:

@@ -116,6 +116,13 @@ def test_cuda_computes_in_full_float32() -> None:
     assert (cuda[1]["device_id"], cuda[1]["use_tf32"]) == ("3", "0")
 
 
+def test_device_memory_can_be_limited() -> None:
+    (_, limited), _ = providers("cuda", 1 << 30)
+    (_, unlimited), _ = providers("cuda")
+    assert limited["gpu_mem_limit"] == "1073741824"  # type: ignore[call-overload,index]
+    assert "gpu_mem_limit" not in unlimited
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "", "auto"])
 def test_an_unknown_device_is_an_error(device: str) -> None:
     with pytest.raises(ConfigError, match="use 'auto', 'cpu', 'cuda'"):
