@@ -1,0 +1,300 @@
+"""What the command line costs over the matcher that it runs: start-up, streaming, repeated texts, Ray.
+
+    python benchmarks/cli_bench.py MATCHER                  everything, in about ten minutes on two cores
+    python benchmarks/cli_bench.py MATCHER --only help --only cold
+    python benchmarks/cli_bench.py MATCHER --scale 0.01     a quick trial; its figures mean nothing
+
+The results are written to benchmarks/results/cli.json; those of parts that were left out stay as they were.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flipkd_sdk import Matcher
+from flipkd_sdk.runtimes.cpu import instruction_sets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+FLIPKD = Path(sys.executable).with_name("flipkd")
+RESULTS = Path(__file__).parent / "results" / "cli.json"
+THREADS = 2
+_SLICES = 4
+
+OPENINGS = [
+    "how can I",
+    "where do I",
+    "why did you",
+    "is it possible to",
+    "I would like to",
+    "when can I",
+    "I forgot to",
+]
+VERBS = ["block", "reset", "order", "cancel", "check", "change", "open", "close", "pay", "withdraw", "report", "renew"]
+OBJECTS = [
+    "my card",
+    "the PIN",
+    "a loan",
+    "an account",
+    "my last payment",
+    "the fee",
+    "a standing order",
+    "my password",
+]
+ENDINGS = ["", "abroad", "online", "at the branch", "before the weekend", "without the app", "again", "by phone"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every part of the benchmark works with."""
+
+    matcher: str
+    folder: Path
+    scale: float
+
+    def size(self, full: int) -> int:
+        """A number of rows or texts, scaled."""
+        return max(10, int(full * self.scale))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A process that ended."""
+
+    seconds: float
+    peak_mb: float
+    resident_mb: list[float]
+    """Resident memory, twice a second."""
+
+
+def texts(count: int, *, seed: int) -> list[str]:
+    """Distinct questions of a bank's customers, of 5 to 14 words."""
+    chosen = random.Random(seed)  # noqa: S311
+    return [
+        " ".join([chosen.choice(part) for part in (OPENINGS, VERBS, OBJECTS, ENDINGS)] + [f"number {seed}{i}"])
+        for i in range(count)
+    ]
+
+
+def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> Path:
+    """A CSV of pairs with a number of their own."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text_a", "text_b"])
+        writer.writerows((i, a, b) for i, (a, b) in enumerate(pairs))
+    return path
+
+
+def run(command: Sequence[str | Path]) -> Run:
+    """Run a command to its end, and watch its memory."""
+    start = time.perf_counter()
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+    resident: list[float] = []
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            break
+        seconds = time.perf_counter() - start
+        if seconds > 0.5 * (len(resident) + 1):
+            resident.append(_resident_mb(process.pid))
+        time.sleep(0.001 if seconds < 5 else 0.02)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise click.ClickException(f"{' '.join(map(str, command))} ended with {process.returncode}")
+    return Run(time.perf_counter() - start, usage.ru_maxrss / 1024, resident)
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
+
+
+def score(setting: Setting, table: Path, out: str, *options: str) -> Run:
+    """Run ``flipkd score``."""
+    target = setting.folder / out
+    return run([FLIPKD, "score", setting.matcher, table, "--out", target, "--overwrite", "--device", "cpu", *options])
+
+
+def bench_help(_setting: Setting) -> dict[str, Any]:
+    """How long ``flipkd --help`` takes."""
+    seconds = statistics.median(run([FLIPKD, "--help"]).seconds for _ in range(15))
+    return {"seconds": seconds, "target": "at most 0.25", "met": seconds <= 0.25}
+
+
+def bench_cold(setting: Setting) -> dict[str, Any]:
+    """``flipkd score`` on ten rows against a process that loads the matcher and scores one pair."""
+    table = write_pairs(setting.folder / "ten.csv", zip(texts(10, seed=1), texts(10, seed=2), strict=True))
+    script = (
+        "import sys; from flipkd_sdk import Matcher; "
+        f"Matcher.load(sys.argv[1], device='cpu', threads={THREADS}).score('a text', 'another text')"
+    )
+    bare, command = [], []
+    for _ in range(11):  # In turn, so that whatever else the machine does falls on both.
+        bare.append(run([sys.executable, "-c", script, setting.matcher]).seconds)
+        command.append(score(setting, table, "ten_scored.csv", "--threads", str(THREADS)).seconds)
+    ratio = statistics.median(command) / statistics.median(bare)
+    return {
+        "matcher_seconds": statistics.median(bare),
+        "score_seconds": statistics.median(command),
+        "ratio": ratio,
+        "target": "at most 1.3",
+        "met": ratio <= 1.3,
+    }
+
+
+def bench_repeated(setting: Setting) -> dict[str, Any]:
+    """A million rows with 20,000 distinct texts."""
+    distinct = texts(setting.size(20_000), seed=3)
+    chosen = random.Random(4)  # noqa: S311
+    rows = setting.size(1_000_000)
+    table = write_pairs(
+        setting.folder / "repeated.csv", ((chosen.choice(distinct), chosen.choice(distinct)) for _ in range(rows))
+    )
+    with _load(setting) as matcher:
+        start = time.perf_counter()
+        matcher.encode(distinct)
+        encoding = time.perf_counter() - start
+        sample = [(chosen.choice(distinct), chosen.choice(distinct)) for _ in range(setting.size(1000))]
+        start = time.perf_counter()
+        for a, b in sample:
+            vectors = matcher.encode([a]), matcher.encode([b])
+            float(vectors[0][0] @ vectors[1][0])
+        loop = len(sample) / (time.perf_counter() - start)
+    done = score(setting, table, "repeated_scored.csv", "--threads", str(THREADS))
+    speedup = rows / done.seconds / loop
+    early, late = (
+        statistics.median(part or [done.peak_mb])
+        for part in (
+            done.resident_mb[len(done.resident_mb) // 4 : len(done.resident_mb) // 2],
+            done.resident_mb[-len(done.resident_mb) // 4 :],
+        )
+    )
+    return {
+        "rows": rows,
+        "distinct_texts": len(distinct),
+        "seconds": done.seconds,
+        "seconds_to_encode_distinct_texts": encoding,
+        "seconds_beyond": done.seconds - encoding,
+        "peak_mb": done.peak_mb,
+        "resident_mb_in_second_quarter": early,
+        "resident_mb_in_last_quarter": late,
+        "rows_per_second_of_plain_loop": loop,
+        "times_plain_loop": speedup,
+        "target": "peak below 700 MB and flat; at most 60 s beyond; at least 20 times the plain loop",
+        "met": done.peak_mb < 700 and late < 1.1 * early and done.seconds - encoding <= 60 and speedup >= 20,
+    }
+
+
+def bench_pairs(setting: Setting) -> dict[str, Any]:
+    """100,000 distinct pairs: `Matcher.score_pairs` in memory, the local engine with two threads, and two Ray workers.
+
+    In slices and in turn, so that whatever else the machine does falls on all of them. What it takes to start is
+    measured with ten rows, and subtracted.
+    """
+    size = setting.size(100_000)
+    pairs = list(zip(texts(size, seed=5), texts(size, seed=6), strict=True))
+    few = write_pairs(setting.folder / "few.csv", pairs[:10])
+    engines = {"local": ["--threads", str(THREADS)]}
+    if importlib.util.find_spec("ray") is not None:
+        engines["ray"] = ["--engine", "ray", "--workers", str(THREADS), "--threads", "1"]
+    seconds = dict.fromkeys(["memory", *engines], 0.0)
+    outputs: dict[str, list[bytes]] = {engine: [] for engine in engines}
+    for i in range(_SLICES):
+        some = pairs[i::_SLICES]
+        table = write_pairs(setting.folder / f"slice{i}.csv", some)
+        with _load(setting) as matcher:
+            matcher.score_pairs(some[:100])
+            start = time.perf_counter()
+            matcher.score_pairs(some)
+            seconds["memory"] += time.perf_counter() - start
+        for engine, options in engines.items():
+            starting = score(setting, few, "few_scored.csv", *options).seconds
+            seconds[engine] += score(setting, table, "scored.csv", *options).seconds - starting
+            outputs[engine].append((setting.folder / "scored.csv").read_bytes())
+    rates = {f"{name}_rows_per_second": size / total for name, total in seconds.items()}
+    ratio = seconds["memory"] / seconds["local"]
+    result = {
+        "pairs": size,
+        **rates,
+        "local_to_memory": ratio,
+        "target": "local at least 0.95 of memory; Ray at least 0.85 of local, with identical rows and scores",
+        "met": ratio >= 0.95,
+    }
+    if "ray" in engines:
+        of_local, identical = seconds["local"] / seconds["ray"], outputs["ray"] == outputs["local"]
+        met = result["met"] and of_local >= 0.85 and identical
+        result |= {"ray_to_local": of_local, "ray_identical_to_local": identical, "met": met}
+    return result
+
+
+def _load(setting: Setting) -> Matcher:
+    return Matcher.load(setting.matcher, device="cpu", threads=THREADS, on_truncate="ignore")
+
+
+PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
+    "help": bench_help,
+    "cold": bench_cold,
+    "repeated": bench_repeated,
+    "pairs": bench_pairs,
+}
+
+
+@click.command()
+@click.argument("matcher", type=click.Path(exists=True, file_okay=False))
+@click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Run this part alone; may be repeated.")
+@click.option("--scale", default=1.0, show_default=True, help="Of the numbers of rows, for a trial.")
+@click.option("--results", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS, help="File to write.")
+def main(matcher: str, only: tuple[str, ...], scale: float, results: Path) -> None:
+    """Measure the targets of the command line with MATCHER."""
+    found = json.loads(results.read_text()) if results.exists() else {}
+    chosen = only or tuple(PARTS)
+    with tempfile.TemporaryDirectory() as folder:
+        setting = Setting(str(Path(matcher).resolve()), Path(folder), scale)
+        for name in chosen:
+            found[name] = {
+                **PARTS[name](setting),
+                "command": f"python benchmarks/cli_bench.py MATCHER --only {name}",
+                "environment": _environment(setting),
+            }
+            click.echo(f"{name}: {json.dumps({k: v for k, v in found[name].items() if k != 'environment'}, indent=2)}")
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def _environment(setting: Setting) -> dict[str, Any]:
+    with _load(setting) as matcher:
+        manifest = matcher.manifest
+        ran = {"precision": matcher.precision, "student": manifest.student.source, "layer": manifest.encoder.layer}
+    return {
+        "matcher": ran,
+        "scale": setting.scale,
+        "threads": THREADS,
+        "cpus": len(os.sched_getaffinity(0)),
+        "instruction_sets": instruction_sets(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in ("flipkd-sdk", "onnxruntime", "tokenizers")},
+    }
+
+
+if __name__ == "__main__":
+    main()
