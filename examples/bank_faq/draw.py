@@ -3,8 +3,8 @@
     python examples/bank_faq/draw.py demo/data
 
 Each intent's twelve phrasings are dealt out to train (6), dev (3) and test (3), so no text stands in two splits. Inside
-a split every two phrasings of an intent are a match. For each match there is one pair that is none: a third of them take
-the other text from a neighbouring intent of the same topic, the others from anywhere else.
+a split every two phrasings of an intent are a match. For each match there is one pair that is none: a third of them
+take the other text from a neighbouring intent of the same topic, the others from anywhere else.
 """
 
 import csv
