@@ -77,7 +77,8 @@ def write_candidates(
             lines.writelines(json.dumps(text) + "\n" for text in texts)
         with (part / VECTORS_FILE).open("wb") as file:
             np.save(file, vectors, allow_pickle=False)
-        manifest = CandidatesManifest(FORMAT_VERSION, identity, *vectors.shape, sha256_of(part / TEXTS_FILE))
+        count, dimension = vectors.shape
+        manifest = CandidatesManifest(FORMAT_VERSION, identity, count, dimension, sha256_of(part / TEXTS_FILE))
         (part / MANIFEST_FILE).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="ascii")
         if target.exists():
             # A full directory cannot be renamed over; where this is cut off, the old one lies beside its place.

@@ -51,7 +51,7 @@ def load_onnxruntime() -> Any:  # noqa: ANN401 - onnxruntime ships no types
             raise ExecutionError(f"onnxruntime is installed but cannot be imported ({error}); reinstall it") from error
     if imported_before and _SWITCH not in os.environ:
         onnxruntime.disable_telemetry_events()
-    if both_wheels_in(Path(onnxruntime.__file__).parent.parent):
+    if both_wheels_in(Path(str(onnxruntime.__file__)).parent.parent):
         _logger.warning(
             "both onnxruntime and onnxruntime-gpu are installed and overwrite each other's files; uninstall both, "
             "then run: pip install flipkd-sdk[cpu] or flipkd-sdk[cuda]"

@@ -164,7 +164,7 @@ def test_help_imports_nothing_heavy() -> None:
         "heavy = {'numpy', 'torch', 'transformers', 'pydantic', 'flipkd_sdk.training'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "\n  flipkd train --pairs faq.csv --out runs/faq\n" in done.stdout
 
@@ -173,6 +173,6 @@ def test_nothing_but_our_own_warnings_reaches_stderr(tmp_path: Path) -> None:
     arguments = ["train", "--pairs", "train.csv", "--dev", "dev.csv", *models(), *QUICK]
     script = "from flipkd_sdk.cli.main import run; run()"
     command = [sys.executable, "-c", script, *arguments, "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

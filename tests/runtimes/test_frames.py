@@ -159,5 +159,5 @@ def test_neither_pandas_nor_pyarrow_is_imported(tiny_matcher: Path) -> None:
         "print(len(PairScorer(sys.argv[1])({'text_a': texts, 'text_b': texts})['score']))\n"
     )
     command = [sys.executable, "-c", script, str(tiny_matcher)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
