@@ -24,8 +24,9 @@ demo: $(VENV)/.package $(VENV)/.models
 	$(BIN)/python $(FAQ)/compare.py demo
 
 test: check $(VENV)/.models
-	PYTHONSAFEPATH=1 $(BIN)/pytest  # the sources must not shadow the installed package, where all parts lie in place
+	cd $(VENV) && bin/pytest --config-file ../pyproject.toml --rootdir .. ../tests
 
+# From inside the environment, because here flipkd_sdk/ would shadow the installed package and miss its other parts.
 check: $(VENV)/.package $(VENV)/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

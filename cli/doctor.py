@@ -7,22 +7,24 @@ import json
 
 import click
 
+from flipkd_sdk.cli import options
 from flipkd_sdk.cli.console import columns
 
 
-@click.command()
+@click.command(
+    epilog=options.examples(
+        "flipkd doctor",
+        "flipkd doctor faq-matcher --json",
+    )
+)
 @click.argument("matcher", type=click.Path(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.pass_context
 def doctor(ctx: click.Context, matcher: str | None, as_json: bool) -> None:
-    r"""Check what this machine can run: CPU, packages, onnxruntime and its providers, and, if given, a MATCHER.
+    """Check what this machine can run: CPU, packages, onnxruntime and its providers, and, if given, a MATCHER.
 
     Runs a small self-test of 8-bit arithmetic and, of a matcher, of its promise that a score does not depend on its
     batch. Ends with exit code 1 if something keeps matchers from running.
-
-    \b
-    flipkd doctor
-    flipkd doctor faq-matcher --json
     """
     from flipkd_sdk.cli import checks
 

@@ -24,7 +24,12 @@ _SHOWN = 10
 _SHOWN_CHARACTERS = 60
 
 
-@click.command()
+@click.command(
+    epilog=options.examples(
+        "flipkd evaluate faq-matcher test.csv --report report.html",
+        "flipkd evaluate old-matcher test.csv --compare new-matcher",
+    )
+)
 @options.matcher_argument
 @click.argument("pairs", type=click.Path())
 @options.text_column_options
@@ -63,7 +68,7 @@ def evaluate(
     precision: str,
     threads: int | None,
 ) -> None:
-    r"""Measure MATCHER, a directory made by 'flipkd export', on the labelled PAIRS of a CSV or JSONL file.
+    """Measure MATCHER, a directory made by 'flipkd export', on the labelled PAIRS of a CSV or JSONL file.
 
     Accuracy, precision, recall and F1 are those at the matcher's own threshold; average precision and the area under
     the ROC curve need no threshold; the calibration error tells how far match probabilities are from match rates. Each
@@ -71,10 +76,6 @@ def evaluate(
 
     With --compare, the differences to another matcher, the pairs that the two decide differently, and McNemar's exact
     test of whether one decides more of them rightly.
-
-    \b
-    flipkd evaluate faq-matcher test.csv --report report.html
-    flipkd evaluate old-matcher test.csv --compare new-matcher
     """
     from flipkd_sdk.cli.comparison import compare, measure
     from flipkd_sdk.pairs import read_pairs

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from flipkd_sdk.manifest import Manifest, ModelReference
 
 
-@click.command()
+@click.command(
+    epilog=options.examples(
+        "flipkd inspect faq-matcher",
+        "flipkd inspect faq-matcher --json | jq .manifest.calibration.threshold",
+    )
+)
 @options.matcher_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def inspect(matcher: str, as_json: bool) -> None:
-    r"""Show what is in MATCHER, a directory made by 'flipkd export', and verify the size and SHA-256 of its files.
-
-    \b
-    flipkd inspect faq-matcher
-    flipkd inspect faq-matcher --json | jq .manifest.calibration.threshold
-    """
+    """Show what is in MATCHER, a directory made by 'flipkd export', and verify the size and SHA-256 of its files."""
     from flipkd_sdk.manifest import checked_file, read_manifest
 
     manifest = read_manifest(matcher)

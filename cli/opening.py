@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flipkd_sdk.cli.files import open_input, open_output, table_format
-from flipkd_sdk.cli.sources import RejectRow, Sink, Source, TextSource
+from flipkd_sdk.cli.sources import RejectRow, Sink, Source, TextColumn, TextSource
 from flipkd_sdk.cli.tables import Column, ColumnAdder, TextSink, layout_for
 from flipkd_sdk.dialect import delimiter_of
 from flipkd_sdk.records import read_records
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class TableOptions:
     """How a table of pairs is read."""
 
-    texts: tuple[str, str]
-    """Columns of the two texts, by name or position."""
+    texts: tuple[TextColumn, TextColumn]
+    """Columns of the two texts."""
     file_format: TableFormat | None
     """None to go by the file's suffix."""
     delimiter: str | None

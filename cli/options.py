@@ -15,6 +15,12 @@ Command = TypeVar("Command", bound="Callable[..., object]")
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
 
 
+def examples(*commands: str) -> str:
+    """Commands that a user may try, as the end of a command's help, each on a line of its own."""
+    # The backspace is click's sign for lines that stay as they are.
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
 def matcher_argument(command: Command) -> Command:
     """The directory of the matcher, as the command's first argument."""
     return click.argument("matcher", type=click.Path())(command)

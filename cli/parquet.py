@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flipkd_sdk.cli.files import STANDARD_STREAM
-from flipkd_sdk.cli.sources import Chunk, RejectRow
+from flipkd_sdk.cli.sources import Chunk, RejectRow, TextColumn
 from flipkd_sdk.cli.tables import Column, Head, Layout, TextSink, refuse_clash, refuse_twins, text_cells
 from flipkd_sdk.errors import InvalidPairsError
 from flipkd_sdk.records import BadRecord, Record, find_column
@@ -33,7 +33,7 @@ class ParquetSource:
 
     Args:
         path: the file; standard input cannot be read from its end, as Parquet is.
-        texts: the columns of the two texts, by name or position.
+        texts: the columns of the two texts.
         added: columns that it must not have yet.
         reject: takes rows without a text.
 
@@ -41,14 +41,16 @@ class ParquetSource:
         InvalidPairsError: the file or a column cannot be used.
     """
 
-    def __init__(self, path: str, texts: tuple[str, str], *, added: Sequence[Column], reject: RejectRow) -> None:
+    def __init__(
+        self, path: str, texts: tuple[TextColumn, TextColumn], *, added: Sequence[Column], reject: RejectRow
+    ) -> None:
         self._file = _opened(path)
         schema = self._file.schema_arrow
         self.head = Head(path, Layout("parquet", ""), tuple(schema.names), "")
         self.schema: pa.Schema = schema
         self.total = int(self._file.metadata.num_rows)
         refuse_clash(added, self.head.columns, path)
-        self._texts = tuple(find_column(wanted, self.head.columns, path) for wanted in texts)
+        self._texts = tuple(text.name(lambda wanted: find_column(wanted, self.head.columns, path)) for text in texts)
         for name in self._texts:
             if not _is_text(schema.field(name).type):
                 raise InvalidPairsError(f"{path}: column {name!r} holds {schema.field(name).type}; expected texts")

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 _CHUNK_QUERIES = 2048
 
 
-@click.command()
+@click.command(
+    epilog=options.examples(
+        "flipkd rank faq-matcher questions.csv faq.csv --query-column question --candidate-column 2 --top-k 3",
+        "flipkd rank faq-matcher new.csv faq.csv --save-candidates faq-candidates --out found.csv",
+        "flipkd rank faq-matcher newer.csv faq-candidates --out found-too.csv",
+    )
+)
 @options.matcher_argument
 @click.argument("queries", type=click.Path(allow_dash=True))
 @click.argument("candidates", type=click.Path())
@@ -64,24 +70,19 @@ def rank(
     precision: str,
     threads: int | None,
 ) -> None:
-    r"""Find the CANDIDATES that match each of the QUERIES best, with MATCHER, a directory made by 'flipkd export'.
+    """Find the CANDIDATES that match each of the QUERIES best, with MATCHER, a directory made by 'flipkd export'.
 
     QUERIES and CANDIDATES are CSV, JSONL or Parquet files with a column of texts. Each query's row comes out once for
     every candidate found, best first, with five columns more: the rank from 1, the candidate's row in its table from
     1, its text, the score and 1 for a match. Candidates are encoded once; with --save-candidates they are kept in a
     directory, which can stand for CANDIDATES from then on.
-
-    \b
-    flipkd rank faq-matcher questions.csv faq.csv --query-column question --candidate-column 2 --top-k 3
-    flipkd rank faq-matcher new.csv faq.csv --save-candidates faq-candidates --out found.csv
-    flipkd rank faq-matcher newer.csv faq-candidates --out found-too.csv
     """
     from flipkd_sdk.cli.opening import TableOptions, open_sink, open_source
-    from flipkd_sdk.cli.sources import refuse_row, rows_at
+    from flipkd_sdk.cli.sources import TextColumn, refuse_row, rows_at
     from flipkd_sdk.runtimes.matcher import Matcher
 
-    def reading(column: str | None) -> TableOptions:
-        chosen = column or ("text" if header else "1")
+    def reading(column: str | None, option: str) -> TableOptions:
+        chosen = TextColumn(column or ("text" if header else "1"), option)
         return TableOptions(
             texts=(chosen, chosen), file_format=file_format, delimiter=delimiter, encoding=encoding, header=header
         )
@@ -95,9 +96,11 @@ def rank(
         Column("match", "flag"),
     )
     with ExitStack() as stack:
-        source, text_encoding = stack.enter_context(open_source(queries, reading(query_column), added, refuse_row))
+        source, text_encoding = stack.enter_context(
+            open_source(queries, reading(query_column, "--query-column"), added, refuse_row)
+        )
         model = stack.enter_context(Matcher.load(matcher, device=device, precision=precision, threads=threads))
-        found_in = _candidates(model, candidates, reading(candidate_column))
+        found_in = _candidates(model, candidates, reading(candidate_column, "--candidate-column"))
         if save_candidates is not None:
             found_in.save(save_candidates, overwrite=overwrite)
         stream = stack.enter_context(open_output(out, overwrite=overwrite))

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from flipkd_sdk.cli.scoring import Engine
 
 
-@click.command()
+@click.command(
+    epilog=options.examples(
+        "flipkd score faq-matcher pairs.csv --out scored.csv",
+        "flipkd score faq-matcher export.csv --a-column Frage --b-column 3 --encoding cp1252 --out scored.parquet",
+        "cat pairs.jsonl | flipkd score faq-matcher - --format jsonl --only-matches | jq .id",
+    )
+)
 @options.matcher_argument
 @click.argument("table", type=click.Path(allow_dash=True))
 @options.text_column_options
@@ -84,7 +90,7 @@ def score(
     precision: str,
     threads: int | None,
 ) -> None:
-    r"""Score the pairs of texts in TABLE with MATCHER, a directory made by 'flipkd export'.
+    """Score the pairs of texts in TABLE with MATCHER, a directory made by 'flipkd export'.
 
     TABLE is a CSV, JSONL or Parquet file, gzipped or not, or a folder of them; - reads standard input. The rows come
     out in their order and with all their columns as they are, plus two: the probability in [0, 1] that the two texts
@@ -92,15 +98,11 @@ def score(
     memory, and repeated texts are encoded once.
 
     A run that was stopped, even by a power cut, goes on with --resume and writes what it would have written.
-
-    \b
-    flipkd score faq-matcher pairs.csv --out scored.csv
-    flipkd score faq-matcher export.csv --a-column Frage --b-column 3 --encoding cp1252 --out scored.parquet
-    cat pairs.jsonl | flipkd score faq-matcher - --format jsonl --only-matches | jq .id
     """
     from flipkd_sdk.cli.opening import TableOptions
     from flipkd_sdk.cli.score_file import OutputOptions, score_file
     from flipkd_sdk.cli.scoring import Selection
+    from flipkd_sdk.cli.sources import TextColumn
 
     if score_column == match_column:
         raise click.UsageError(f"--score-column and --match-column are both {score_column!r}; name them differently")
@@ -111,7 +113,10 @@ def score(
     if workers is not None and engine == "local":
         raise click.UsageError("--workers is for --engine ray; use --threads")
     reading = TableOptions(
-        texts=(a_column or ("text_a" if header else "1"), b_column or ("text_b" if header else "2")),
+        texts=(
+            TextColumn(a_column or ("text_a" if header else "1"), "--a-column"),
+            TextColumn(b_column or ("text_b" if header else "2"), "--b-column"),
+        ),
         file_format=file_format,
         delimiter=delimiter,
         encoding=encoding,

@@ -107,8 +107,7 @@ def _open_journal(kept: Path, engine: Engine, reading: TableOptions, writing: Ou
 
     if not writing.resume:
         kept.unlink(missing_ok=True)
-    a, b = reading.texts
-    return Journal(kept, {**engine.identity, "--a-column": a, "--b-column": b})
+    return Journal(kept, {**engine.identity, **{text.option: text.wanted for text in reading.texts}})
 
 
 @contextmanager

@@ -20,6 +20,30 @@ RejectRow = Callable[[BadRecord], None]
 
 
 @dataclass(frozen=True, slots=True)
+class TextColumn:
+    """A column of texts, as the user called it."""
+
+    wanted: str
+    """Its name or position."""
+    option: str
+    """The option that names it."""
+
+    def name(self, find: Callable[[str], str]) -> str:
+        """Its name.
+
+        Args:
+            find: gives the name of a column that is wanted.
+
+        Raises:
+            InvalidPairsError: there is no such column.
+        """
+        try:
+            return find(self.wanted)
+        except InvalidPairsError as error:
+            raise InvalidPairsError(f"{error}; name it with {self.option}") from None
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """Some rows in turn."""
 
@@ -65,7 +89,7 @@ class TextSource:
     def __init__(
         self,
         records: Records,
-        texts: tuple[str, str],
+        texts: tuple[TextColumn, TextColumn],
         *,
         added: Sequence[Column],
         reject: RejectRow,
@@ -75,7 +99,7 @@ class TextSource:
         self.head = Head.of(records)
         self.total = total
         self._records = records
-        self._a, self._b = map(records.column, texts)
+        self._a, self._b = (text.name(records.column) for text in texts)
         self._added = added
         self._reject = reject
         self._position = position

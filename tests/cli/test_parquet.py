@@ -20,7 +20,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 from flipkd_sdk.cli import parquet  # noqa: E402
 from flipkd_sdk.cli.parquet import ParquetSink, ParquetSource  # noqa: E402
-from flipkd_sdk.cli.sources import refuse_row  # noqa: E402
+from flipkd_sdk.cli.sources import TextColumn, refuse_row  # noqa: E402
 from flipkd_sdk.cli.tables import Column  # noqa: E402
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ TABLE = pa.table(
     },
     metadata={"origin": "a test"},
 )
+TEXTS = (TextColumn("q", "--a-column"), TextColumn("f", "--b-column"))
 COLUMNS = ["--a-column", "q", "--b-column", "f"]
 
 
@@ -199,7 +200,7 @@ def test_any_table_comes_back_unchanged_plus_two_columns(
     }
     table = pa.table(columns)
     pq.write_table(table, folder / "in.parquet", row_group_size=groups)
-    source = ParquetSource(str(folder / "in.parquet"), ("q", "f"), added=ADDED, reject=refuse_row)
+    source = ParquetSource(str(folder / "in.parquet"), TEXTS, added=ADDED, reject=refuse_row)
     with pytest.MonkeyPatch.context() as patch, (folder / "out.parquet").open("wb") as stream:
         patch.setattr(parquet, "_GROUP_ROWS", written)
         patch.setattr(parquet, "_BATCH_ROWS", 2)

@@ -159,7 +159,7 @@ def test_long_fields_of_other_columns_are_legal(tiny_matcher: Path) -> None:
     ("content", "options", "message"),
     [
         ("", [], "standard input: empty; expected a header line"),
-        ("text_a,b\n", [], "standard input: no column 'text_b'; the header has: 'text_a', 'b'"),
+        ("text_a,b\n", [], "no column 'text_b'; the header has: 'text_a', 'b'; name it with --b-column"),
         ("text_a,text_b,text_b\n", [], "column 'text_b' stands twice"),
         ("text_a,text_b,match\n", [], "there is a column 'match' already; name another with --match-column"),
         ('text_a,text_b\na,"b\nb"\na\n', [], "standard input:4: 1 fields, but the header has 2"),
