@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import functools
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from families import FAMILIES, Exported, exported
+from tiny_models import write_tiny_run
+
+from flipkd_sdk.exporters.export import ExportOptions
+from flipkd_sdk.exporters.export import export as export_run
+from flipkd_sdk.exporters.verification import LIMITS, widen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+WIDE = {"int8.spearman": 0.5, "int8.max_cosine_change": 0.5, "int8.average_precision_change": 0.5}
+"""A toy student's cosines lie so close together that any rounding changes their order."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's cache; and toy models are fastest on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("FLIPKD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """Exports a family when it is first asked for."""
+    directory = tmp_path_factory.mktemp("families")
+    return functools.cache(lambda name: exported(directory / name, name))
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request: pytest.FixtureRequest, exports: Callable[[str], Exported]) -> Exported:
+    return exports(request.param)
+
+
+@pytest.fixture(scope="session")
+def llama(exports: Callable[[str], Exported]) -> Exported:
+    return exports("Llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run directory; tests that change it must copy it."""
+    return write_tiny_run(tmp_path_factory.mktemp("runs") / "run", student={"layer": 1, "rank": 4, "site_rank": 16})
+
+
+@pytest.fixture(scope="session")
+def wide() -> ExportOptions:
+    return ExportOptions(variants=("int8", "fp32"), limits=widen(LIMITS, WIDE))
+
+
+@pytest.fixture(scope="session")
+def exported_matcher(tiny_run: Path, wide: ExportOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Exported once; tests that change it must copy it."""
+    out = tmp_path_factory.mktemp("matchers") / "matcher"
+    export_run(tiny_run, out, wide)
+    return out
+
+
+@pytest.fixture
+def run_copy(tiny_run: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_run, tmp_path / "run")
