@@ -37,7 +37,7 @@ def run(matcher: Path, code: str = USE, *, prefix: Sequence[str] = (), **environ
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -133,4 +133,4 @@ with Matcher.load(os.environ["MATCHER"], threads=1, cache_size=1000) as matcher:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_memory_stays_flat_over_100_000_scores(tiny_matcher: Path) -> None:
-    assert float(run(tiny_matcher, MEMORY)) < 1.05
+    assert float(run(tiny_matcher, MEMORY)) < 1.1

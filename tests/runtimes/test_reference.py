@@ -107,5 +107,5 @@ PAGE = """
 
 def test_arguments_errors_and_examples_are_set_apart(reference: Any, tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text(SOURCE)
-    expected = inspect.cleandoc(PAGE).split("\n") + [""]
+    expected = [*inspect.cleandoc(PAGE).split("\n"), ""]
     assert reference._class(tmp_path / "m.py", "C").split("\n") == expected
