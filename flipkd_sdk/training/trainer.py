@@ -53,11 +53,11 @@ class Stage:
 
 
 def train_stage(stage: Stage) -> list[dict[str, Any]]:
-    """Train one stage and leave the model with the weights of its best epoch by development average precision.
+    """Train one stage and leave the model with its best weights by development average precision.
 
     Returns:
-        The stage's records as they stand in ``metrics.jsonl``: loss terms every few steps, ``average_precision`` after
-        each epoch.
+        The stage's records as they stand in ``metrics.jsonl``: loss terms every few steps, ``average_precision`` at the
+        start and after each epoch.
 
     Raises:
         TrainingError: a loss became NaN or infinite; the message says at which step and in which term.
@@ -154,6 +154,7 @@ class _Watcher(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self.bar = tqdm(total=state.max_steps, desc=self.stage.name, unit="step", disable=None, leave=False)
+        self._measure(state)  # a stage that only makes things worse leaves the model as it was
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if self.bar is not None:
@@ -171,11 +172,18 @@ class _Watcher(TrainerCallback):
             self._record(state, {name: value for name, value in logs.items() if name != "epoch"})
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        self._measure(state)
+        control.should_log = True  # what is left since the last record, or an epoch of few steps would have none
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _measure(self, state: TrainerState) -> None:
         self.stage.model.eval()
         average_precision = self.stage.development()
         self.stage.model.train()
         self._record(state, {"average_precision": average_precision})
-        control.should_log = True  # what is left since the last record, or an epoch of few steps would have none
         if average_precision > self.best:
             self.best = average_precision
             self.best_weights = {
@@ -183,10 +191,6 @@ class _Watcher(TrainerCallback):
                 for name, weight in self.stage.model.named_parameters()
                 if weight.requires_grad
             }
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
 
     def _record(self, state: TrainerState, values: dict[str, float]) -> None:
         record = {"stage": self.stage.name, "epoch": round(state.epoch or 0.0, 4), "step": state.global_step, **values}

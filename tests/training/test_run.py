@@ -14,6 +14,7 @@ from tiny import TEXTS
 from tiny_models import TEACHER_DIMENSION, tiny_config, tiny_pairs
 
 from flipkd_sdk.errors import ConfigError, FlipKDError, InvalidPairsError, OutputExistsError, TrainingError
+from flipkd_sdk.manifest import sha256_of
 from flipkd_sdk.metrics import average_precision
 from flipkd_sdk.pairs import Pairs, write_pairs
 from flipkd_sdk.training import run as run_module
@@ -150,7 +151,7 @@ def test_a_tuned_teacher_is_reported_beside_the_raw_one(inputs: Path, tmp_path: 
     assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT | {"teacher"}
     assert result.teacher.source == config.teacher.source
     raw = train(tiny_config(inputs), tmp_path / "raw")
-    assert result.teacher.revision != raw.teacher.revision
+    assert result.teacher.revision == sha256_of(tmp_path / "run" / "teacher" / "model.safetensors")
     assert result.measures["teacher as is"] == raw.measures["teacher"]
 
 

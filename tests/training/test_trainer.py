@@ -65,14 +65,17 @@ def scripted(values: list[float], seen: Callable[[], None] = lambda: None) -> Ca
     return development
 
 
-@pytest.mark.parametrize(("scores", "best"), [([0.2, 0.9, 0.4], 1), ([0.9, 0.2, 0.4], 0), ([0.1, 0.1, 0.8], 2)])
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([0.1, 0.2, 0.9, 0.4], 2), ([0.1, 0.9, 0.2, 0.4], 1), ([0.1, 0.1, 0.1, 0.8], 3), ([0.9, 0.2, 0.4, 0.3], 0)],
+)
 def test_the_weights_of_the_best_epoch_are_restored(tmp_path: Path, scores: list[float], best: int) -> None:
     model = Bag()
     before = model.frozen.clone()
     at_epoch: list[torch.Tensor] = []
     development = scripted(scores, lambda: at_epoch.append(model.trained.detach().clone()))
     train_stage(toy_stage(tmp_path, model=model, development=development))
-    assert len(at_epoch) == 3
+    assert len(at_epoch) == 4
     assert not torch.equal(at_epoch[0], at_epoch[1])
     assert torch.equal(model.trained, at_epoch[best])
     assert torch.equal(model.frozen, before)
@@ -81,17 +84,18 @@ def test_the_weights_of_the_best_epoch_are_restored(tmp_path: Path, scores: list
 def test_the_development_pairs_are_scored_in_evaluation_mode(tmp_path: Path) -> None:
     model = Bag()
     modes: list[bool] = []
-    train_stage(toy_stage(tmp_path, model=model, development=scripted([0.1] * 3, lambda: modes.append(model.training))))
-    assert modes == [False] * 3
+    train_stage(toy_stage(tmp_path, model=model, development=scripted([0.1] * 4, lambda: modes.append(model.training))))
+    assert modes == [False] * 4
 
 
 def test_training_lowers_the_loss_and_records_it(tmp_path: Path) -> None:
-    records = train_stage(toy_stage(tmp_path, development=scripted([0.1, 0.2, 0.3])))
+    records = train_stage(toy_stage(tmp_path, development=scripted([0.05, 0.1, 0.2, 0.3])))
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == records
     assert all({"stage", "epoch", "step"} <= record.keys() for record in records)
     scores = [record for record in records if "average_precision" in record]
     losses = [record for record in records if "loss" in record]
     assert [(record["epoch"], record["step"], record["average_precision"]) for record in scores] == [
+        (0, 0, 0.05),
         (1.0, 4, 0.1),
         (2.0, 8, 0.2),
         (3.0, 12, 0.3),
@@ -128,7 +132,7 @@ def test_a_stage_without_epochs_is_skipped(tmp_path: Path) -> None:
 def test_half_an_epoch_is_measured_too(tmp_path: Path) -> None:
     config = StageConfig(epochs=0.5, batch_size=8, learning_rate=0.1)
     records = train_stage(toy_stage(tmp_path, config=config))
-    assert {record["step"] for record in records} == {2}
+    assert {record["step"] for record in records} == {0, 2}
     assert any("average_precision" in record for record in records)
 
 
