@@ -150,7 +150,7 @@ def test_a_broken_loss_stops_the_training_and_is_named(tmp_path: Path, bad: floa
 def trained_weights(directory: Path, *, seed: int, global_seed: int) -> torch.Tensor:
     directory.mkdir()
     torch.manual_seed(global_seed)
-    stage = toy_stage(directory, seed=seed, development=scripted([0.1, 0.2, 0.3]))
+    stage = toy_stage(directory, seed=seed, development=scripted([0.0, 0.1, 0.2, 0.3]))
     train_stage(stage)
     return stage.model.get_parameter("trained").detach()
 
