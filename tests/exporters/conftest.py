@@ -9,13 +9,18 @@ import torch
 from families import FAMILIES, Exported, exported
 from tiny_models import write_tiny_run
 
+from flipkd_sdk.exporters import export
 from flipkd_sdk.exporters.export import ExportOptions
-from flipkd_sdk.exporters.export import export as export_run
+from flipkd_sdk.exporters.graph import export_graph
 from flipkd_sdk.exporters.verification import LIMITS, widen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import onnx_ir as ir
+
+    from flipkd_sdk.exporters.encoder_path import EncoderPath
 
 WIDE = {"int8.spearman": 0.5, "int8.max_cosine_change": 0.5, "int8.average_precision_change": 0.5}
 """A toy student's cosines lie so close together that any rounding changes their order."""
@@ -61,11 +66,33 @@ def wide() -> ExportOptions:
 
 
 @pytest.fixture(scope="session")
-def exported_matcher(tiny_run: Path, wide: ExportOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Exported once; tests that change it must copy it."""
+def first_export(
+    tiny_run: Path, wide: ExportOptions, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, ir.Model]:
     out = tmp_path_factory.mktemp("matchers") / "matcher"
-    export_run(tiny_run, out, wide)
-    return out
+    graphs = []
+
+    def export_and_remember(path: EncoderPath) -> ir.Model:
+        graph = export_graph(path)
+        graphs.append(graph.clone())
+        return graph
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(export, "export_graph", export_and_remember)
+        export.export(tiny_run, out, wide)
+    return out, graphs[0]
+
+
+@pytest.fixture(scope="session")
+def exported_matcher(first_export: tuple[Path, ir.Model]) -> Path:
+    """Exported once from the tiny run; tests that change it must copy it."""
+    return first_export[0]
+
+
+@pytest.fixture
+def same_graph(first_export: tuple[Path, ir.Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Translating takes most of an export; this one has the tiny run's graph at hand."""
+    monkeypatch.setattr(export, "export_graph", lambda _: first_export[1].clone())
 
 
 @pytest.fixture

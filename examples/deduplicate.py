@@ -1,0 +1,66 @@
+"""Group the rows of a table whose texts mean the same, such as customers' requests that came in more than once.
+
+    python examples/deduplicate.py MATCHER requests.csv --column text --out grouped.csv
+
+Every row comes out with the number of its group, which is that of the group's first row. Texts are encoded once; each
+is compared with its nearest neighbours, and groups are what the matches among those connect.
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import click
+
+from flipkd_sdk import Matcher
+from flipkd_sdk.records import open_records
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def groups(matcher: Matcher, texts: Sequence[str], *, neighbours: int, least: float) -> list[int]:
+    """For each text, the place of the first text of its group."""
+    first = list(range(len(texts)))
+
+    def root(place: int) -> int:
+        while first[place] != place:
+            first[place] = place = first[first[place]]
+        return place
+
+    candidates = matcher.candidates(texts)
+    # One more than asked for, because a text's nearest neighbour is itself.
+    found = candidates.rank_many(texts, top_k=neighbours + 1, score_cutoff=least)
+    for place, matches in enumerate(found):
+        for match in matches:
+            a, b = sorted((root(place), root(match.index)))
+            first[b] = a
+    return [root(place) for place in range(len(texts))]
+
+
+@click.command()
+@click.argument("matcher")
+@click.argument("table")
+@click.option("--column", default="text", show_default=True, help="Column of the texts: name or position.")
+@click.option("--neighbours", default=10, show_default=True, help="How many other texts each may match.")
+@click.option("--score-cutoff", type=float, help="Least score within a group.  [default: the matcher's threshold]")
+@click.option("--out", type=click.File("w", encoding="utf-8"), default="-")
+def main(matcher: str, table: str, column: str, neighbours: int, score_cutoff: float | None, out: click.File) -> None:
+    """Group the rows of TABLE whose texts mean the same."""
+    with open_records(table) as records:
+        name = records.column(column)
+        rows = list(records.rows)
+        texts = [records.text(row, name) for row in rows]
+    with Matcher.load(matcher) as model:
+        least = model.threshold if score_cutoff is None else score_cutoff
+        numbers = groups(model, texts, neighbours=neighbours, least=least)
+    writer = csv.writer(out, delimiter=records.delimiter or ",", lineterminator="\n")
+    writer.writerow([*records.columns, "group"])
+    for row, number in zip(rows, numbers, strict=True):
+        writer.writerow([*row.cells.values(), number + 1])
+    click.echo(f"{len(rows)} rows in {len(set(numbers))} groups", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+import pytest
+
+from flipkd_sdk.errors import VerificationError
+from flipkd_sdk.exporters import export, variants
+from flipkd_sdk.exporters.export import ExportOptions
+from flipkd_sdk.exporters.verification import LIMITS, widen
+from flipkd_sdk.manifest import Drift
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from flipkd_sdk.manifest import Variant
+
+WIDE = {"int8.spearman": -1.0, "int8.average_precision_change": 1.0}
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Drift]:
+    """The drift of each int8 variant that an export tries."""
+    tried: list[Drift] = []
+    measure = variants._measure
+
+    def remember(*arguments: object) -> Variant:
+        variant = measure(*arguments)
+        if arguments[2] == "int8":
+            tried.append(variant.drift)
+        return variant
+
+    monkeypatch.setattr(variants, "_measure", remember)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("layers", "kept"), [(0, [0]), (1, [0]), (2, [0, 1]), (7, [0, 1, 2, 3]), (14, [0, 1, 2, 4, 7])]
+)
+def test_ever_more_of_the_most_sensitive_layers_are_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, layers: int, kept: list[int]
+) -> None:
+    ranking = [f"layer_{number}" for number in range(layers)]
+    monkeypatch.setattr(variants, "most_sensitive", lambda *_: ranking)
+    tried = list(variants._float_layers(ir.Model(ir.Graph([], [], nodes=[]), ir_version=10), [], tmp_path))
+    assert tried == [ranking[:count] for count in kept]
+
+
+@pytest.mark.usefixtures("same_graph")
+def test_layers_are_ranked_only_if_quantizing_all_of_them_is_not_enough(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: list[Drift]
+) -> None:
+    def rank(*_: object) -> list[str]:
+        raise AssertionError
+
+    monkeypatch.setattr(variants, "most_sensitive", rank)
+    export.export(
+        tiny_run, tmp_path / "out", ExportOptions(limits=widen(LIMITS, {**WIDE, "int8.max_cosine_change": 1}))
+    )
+    assert len(attempts) == 1
+
+
+@pytest.mark.usefixtures("same_graph")
+def test_as_few_layers_stay_float32_as_the_limits_ask_for(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: list[Drift]
+) -> None:
+    kept: list[Sequence[str]] = []
+    quantize = variants.quantize_linear_layers
+
+    def remember(*arguments: object, keep: Sequence[str]) -> None:
+        kept.append(keep)
+        quantize(*arguments, keep=keep)
+
+    monkeypatch.setattr(variants, "quantize_linear_layers", remember)
+    limits = widen(LIMITS, {**WIDE, "int8.max_cosine_change": 0.0})
+    with pytest.raises(VerificationError, match=r"max_cosine_change 0\.\d+ > 0; to accept: --limit int8\.max_cosine"):
+        export.export(tiny_run, tmp_path / "out", ExportOptions(limits=limits))
+    assert [len(names) for names in kept] == [0, 1, 2, 3], "half of seven"
+    changes = [drift.max_cosine_change for drift in attempts]
+    assert changes[-1] < changes[0]
+    first = next(number for number, change in enumerate(changes) if change < changes[0])
+    attempts.clear()
+    limits = widen(LIMITS, {**WIDE, "int8.max_cosine_change": changes[first]})
+    manifest = export.export(tiny_run, tmp_path / "out", ExportOptions(limits=limits))
+    assert len(attempts) == first + 1
+    assert manifest.variants["int8"].drift.max_cosine_change == pytest.approx(changes[first], rel=1e-3)
+    model = ir.load(tmp_path / "out" / "model_int8.onnx")
+    weights = {node.name: node.inputs[1].const_value for node in model.graph if node.op_type == "MatMul"}
+    assert sorted(name for name, weight in weights.items() if weight is not None) == sorted(kept[first])
