@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -136,16 +135,12 @@ def _base_model(run: FinishedRun) -> str:
 
 
 def _measures(run: FinishedRun, working: Path, variants: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """The measures of `flipkd_sdk.metrics.summary` for each split that is held out and each variant.
-
-    A split of one class has no average precision and no AUC; what is not a number is left out.
-    """
+    """The measures of `flipkd_sdk.metrics.summary` for each split that is held out and each variant."""
     measures = {}
     for precision in variants:
         with Matcher.load(working, precision=precision, device="cpu", on_truncate="ignore") as matcher:
             for split in ("dev", "test"):
                 if (pairs := run.split(split)) is not None:
                     score = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))
-                    summary = metrics.summary(score, pairs.label, matcher.threshold)
-                    measures[f"{split}/{precision}"] = {k: v for k, v in summary.items() if math.isfinite(v)}
+                    measures[f"{split}/{precision}"] = metrics.summary(score, pairs.label, matcher.threshold)
     return measures

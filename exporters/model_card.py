@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flipkd_sdk.manifest import Manifest, ModelReference
-
-_MEASURES = ("average_precision", "f1", "accuracy")
 
 
 def model_card(manifest: Manifest) -> str:
     """Markdown for a person who finds the directory."""
     rows = [
-        f"| {name} | {' | '.join(_figure(values, measure) for measure in _MEASURES)} |"
+        f"| {name} | {values['average_precision']:.4f} | {values['f1']:.4f} | {values['accuracy']:.4f} |"
         for name, values in manifest.metrics.items()
     ]
     variants = [
@@ -59,10 +55,6 @@ Probability and threshold were fitted on {calibration.size} development pairs (o
 
 The reference of fp32 is the trained student in torch; that of every other variant is fp32.
 """
-
-
-def _figure(values: Mapping[str, float], measure: str) -> str:
-    return f"{values[measure]:.4f}" if measure in values else "–"
 
 
 def _model(model: ModelReference) -> str:

@@ -23,11 +23,6 @@ def test_the_figures_of_the_manifest_are_in_the_card(tiny_matcher: Path) -> None
     assert "`q_proj` in block 0 (bidirectional attention,\nmean pooling, 16 dimensions)" in card
 
 
-def test_a_measure_that_a_split_does_not_allow_is_a_dash(tiny_matcher: Path) -> None:
-    card = model_card(replace(read_manifest(tiny_matcher), metrics={"test/int8": {"f1": 0.5, "accuracy": 0.25}}))
-    assert "| test/int8 | – | 0.5000 | 0.2500 |" in card
-
-
 def test_a_whole_licence_fits_into_its_row(tiny_matcher: Path) -> None:
     student = ModelReference("a", "b", "Copyright (c) | All\n\nrights " + "reserved " * 40)
     card = model_card(replace(read_manifest(tiny_matcher), student=student))
