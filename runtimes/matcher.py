@@ -83,7 +83,7 @@ class Matcher:
                 fp16, else fp32, else int8.
             threads: CPU threads of one run; None for what the process may use, by its CPU affinity and cgroup quota.
             max_batch_tokens: most tokens of one run, padding included; bounds memory and does not move scores. None for
-                2,048 on the CPU and 16,384 on CUDA.
+                512 on the CPU and 16,384 on CUDA.
             gpu_mem_limit: most bytes of device memory that onnxruntime's arena may take on CUDA; None for no limit.
             cache_size: how many texts' vectors to keep between calls; 0 for none.
             on_truncate: what to do about a text longer than the matcher reads: cut it off and log a warning with their

@@ -17,7 +17,7 @@ from flipkd_sdk.runtimes.threads import available_threads
 from flipkd_sdk.runtimes.tokenization import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from flipkd_sdk.manifest import TokenizerSpec, Variant
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 ON_TRUNCATE = ("warn", "error", "ignore")
 
-_BATCH_TOKENS_CPU = 2048
-"""On a CPU more does not run faster; it only takes more memory."""
+_BATCH_TOKENS_CPU = 512
+"""On a CPU more runs slower, as what is computed leaves the caches, and takes more memory."""
 _BATCH_TOKENS_CUDA = 16384
 _MAX_TOKENIZER_BYTES = 1 << 28
 """Eight times the largest known; it takes some ten times as much memory."""
@@ -97,11 +97,13 @@ def open_matcher(directory: Path, options: LoadOptions, expected: Manifest | Non
     manifest = read_manifest(directory)
     if expected is not None and manifest != expected:
         raise MatcherDirectoryError(f"{directory}: was replaced since this matcher was loaded; load it again")
-    # Beside each other, as a second CPU is most often there and each takes about half of the time to start.
+    checked_model = functools.cache(functools.partial(_checked_model, directory, manifest))
+    devices = _devices(options)
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(_load_tokenizer, directory, manifest)
-        session, precision = _open_session(directory, manifest, options)
-        tokenizer = loading.result()
+        # Hashing takes a good part of the start and nothing but a CPU. Its error comes up where the file is opened.
+        pool.submit(checked_model, _precision(manifest, options, devices[0]))
+        tokenizer = _load_tokenizer(directory, manifest)
+    session, precision = _open_session(manifest, options, devices, checked_model)
     _logger.info("%s: runs %s on %s", directory, precision, session.device)
     default_tokens = _BATCH_TOKENS_CPU if session.device == "cpu" else _BATCH_TOKENS_CUDA
     encoder = TextEncoder(
@@ -120,6 +122,10 @@ def _load_tokenizer(directory: Path, manifest: Manifest) -> TextTokenizer:
     return load_tokenizer(path, manifest.tokenizer)
 
 
+def _checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:
+    return _checked_file(directory, manifest.variant(precision), _MAX_MODEL_BYTES)
+
+
 def _checked_file(directory: Path, entry: TokenizerSpec | Variant, most: int) -> Path:
     # Before it is hashed, which would take hours for what a sparse file claims to hold.
     if entry.bytes > most:
@@ -134,28 +140,36 @@ def choose_precision(available: Iterable[str], device: str) -> str:
     return next((precision for precision in preferred if precision in there), there[0])
 
 
-def _open_session(directory: Path, manifest: Manifest, options: LoadOptions) -> tuple[EncoderSession, str]:
+def _precision(manifest: Manifest, options: LoadOptions, device: str) -> str:
+    return choose_precision(manifest.variants, device) if options.precision == "auto" else options.precision
+
+
+def _devices(options: LoadOptions) -> tuple[str, ...]:
+    """The devices to try, in order."""
     if options.device != "auto":
-        return _open_variant(directory, manifest, options, options.device)
-    if cuda_is_built_in():
-        try:
-            return _open_variant(directory, manifest, options, "cuda")
-        except ExecutionError as error:
-            _say_once(f"running on the CPU, because CUDA is not available: {error}")
-    return _open_variant(directory, manifest, options, "cpu")
+        return (options.device,)
+    return ("cuda", "cpu") if cuda_is_built_in() else ("cpu",)
 
 
-def _open_variant(directory: Path, manifest: Manifest, options: LoadOptions, device: str) -> tuple[EncoderSession, str]:
-    precision = options.precision
-    if precision == "auto":
-        precision = choose_precision(manifest.variants, device)
-    session = open_session(
-        _checked_file(directory, manifest.variant(precision), _MAX_MODEL_BYTES),
-        device=device,
-        threads=options.threads or available_threads(),
-        dimension=manifest.encoder.dimension,
-        gpu_mem_limit=options.gpu_mem_limit,
-    )
+def _open_session(
+    manifest: Manifest, options: LoadOptions, devices: Sequence[str], checked_model: Callable[[str], Path]
+) -> tuple[EncoderSession, str]:
+    """The session of the first device that starts, and the precision that it runs."""
+    device, *others = devices
+    precision = _precision(manifest, options, device)
+    try:
+        session = open_session(
+            checked_model(precision),
+            device=device,
+            threads=options.threads or available_threads(),
+            dimension=manifest.encoder.dimension,
+            gpu_mem_limit=options.gpu_mem_limit,
+        )
+    except ExecutionError as error:
+        if not others:
+            raise
+        _say_once(f"running on the CPU, because CUDA is not available: {error}")
+        return _open_session(manifest, options, others, checked_model)
     return session, precision
 
 
