@@ -13,7 +13,7 @@ def quieten_transformers() -> None:
     """
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
     if not sys.stderr.isatty():
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()
     warnings.simplefilter("ignore", FutureWarning)
