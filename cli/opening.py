@@ -52,7 +52,7 @@ def rejects_file(path: str, *, overwrite: bool) -> Iterator[RejectRow]:
 
         yield reject
     if count:
-        click.echo(f"flipkd: warning: {count:,} rows were left out; {path} has them and the reasons", err=True)
+        click.echo(f"flipkd: warning: rows left out: {count:,}; {path} has them and the reasons", err=True)
 
 
 @contextmanager

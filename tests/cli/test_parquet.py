@@ -173,7 +173,7 @@ def test_missing_texts_stop_or_are_left_out(score: Callable[..., Result], tmp_pa
     assert "pairs.parquet: row 2: column 'q': null; expected a text" in score(path, *COLUMNS, "--out", out).stderr
     done = score(path, *COLUMNS, "--out", out, "--on-error", "skip")
     assert done.exit_code == 0
-    assert done.stderr == f"flipkd: warning: 3 rows were left out; {out}.rejects.jsonl has them and the reasons\n"
+    assert done.stderr == f"flipkd: warning: rows left out: 3; {out}.rejects.jsonl has them and the reasons\n"
     assert pq.read_table(out)["n"].to_pylist() == [1, 4]
     rejects = [json.loads(line) for line in (tmp_path / "scored.parquet.rejects.jsonl").read_text().splitlines()]
     assert [(reject["line"], reject["reason"].split(": ")[2]) for reject in rejects] == [

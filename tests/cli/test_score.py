@@ -250,6 +250,8 @@ def test_a_run_that_is_stopped_leaves_nothing(
         [*FLIPKD, "score", str(tiny_matcher), "-", "--out", str(tmp_path / "scored.csv")],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell's background jobs, these tests among them, may ignore SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdin and process.stderr
     process.stdin.write(b"text_a,text_b\na,b\n")
@@ -325,7 +327,7 @@ def test_bad_rows_go_to_a_file_of_their_own(score: Callable[..., Result], tmp_pa
     out, rejects = tmp_path / "scored.csv", tmp_path / "scored.csv.rejects.jsonl"
     done = score("-", "--out", out, "--on-error", "skip", stdin=BAD)
     assert done.exit_code == 0
-    assert done.stderr == f"flipkd: warning: 3 rows were left out; {rejects} has them and the reasons\n"
+    assert done.stderr == f"flipkd: warning: rows left out: 3; {rejects} has them and the reasons\n"
     assert [line[:3] for line in out.read_text().splitlines()[1:]] == ["a,b", "c,d", "h,i"]
     found = [json.loads(line) for line in rejects.read_text().splitlines()]
     raws = [item["row"].encode("utf-8", "surrogateescape") for item in found]

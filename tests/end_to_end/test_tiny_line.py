@@ -1,4 +1,4 @@
-"""The whole line on a tiny random Llama, through the command line: pairs → run → matcher directory → scored CSV."""
+"""The whole line on toy models, through the command line alone: train, export, inspect, score, evaluate."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from tiny_models import tiny_config
 
+from flipkd_sdk import Matcher
 from flipkd_sdk.cli.main import cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from click.testing import Result
 
 # A toy student's cosines lie so close together that any rounding changes their order.
 WIDE = [
@@ -27,24 +26,28 @@ WIDE = [
     "--limit=int8.max_cosine_change=0.5",
     "--limit=int8.average_precision_change=0.5",
 ]
-SCORING = """
+
+FORBIDDEN = """
 import sys
 
 class Forbidden:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "transformers", "peft", "optimum", "onnx", "pydantic", "matplotlib"}:
+        heavy = {"torch", "transformers", "peft", "accelerate", "optimum", "onnx", "onnx_ir", "pydantic", "matplotlib"}
+        if name.partition(".")[0] in heavy:
             raise ImportError(f"{name} is not for the runtime")
 
 sys.meta_path.insert(0, Forbidden())
-from flipkd_sdk import Matcher
-
-with Matcher.load(sys.argv[1]) as matcher:
-    print(matcher.score("how do I reset my card", "I want to reset my card"))
 """
 
 
 def flipkd(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def succeed(*arguments: str | Path) -> str:
+    done = flipkd(*arguments)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -58,54 +61,122 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (directory / "train.toml").write_text("".join(toml), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLIPKD_CACHE", str(directory / "cache"))
-        trained = flipkd("train", directory / "train.toml", "--out", directory / "run")
-        assert trained.exit_code == 0, trained.stderr
-        exported = flipkd("export", directory / "run", "--out", directory / "matcher", *WIDE)
-        assert exported.exit_code == 0, exported.stderr
+        trained = succeed("train", directory / "train.toml", "--out", directory / "run")
+        assert f"flipkd export {directory / 'run'} --out DIR" in trained
+        exported = succeed("export", directory / "run", "--out", directory / "matcher", *WIDE)
+        assert f"Matcher: {directory / 'matcher'}" in exported
         yield directory
 
 
-def test_a_scored_csv_keeps_its_rows_and_gains_two_columns(line: Path) -> None:
-    done = flipkd("score", line / "matcher", line / "test.csv", "--out", line / "scored.csv", "--overwrite")
-    assert done.exit_code == 0, done.stderr
-    with (line / "test.csv").open(newline="") as before, (line / "scored.csv").open(newline="") as after:
-        given, scored = list(csv.DictReader(before)), list(csv.DictReader(after))
-    assert [{name: row[name] for name in given[0]} for row in scored] == given
-    assert all(0.0 <= float(row["score"]) <= 1.0 and row["match"] in "01" for row in scored)
+def test_inspect_verifies_the_matcher(line: Path) -> None:
+    assert "2 verified" in succeed("inspect", line / "matcher")
+    content = json.loads(succeed("inspect", line / "matcher", "--json"))["manifest"]
+    assert content["encoder"]["layer"] == 2
+    assert list(content["variants"]) == ["int8"]
+    result = json.loads((line / "run" / "result.json").read_text(encoding="utf-8"))
+    assert content["student"] == result["student"]
+    assert content["calibration"] == result["calibration"]
 
 
-def test_inspect_and_evaluate_read_what_export_wrote(line: Path) -> None:
-    inspected = json.loads(flipkd("inspect", line / "matcher", "--json").stdout)
-    assert inspected
-    evaluated = flipkd("evaluate", line / "matcher", line / "test.csv")
-    assert evaluated.exit_code == 0, evaluated.stderr
-    manifest = json.loads((line / "matcher" / "manifest.json").read_text(encoding="utf-8"))
-    assert f"{manifest['metrics']['test/int8']['average_precision']:.4f}" in evaluated.stdout
+def test_a_table_is_scored(line: Path) -> None:
+    succeed("score", line / "matcher", line / "test.csv", "--out", line / "scored.csv")
+    with (line / "test.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (line / "scored.csv").open(encoding="utf-8", newline="") as file:
+        scored = list(csv.DictReader(file))
+    assert [{name: row[name] for name in rows[0]} for row in scored] == rows
+    with Matcher.load(line / "matcher") as matcher:
+        for row in scored:
+            assert float(row["score"]) == pytest.approx(matcher.score(row["text_a"], row["text_b"]), abs=1e-5)
+            assert int(row["match"]) == (float(row["score"]) >= matcher.threshold)
 
 
-def test_the_matcher_needs_nothing_that_trained_it(line: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", SCORING, str(line / "matcher")], capture_output=True, text=True, check=False
-    )
+def test_evaluate_finds_what_export_measured(line: Path) -> None:
+    measured = json.loads(succeed("evaluate", line / "matcher", line / "test.csv", "--json"))
+    recorded = json.loads((line / "matcher" / "manifest.json").read_text(encoding="utf-8"))["metrics"]["test/int8"]
+    assert {name: measured[name] for name in recorded} == pytest.approx(recorded, abs=1e-5)
+    assert measured["average_precision"] > 0.7, "the student has learned something"
+
+
+def test_a_matcher_runs_without_the_packages_it_was_made_with(line: Path) -> None:
+    a, b = "how do I reset my card online", ""
+    script = f"{FORBIDDEN}\nfrom flipkd_sdk import Matcher\nprint(repr(Matcher.load(sys.argv[1]).score(*sys.argv[2:])))"
+    command = [sys.executable, "-P", "-c", script, str(line / "matcher"), a, b]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert 0.0 <= float(done.stdout) <= 1.0
+    assert not done.stderr
+    with Matcher.load(line / "matcher") as matcher:
+        assert float(done.stdout) == pytest.approx(matcher.score(a, b), abs=1e-6)
 
 
-@pytest.mark.parametrize("damage", ["changed", "missing", "foreign"])
-def test_a_damaged_matcher_is_one_line_and_exit_code_1(line: Path, tmp_path: Path, damage: str) -> None:
+def test_the_command_line_scores_without_them_too(line: Path, tmp_path: Path) -> None:
+    script = f"{FORBIDDEN}\nfrom flipkd_sdk.cli.main import run\nrun()"
+    out = tmp_path / "scored.csv"
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        script,
+        "score",
+        str(line / "matcher"),
+        str(line / "dev.csv"),
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 1 + 24
+    command[4:] = ["train", "--pairs", str(line / "train.csv"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "is not for the runtime" in done.stderr, "else the hook forbids nothing"
+
+
+def change(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def swap(file: Path) -> None:
+    file.write_text("another file altogether", encoding="utf-8")
+
+
+def link(file: Path) -> None:
+    shutil.move(file, file.parent.parent / "elsewhere")
+    file.symlink_to(file.parent.parent / "elsewhere")
+
+
+@pytest.mark.parametrize("damage", [change, remove, cut, swap, link])
+@pytest.mark.parametrize("name", ["model_int8.onnx", "tokenizer.json", "manifest.json"])
+@pytest.mark.parametrize("command", ["inspect", "score"])
+def test_a_damaged_matcher_is_one_line(
+    line: Path, tmp_path: Path, damage: Callable[[Path], None], name: str, command: str
+) -> None:
     matcher = shutil.copytree(line / "matcher", tmp_path / "matcher")
-    model = matcher / "model_int8.onnx"
-    if damage == "changed":
-        content = bytearray(model.read_bytes())
-        content[len(content) // 2] ^= 1
-        model.write_bytes(content)
-    elif damage == "missing":
-        model.unlink()
+    if damage is change and name == "manifest.json":
+        text = (matcher / name).read_text(encoding="utf-8")
+        (matcher / name).write_text(text.replace('"threshold"', '"treshold"'), encoding="utf-8")
     else:
-        (matcher / "manifest.json").write_text('{"name": "of something else"}', encoding="utf-8")
-    done = flipkd("score", matcher, line / "test.csv", "--out", tmp_path / "scored.csv")
+        damage(matcher / name)
+    out = tmp_path / "scored.csv"
+    done = flipkd(command, matcher, *([] if command == "inspect" else [line / "test.csv", "--out", out]))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"flipkd: error: {matcher / name}: ")
+    assert done.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_second_export_does_not_replace_the_first_unasked(line: Path) -> None:
+    done = flipkd("export", line / "run", "--out", line / "matcher")
     assert done.exit_code == 1
-    assert done.stderr.startswith("flipkd: error: ")
-    assert len(done.stderr.splitlines()) == 1
-    assert str(matcher) in done.stderr
-    assert not (tmp_path / "scored.csv").exists()
+    assert (
+        done.stderr == f"flipkd: error: {line / 'matcher'}: already there; choose another --out or pass --overwrite\n"
+    )
