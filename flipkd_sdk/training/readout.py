@@ -92,5 +92,6 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     if pooling == "last":
         last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
         return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
-    weight = attention_mask[:, :, None].to(hidden.dtype)
-    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
+    # A matrix product sums each text in the same order whatever stands beside it; onnxruntime's ReduceSum does not.
+    weight = attention_mask[:, None, :].to(hidden.dtype)
+    return (weight @ hidden).squeeze(1) / weight.sum(dim=2).clamp(min=1.0)
