@@ -16,6 +16,7 @@ from optimum.exporters.base import ExporterConfig
 from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 
 from flipkd_sdk.errors import VerificationError
+from flipkd_sdk.exporters.simplification import share_heads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +82,7 @@ def export_graph(path: EncoderPath) -> ir.Model:
             f"the encoder path takes {size / 1e9:.1f} GB as float32, and an ONNX file holds {_MAX_BYTES / 1e9:.1f} GB; "
             "train with a lower student.layer or a smaller student"
         )
+    share_heads(program.model)
     return program.model
 
 

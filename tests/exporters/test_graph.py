@@ -44,6 +44,11 @@ def test_the_attention_is_fused(family: Exported) -> None:
     assert "Softmax" not in [node.op_type for node in family.graph.graph]
 
 
+def test_key_and_value_heads_are_shared_without_a_copy(family: Exported) -> None:
+    read = [value for node in family.graph.graph if node.op_type == "Attention" for value in node.inputs[1:3]]
+    assert "Reshape" not in [value.producer().op_type for value in read]
+
+
 def test_a_graph_larger_than_a_file_can_be_is_refused(llama: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "_MAX_BYTES", 1000)
     with pytest.raises(VerificationError, match=r"takes 0\.0 GB as float32.*lower student\.layer"):
