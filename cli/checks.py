@@ -124,7 +124,7 @@ def _verified_here(verified_on: tuple[str, ...], precision: str) -> Finding:
     if precision == "fp32" or not verified_on or here & _DOT_PRODUCT_SETS == set(verified_on) & _DOT_PRODUCT_SETS:
         return Finding("ok", "verification", f"{precision} was verified on this kind of CPU")
     found = f"{precision} was verified on {' '.join(verified_on)}, other 8-bit instructions than here"
-    return Finding("note", "verification", found, "measure it here with flipkd evaluate, and compare with fp32")
+    return Finding("note", "verification", found, "'flipkd verify' shows whether it computes the same here")
 
 
 def _integer_products(onnxruntime: Any) -> Iterator[Finding]:  # noqa: ANN401 - onnxruntime ships no types

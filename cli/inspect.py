@@ -30,8 +30,7 @@ def inspect(matcher: str, as_json: bool) -> None:
     from flipkd_sdk.manifest import checked_file, read_manifest
 
     manifest = read_manifest(matcher)
-    verified = [checked_file(matcher, manifest.tokenizer).name]
-    verified += [checked_file(matcher, variant).name for variant in manifest.variants.values()]
+    verified = [checked_file(matcher, entry).name for entry in manifest.files]
     if as_json:
         content = {"directory": matcher, "verified": verified, "manifest": dataclasses.asdict(manifest)}
         click.echo(json.dumps(content, indent=2, ensure_ascii=False))
@@ -52,6 +51,7 @@ def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
             ("texts", f"up to {tokenizer.max_length} tokens"),
             ("threshold", f"{calibration.threshold:.4f} for {calibration.objective} on {calibration.size:,} pairs"),
             ("files", f"{files} verified"),
+            ("self-test", "run it with 'flipkd verify'" if manifest.self_test else "none; export again for one"),
         ]
     )
     head = ("variant", "MB", "Spearman", "max |Δcosine|", "ΔAP", "ΔF1", "alone/batched", "verified on")

@@ -41,6 +41,7 @@ class Subcommand:
 SUBCOMMANDS = {
     "train": Subcommand("flipkd_sdk.cli.train:train", "Train a matcher on pairs of texts.", "train"),
     "export": Subcommand("flipkd_sdk.cli.export:export", "Turn a training run into a matcher directory.", "export"),
+    "verify": Subcommand("flipkd_sdk.cli.verify:verify", "Check that a matcher computes here as exported.", "cpu"),
     "score": Subcommand("flipkd_sdk.cli.score:score", "Score the pairs of a table, or of a folder of them.", "cpu"),
     "rank": Subcommand("flipkd_sdk.cli.rank:rank", "Find the candidates that match each query best.", "cpu"),
     "evaluate": Subcommand("flipkd_sdk.cli.evaluate:evaluate", "Measure a matcher on labelled pairs.", "cpu"),

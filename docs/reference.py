@@ -36,6 +36,7 @@ ERRORS_AT_RUN_TIME = (
     "UnsupportedFormatError",
     "CandidateSetError",
     "ExecutionError",
+    "SelfTestError",
     "MatcherClosedError",
     "OutputExistsError",
 )

@@ -13,6 +13,7 @@ from flipkd_sdk.exporters.calibration_data import sample_batches
 from flipkd_sdk.exporters.encoder_path import extract
 from flipkd_sdk.exporters.graph import export_graph
 from flipkd_sdk.exporters.matcher_directory import describe, publishing, write_manifest
+from flipkd_sdk.exporters.self_test import add_self_test
 from flipkd_sdk.exporters.smoothing import smooth
 from flipkd_sdk.exporters.variants import add_fp32, add_int8
 from flipkd_sdk.exporters.verification import LIMITS, Limits
@@ -111,7 +112,7 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     for precision in set(manifest.variants) - set(options.variants):
         (working / manifest.variants[precision].file).unlink()
     variants = {precision: manifest.variants[precision] for precision in options.variants}
-    manifest = replace(manifest, variants=variants)
+    manifest = add_self_test(replace(manifest, variants=variants), working)
     write_manifest(working, manifest)
     manifest = replace(manifest, metrics=_measures(run, working, options.variants))
     write_manifest(working, manifest)

@@ -69,7 +69,7 @@ def _check_output(out: Path, *, overwrite: bool) -> None:
         manifest = read_manifest(out)
     except MatcherDirectoryError as error:
         raise OutputExistsError(f"{out}: not a matcher directory ({error}), {refusal}") from None
-    own = {MANIFEST_FILE, CARD_FILE, manifest.tokenizer.file, *(entry.file for entry in manifest.variants.values())}
+    own = {MANIFEST_FILE, CARD_FILE, *(entry.file for entry in manifest.files)}
     if foreign := sorted(path.name for path in out.iterdir() if path.name not in own):
         raise OutputExistsError(f"{out}: holds {foreign[0]!r}, which is no part of a matcher, {refusal}")
 

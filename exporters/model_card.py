@@ -54,6 +54,7 @@ Probability and threshold were fitted on {calibration.size} development pairs (o
 {chr(10).join(variants)}
 
 The reference of fp32 is the trained student in torch; that of every other variant is fp32.
+`flipkd verify path/to/this/directory` tells whether the variants compute the same on another machine.
 """
 
 

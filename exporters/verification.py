@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk import metrics
 from flipkd_sdk.errors import ConfigError, VerificationError
-from flipkd_sdk.manifest import Drift
 from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.runtimes.verification import measured_drift
 from flipkd_sdk.training.evaluation import pair_cosines
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flipkd_sdk.manifest import Drift
     from flipkd_sdk.pairs import Pairs
 
 _ALONE = 200
@@ -80,18 +80,8 @@ def measure_drift(directory: Path, precision: str, pairs: Pairs, reference: NDAr
         alone = np.array([matcher.score(a, b) for a, b in couples], dtype=np.float32)
         batched = matcher.score_pairs(couples)
         reversed_ = matcher.score_pairs(couples[::-1])[::-1]
-    label = pairs.label
-
-    def f1(values: NDArray[np.float32]) -> float:
-        return metrics.at_threshold(calibration.probability(values), label, calibration.threshold)["f1"]
-
-    return Drift(
-        spearman=metrics.spearman(cosine, reference),
-        max_cosine_change=float(np.abs(cosine - reference).max()),
-        average_precision_change=metrics.average_precision(cosine, label) - metrics.average_precision(reference, label),
-        f1_change=f1(cosine) - f1(reference),
-        alone_vs_batched=float(np.maximum(np.abs(alone - batched), np.abs(alone - reversed_)).max()),
-    )
+    moved = float(np.maximum(np.abs(alone - batched), np.abs(alone - reversed_)).max())
+    return measured_drift(cosine, reference, pairs.label, calibration, moved)
 
 
 def violations(drift: Drift, limits: Limits) -> list[str]:

@@ -53,6 +53,10 @@ class ExecutionError(FlipKDError):
     """No usable onnxruntime, or the requested device is not what would actually run."""
 
 
+class SelfTestError(FlipKDError):
+    """A variant that gives other vectors on this machine than on the one that exported it."""
+
+
 class MatcherClosedError(FlipKDError):
     """A matcher was used after ``close()``."""
 

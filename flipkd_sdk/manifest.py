@@ -10,17 +10,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-import typing
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003 - `decode` reads the field types at run time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
-from flipkd_sdk.calibration import Calibration  # noqa: TC001 - `_decode` reads the field types at run time
+from flipkd_sdk import strict_json
+from flipkd_sdk.calibration import Calibration  # noqa: TC001 - `decode` reads the field types at run time
 from flipkd_sdk.errors import MatcherDirectoryError, UnsupportedFormatError
 
-FORMAT_VERSION = 1
-"""Version of the directory format that this release writes; every older one is read."""
+FORMAT_VERSION = 2
+"""Version of the directory format that this release writes; every older one is read. 2 brought the self-test."""
 
 SCORING_VERSION = 1
 """Changes whenever a release would score the same pair with the same matcher differently."""
@@ -29,6 +29,24 @@ MANIFEST_FILE = "manifest.json"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_NAME_BYTES = 255
+_SINCE = {"self_test": 2}
+"""The format version that brought a key of the manifest; where it is older, the key is absent and the value None."""
+
+
+class NamedFile(Protocol):
+    """A file of the directory, as the manifest names it."""
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its content, in hexadecimal."""
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +118,15 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfTestFile:
+    """The file of a made-up sample and its vectors, see `flipkd_sdk.self_test`."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything a reader needs to know about a matcher directory."""
 
@@ -115,6 +142,8 @@ class Manifest:
     calibration: Calibration
     metrics: Mapping[str, Mapping[str, float]]
     """By split and system, such as ``"test/int8"``: the measures of `flipkd_sdk.metrics.summary`."""
+    self_test: SelfTestFile | None = None
+    """None in directories of format version 1, and while an export is not finished."""
     format_version: int = FORMAT_VERSION
     scoring_version: int = SCORING_VERSION
 
@@ -136,7 +165,16 @@ class Manifest:
         Raises:
             ValueError: a number is not finite.
         """
-        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        content = dataclasses.asdict(self)
+        for key, since in _SINCE.items():
+            if self.format_version < since:
+                del content[key]
+        return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @property
+    def files(self) -> tuple[NamedFile, ...]:
+        """The files that the directory holds beside ``manifest.json`` and its model card."""
+        return (self.tokenizer, *self.variants.values(), *((self.self_test,) if self.self_test else ()))
 
 
 def read_manifest(directory: str | Path) -> Manifest:
@@ -158,7 +196,7 @@ def read_manifest(directory: str | Path) -> Manifest:
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
         raise MatcherDirectoryError(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes, so it is not a manifest")
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_object, parse_constant=_constant)
+        content = strict_json.parse(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise MatcherDirectoryError(f"{path}: not valid JSON ({error}); export the matcher again") from error
     try:
@@ -167,7 +205,7 @@ def read_manifest(directory: str | Path) -> Manifest:
         raise type(error)(f"{path}: {error}") from None
 
 
-def checked_file(directory: str | Path, entry: TokenizerSpec | Variant) -> Path:
+def checked_file(directory: str | Path, entry: NamedFile) -> Path:
     """The path of a file that the manifest names, after its size and SHA-256 were compared.
 
     Raises:
@@ -192,28 +230,19 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return content
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"{name} is not a finite number")
-
-
 def _parse(content: object) -> Manifest:
     version = content.get("format_version") if isinstance(content, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+    if not isinstance(content, dict) or type(version) is not int or version < 1:
         raise UnsupportedFormatError("no format version; not a manifest of flipkd_sdk")
     if version > FORMAT_VERSION:
         raise UnsupportedFormatError(
             f"format version {version} is newer than this release reads ({FORMAT_VERSION}); upgrade flipkd-sdk"
         )
-    manifest: Manifest = _decode(Manifest, content, "manifest")
-    entries: list[TokenizerSpec | Variant] = [manifest.tokenizer, *manifest.variants.values()]
-    for entry in entries:
+    later = {key: None for key, since in _SINCE.items() if version < since}
+    if known := sorted(later.keys() & content.keys()):
+        raise MatcherDirectoryError(f"manifest: unknown key {known[0]!r}")
+    manifest: Manifest = strict_json.decode(Manifest, content | later, "manifest")
+    for entry in manifest.files:
         _check_file_name(entry.file)
     if not manifest.variants:
         raise MatcherDirectoryError("manifest.variants: empty")
@@ -232,40 +261,3 @@ def _check_file_name(name: str) -> None:
         raise MatcherDirectoryError(
             f"{name[:99]!r} is not a plain file name; a manifest names files of its own directory only"
         )
-
-
-def _decode(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa: ANN401 - the kind decides
-    """Build a value of a declared type from parsed JSON, exactly: no coercion, no unknown and no missing key."""
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(typing.cast("type", kind), _mapping(value, where), where)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise MatcherDirectoryError(f"{where}: not a list")
-        return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is Mapping:
-        items = _mapping(value, where).items()
-        return {key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in items}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        # Beyond float's range Python raises, where JSON's own 1e999 becomes an infinity.
-        value = float(value) if abs(value) < 1 << 1023 else math.inf
-    if type(value) is not kind:
-        raise MatcherDirectoryError(f"{where}: expected {kind.__name__}, found {type(value).__name__}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise MatcherDirectoryError(f"{where}: not a finite number")
-    return value
-
-
-def _decode_dataclass(kind: type, content: Mapping[str, object], where: str) -> object:
-    hints = typing.get_type_hints(kind)
-    if unknown := sorted(content.keys() - hints.keys()):
-        raise MatcherDirectoryError(f"{where}: unknown key {unknown[0]!r}")
-    if missing := sorted(hints.keys() - content.keys()):
-        raise MatcherDirectoryError(f"{where}: key {missing[0]!r} is missing")
-    return kind(**{name: _decode(hint, content[name], f"{where}.{name}") for name, hint in hints.items()})
-
-
-def _mapping(value: object, where: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise MatcherDirectoryError(f"{where}: not an object")
-    return value

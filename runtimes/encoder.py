@@ -95,13 +95,31 @@ class TextEncoder:
                     "matcher reads; shorten it, or load with on_truncate='warn'"
                 )
             cut += len(cut_places)
-            vectors[window] = self._run(tokens, max_rows)
+            vectors[window] = self.encode_tokens(tokens, max_rows=max_rows)
             if self._cache is not None:
                 self._cache.put(
                     (texts[place], CachedVector(vectors[place].copy(), found.was_cut))
                     for place, found in zip(window, tokens, strict=True)
                 )
         return Encoded(vectors, cut)
+
+    def encode_tokens(self, tokens: Sequence[TokenIds], *, max_rows: int | None = None) -> NDArray[np.float32]:
+        """Unit vectors of texts that are token ids already, in that order, shape (n, d).
+
+        Raises:
+            ExecutionError: the model could not be run.
+        """
+        vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
+        batches = plan_batches(
+            [len(found.ids) for found in tokens],
+            max_length=self.tokenizer.max_length,
+            max_tokens=self._max_batch_tokens,
+            max_rows=max_rows,
+        )
+        for batch in batches:
+            ids, mask = pad([tokens[row].ids for row in batch.rows], batch.width, self.tokenizer.padding_id)
+            vectors[batch.rows] = self.session.run(ids, mask)
+        return vectors
 
     def _recall(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Sequence[int], int]:
         """Fill in what the cache knows; the places of the other texts, and how many of the known ones were cut."""
@@ -119,19 +137,6 @@ class TextEncoder:
 
     def _tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         return [found for chunk in _chunks(texts, _TOKENIZER_CHUNK) for found in self.tokenizer.encode(chunk)]
-
-    def _run(self, tokens: Sequence[TokenIds], max_rows: int | None) -> NDArray[np.float32]:
-        vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
-        batches = plan_batches(
-            [len(found.ids) for found in tokens],
-            max_length=self.tokenizer.max_length,
-            max_tokens=self._max_batch_tokens,
-            max_rows=max_rows,
-        )
-        for batch in batches:
-            ids, mask = pad([tokens[row].ids for row in batch.rows], batch.width, self.tokenizer.padding_id)
-            vectors[batch.rows] = self.session.run(ids, mask)
-        return vectors
 
 
 def pad(

@@ -93,6 +93,8 @@ class Matcher:
             MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the precision is not there.
             UnsupportedFormatError: the directory was made by a newer release.
             ExecutionError: onnxruntime is missing, or the device asked for is not what would run.
+            SelfTestError: this CPU has other instruction sets than the one that the variant was verified on, and the
+                variant gives other vectors here; tried once per process.
             ConfigError: an option has a value that it cannot have.
         """
         options = LoadOptions(

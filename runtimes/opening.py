@@ -12,6 +12,7 @@ from flipkd_sdk.errors import ConfigError, ExecutionError, MatcherDirectoryError
 from flipkd_sdk.manifest import Manifest, checked_file, read_manifest
 from flipkd_sdk.runtimes.cache import VectorCache
 from flipkd_sdk.runtimes.encoder import TextEncoder
+from flipkd_sdk.runtimes.self_test import refuse_other_vectors
 from flipkd_sdk.runtimes.session import EncoderSession, cuda_is_built_in, open_session, providers
 from flipkd_sdk.runtimes.threads import available_threads
 from flipkd_sdk.runtimes.tokenization import load_tokenizer
@@ -81,18 +82,22 @@ class OpenMatcher:
         return self.encoder.session.device
 
 
-def open_matcher(directory: Path, options: LoadOptions, expected: Manifest | None = None) -> OpenMatcher:
+def open_matcher(
+    directory: Path, options: LoadOptions, expected: Manifest | None = None, *, self_test: bool = True
+) -> OpenMatcher:
     """Read and check the manifest, the tokenizer and one variant, and open them.
 
     Args:
         directory: the matcher directory.
         options: how to open it.
         expected: the manifest that it had before, where it is opened once more in another process.
+        self_test: refuse a variant that gives other vectors on this CPU than where it was exported.
 
     Raises:
         MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the directory holds another
             matcher than it did before.
         ExecutionError: onnxruntime is missing, or the device is not what would run.
+        SelfTestError: the variant gives other vectors here.
     """
     manifest = read_manifest(directory)
     if expected is not None and manifest != expected:
@@ -114,6 +119,8 @@ def open_matcher(directory: Path, options: LoadOptions, expected: Manifest | Non
         cache=VectorCache(options.cache_size) if options.cache_size else None,
         refuse_long=options.on_truncate == "error",
     )
+    if self_test and session.device == "cpu":
+        refuse_other_vectors(directory, manifest, precision, encoder)
     return OpenMatcher(manifest, precision, encoder)
 
 

@@ -1,0 +1,83 @@
+"""JSON read into declared types, exactly: nothing coerced, no key unknown, missing or doubled, every number finite."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+
+from flipkd_sdk.errors import MatcherDirectoryError
+
+
+def parse(content: bytes) -> object:
+    """Parse JSON.
+
+    Raises:
+        ValueError: it is not JSON, a key stands twice in one object, or a number is not finite.
+        RecursionError: it is nested too deeply.
+    """
+    parsed: object = json.loads(content, object_pairs_hook=_object, parse_constant=_constant)
+    return parsed
+
+
+def decode(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa: ANN401 - the kind decides
+    """Build a value of a declared type from parsed JSON.
+
+    Args:
+        kind: a dataclass, ``tuple[T, ...]``, ``Mapping[str, T]``, ``T | None``, str, int, bool or float; an int is
+            taken for a float.
+        value: what was parsed.
+        where: what messages call it.
+
+    Raises:
+        MatcherDirectoryError: the value is not of that type; the message names the place.
+    """
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(typing.cast("type", kind), _mapping(value, where), where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else decode(arguments[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise MatcherDirectoryError(f"{where}: not a list")
+        return tuple(decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping:
+        items = _mapping(value, where).items()
+        return {key: decode(arguments[1], item, f"{where}[{key!r}]") for key, item in items}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        # Beyond float's range Python raises, where JSON's own 1e999 becomes an infinity.
+        value = float(value) if abs(value) < 1 << 1023 else math.inf
+    if type(value) is not kind:
+        raise MatcherDirectoryError(f"{where}: expected {kind.__name__}, found {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise MatcherDirectoryError(f"{where}: not a finite number")
+    return value
+
+
+def _decode_dataclass(kind: type, content: Mapping[str, object], where: str) -> object:
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(content.keys() - hints.keys()):
+        raise MatcherDirectoryError(f"{where}: unknown key {unknown[0]!r}")
+    if missing := sorted(hints.keys() - content.keys()):
+        raise MatcherDirectoryError(f"{where}: key {missing[0]!r} is missing")
+    return kind(**{name: decode(hint, content[name], f"{where}.{name}") for name, hint in hints.items()})
+
+
+def _mapping(value: object, where: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise MatcherDirectoryError(f"{where}: not an object")
+    return value
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return content
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is not a finite number")
