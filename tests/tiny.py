@@ -21,15 +21,21 @@ from flipkd_sdk.manifest import (
     EncoderSpec,
     Manifest,
     ModelReference,
+    SelfTestFile,
     TokenizerSpec,
     Variant,
     read_manifest,
     sha256_of,
 )
+from flipkd_sdk.runtimes.opening import LoadOptions, open_matcher
+from flipkd_sdk.runtimes.self_test import as_tokens, made_up_sample
+from flipkd_sdk.self_test import SELF_TEST_FILE, SelfTest, write_self_test
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 TEXTS = (
     "How do I reset my card PIN?",
@@ -169,6 +175,35 @@ def replace_tokenizer(path: Path, content: bytes) -> None:
     file.write_bytes(content)
     spec = replace(manifest.tokenizer, sha256=sha256_of(file), bytes=len(content))
     write_manifest(path, replace(manifest, tokenizer=spec))
+
+
+def add_self_test(
+    path: Path,
+    *,
+    instruction_sets: tuple[str, ...] = ("another",),
+    vectors: Mapping[str, NDArray[np.float32]] | None = None,
+) -> None:
+    """Write the self-test of a matcher directory, as an exporter on a CPU with other instruction sets would.
+
+    Args:
+        vectors: what came out there, by precision; what comes out here for the others.
+    """
+    manifest = read_manifest(path)
+    texts = made_up_sample(path, manifest)
+    found = {}
+    for precision in manifest.variants:
+        opened = open_matcher(path, LoadOptions(device="cpu", precision=precision), self_test=False)
+        found[precision] = opened.encoder.encode_tokens(as_tokens(texts))
+    write_self_test(path / SELF_TEST_FILE, SelfTest(texts, {**found, **(vectors or {})}))
+    variants = {
+        name: replace(variant, instruction_sets=instruction_sets) for name, variant in manifest.variants.items()
+    }
+    write_manifest(path, replace(manifest, variants=variants, self_test=named(path / SELF_TEST_FILE)))
+
+
+def named(file: Path) -> SelfTestFile:
+    """A file as the manifest names it."""
+    return SelfTestFile(file.name, sha256_of(file), file.stat().st_size)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

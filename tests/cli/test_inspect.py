@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from tiny import add_self_test
 
 from flipkd_sdk.cli.main import cli
 from flipkd_sdk.manifest import read_manifest
@@ -39,6 +40,16 @@ def test_the_summary_names_what_is_in_the_directory(matcher: Path) -> None:
     ]
     for text in expected:
         assert text in done.stdout
+
+
+def test_it_tells_of_the_self_test_and_verifies_its_file(matcher: Path) -> None:
+    assert "self-test  none; export again" in CliRunner().invoke(cli, ["inspect", str(matcher)]).stdout
+    add_self_test(matcher)
+    output = CliRunner().invoke(cli, ["inspect", str(matcher)]).stdout
+    assert "self-test  run it with 'flipkd verify'" in output
+    assert "4 verified" in output
+    (matcher / "self_test.json").write_text("{}")
+    assert f"{matcher / 'self_test.json'}: 2 bytes instead" in CliRunner().invoke(cli, ["inspect", str(matcher)]).stderr
 
 
 def test_json_holds_the_whole_manifest(matcher: Path) -> None:

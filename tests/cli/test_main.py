@@ -35,11 +35,11 @@ def test_help_lists_the_commands_without_importing_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    for name in ("train", "export", "score", "rank", "evaluate", "inspect", "doctor"):
+    for name in ("train", "export", "verify", "score", "rank", "evaluate", "inspect", "doctor"):
         assert f"\n  {name} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["score", "rank", "evaluate", "inspect", "doctor"])
+@pytest.mark.parametrize("command", ["score", "rank", "evaluate", "inspect", "verify", "doctor"])
 def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     script = (
         "import sys\n"

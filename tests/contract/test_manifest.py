@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from flipkd_sdk.manifest import FORMAT_VERSION, Variant, checked_file, read_mani
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-V1 = (Path(__file__).parent / "fixtures" / "manifest_v1.json").read_text(encoding="utf-8")
+FIXTURES = Path(__file__).parent / "fixtures"
+V1 = (FIXTURES / "manifest_v1.json").read_text(encoding="utf-8")
+V2 = (FIXTURES / "manifest_v2.json").read_text(encoding="utf-8")
 
 
 def write(directory: Path, text: str | bytes) -> Path:
@@ -24,9 +27,9 @@ def write(directory: Path, text: str | bytes) -> Path:
     return directory
 
 
-def changed(path: str, value: Any) -> str:
-    """The fixture with the value at a dotted path replaced, or removed where it is ``...``."""
-    content = json.loads(V1)
+def changed(path: str, value: Any, *, text: str = V1) -> str:
+    """A fixture with the value at a dotted path replaced, or removed where it is ``...``."""
+    content = json.loads(text)
     *parents, last = path.split(".")
     target = content
     for key in parents:
@@ -58,8 +61,26 @@ def test_the_first_format_stays_readable(tmp_path: Path) -> None:
     assert manifest.metrics["test/int8"]["f1"] == 0.84
 
 
-def test_round_trip(tmp_path: Path) -> None:
-    manifest = read_manifest(write(tmp_path, V1))
+def test_the_second_format_names_a_self_test(tmp_path: Path) -> None:
+    manifest = read_manifest(write(tmp_path, V2))
+    assert manifest.format_version == 2
+    assert manifest.self_test is not None
+    shutil.copy(FIXTURES / "self_test_v2.json", tmp_path / "self_test.json")
+    assert checked_file(tmp_path, manifest.self_test) == tmp_path / "self_test.json"
+    assert [entry.file for entry in manifest.files][-1] == "self_test.json"
+
+
+def test_each_format_has_its_own_keys(tmp_path: Path) -> None:
+    content = json.loads(V2)
+    assert "manifest: unknown key 'self_test'" in rejection(tmp_path, json.dumps(content | {"format_version": 1}))
+    del content["self_test"]
+    assert "key 'self_test' is missing" in rejection(tmp_path, json.dumps(content))
+    assert read_manifest(write(tmp_path, json.dumps(content | {"self_test": None}))).self_test is None
+
+
+@pytest.mark.parametrize("text", [V1, V2], ids=["V1", "V2"])
+def test_round_trip(tmp_path: Path, text: str) -> None:
+    manifest = read_manifest(write(tmp_path, text))
     renamed = dataclasses.replace(manifest, student=dataclasses.replace(manifest.student, source="学生/é"))
     assert read_manifest(write(tmp_path, renamed.to_json())) == renamed
     assert renamed.to_json() == renamed.to_json()
@@ -166,9 +187,9 @@ def test_a_key_that_stands_twice_is_named_as_such(tmp_path: Path) -> None:
         "m" * 300,
     ],
 )
-@pytest.mark.parametrize("entry", ["tokenizer.file", "variants.int8.file"])
+@pytest.mark.parametrize("entry", ["tokenizer.file", "variants.int8.file", "self_test.file"])
 def test_file_names_that_leave_the_directory_are_refused(tmp_path: Path, entry: str, name: str) -> None:
-    assert "is not a plain file name" in rejection(tmp_path, changed(entry, name))
+    assert "is not a plain file name" in rejection(tmp_path, changed(entry, name, text=V2))
 
 
 def test_a_directory_that_is_no_matcher_is_refused(tmp_path: Path) -> None:

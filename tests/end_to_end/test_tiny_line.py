@@ -1,4 +1,4 @@
-"""The whole line on toy models, through the command line alone: train, export, inspect, score, evaluate."""
+"""The whole line on toy models, through the command line alone: train, export, inspect, verify, score, evaluate."""
 
 from __future__ import annotations
 
@@ -69,13 +69,20 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_inspect_verifies_the_matcher(line: Path) -> None:
-    assert "2 verified" in succeed("inspect", line / "matcher")
+    assert "3 verified" in succeed("inspect", line / "matcher")
     content = json.loads(succeed("inspect", line / "matcher", "--json"))["manifest"]
     assert content["encoder"]["layer"] == 2
     assert list(content["variants"]) == ["int8"]
     result = json.loads((line / "run" / "result.json").read_text(encoding="utf-8"))
     assert content["student"] == result["student"]
     assert content["calibration"] == result["calibration"]
+
+
+def test_the_matcher_computes_as_exported(line: Path) -> None:
+    table = succeed("verify", line / "matcher", "--pairs", line / "test.csv", "--split", "test")
+    rows = [row.split() for row in table.splitlines()]
+    assert ["int8", "self-test", "distance"] in [row[:3] for row in rows]
+    assert ["int8", "pairs:", "average", "precision"] in [row[:4] for row in rows]
 
 
 def test_a_table_is_scored(line: Path) -> None:
@@ -156,7 +163,7 @@ def link(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [change, remove, cut, swap, link])
 @pytest.mark.parametrize("name", ["model_int8.onnx", "tokenizer.json", "manifest.json"])
-@pytest.mark.parametrize("command", ["inspect", "score"])
+@pytest.mark.parametrize("command", ["inspect", "score", "verify"])
 def test_a_damaged_matcher_is_one_line(
     line: Path, tmp_path: Path, damage: Callable[[Path], None], name: str, command: str
 ) -> None:
@@ -167,7 +174,7 @@ def test_a_damaged_matcher_is_one_line(
     else:
         damage(matcher / name)
     out = tmp_path / "scored.csv"
-    done = flipkd(command, matcher, *([] if command == "inspect" else [line / "test.csv", "--out", out]))
+    done = flipkd(command, matcher, *([line / "test.csv", "--out", out] if command == "score" else []))
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith(f"flipkd: error: {matcher / name}: ")
     assert done.stderr.count("\n") == 1

@@ -31,7 +31,10 @@ from flipkd_sdk.exporters.export import ExportOptions
 from flipkd_sdk.exporters.verification import LIMITS, widen
 from flipkd_sdk.manifest import checked_file, read_manifest
 from flipkd_sdk.pairs import Pairs
+from flipkd_sdk.runtimes import verification
 from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.runtimes.opening import LoadOptions
+from flipkd_sdk.runtimes.self_test import load_self_test, made_up_sample
 from flipkd_sdk.training.evaluation import pair_cosines
 from flipkd_sdk.training.run import encode_with
 from flipkd_sdk.training.run_directory import read_run
@@ -58,10 +61,11 @@ def test_the_directory_holds_what_the_manifest_names(exported_matcher: Path, tin
         "manifest.json",
         "model_fp32.onnx",
         "model_int8.onnx",
+        "self_test.json",
         "tokenizer.json",
     ]
     manifest, run = read_manifest(exported_matcher), read_run(tiny_run)
-    for entry in (manifest.tokenizer, *manifest.variants.values()):
+    for entry in manifest.files:
         checked_file(exported_matcher, entry)
     assert list(manifest.variants) == ["int8", "fp32"]
     assert manifest.student == run.result.student
@@ -75,6 +79,20 @@ def test_the_directory_holds_what_the_manifest_names(exported_matcher: Path, tin
     assert manifest.variants["fp32"].drift.max_cosine_change <= 1e-5
     assert 1e-5 < manifest.variants["int8"].drift.max_cosine_change < 0.5
     assert manifest.variants["int8"].bytes < manifest.variants["fp32"].bytes
+
+
+def test_the_self_test_holds_what_each_variant_gives_for_random_tokens(exported_matcher: Path) -> None:
+    manifest = read_manifest(exported_matcher)
+    assert manifest.format_version == 2
+    stored = load_self_test(exported_matcher, manifest)
+    assert stored is not None
+    assert stored.token_ids == made_up_sample(exported_matcher, manifest)
+    assert list(stored.vectors) == ["int8", "fp32"]
+    found = verification.verify(exported_matcher, LoadOptions(device="cpu"))
+    distances = [check for check in found.checks if check.what == "self-test distance"]
+    assert [check.passed for check in distances] == [True, True]
+    assert np.linalg.norm(stored.vectors["int8"] - stored.vectors["fp32"], axis=1).max() > 1e-3
+    assert (exported_matcher / "self_test.json").stat().st_size < 4000
 
 
 def test_it_measures_both_held_out_splits_for_each_variant(exported_matcher: Path, tiny_run: Path) -> None:
@@ -137,7 +155,13 @@ def test_the_graphs_refer_to_no_other_file(exported_matcher: Path) -> None:
 @pytest.mark.parametrize("kept", ["int8", "fp32"])
 def test_only_the_variants_asked_for_are_kept(tiny_run: Path, tmp_path: Path, wide: ExportOptions, kept: str) -> None:
     manifest = export.export(tiny_run, tmp_path / "m", ExportOptions(variants=(kept,), limits=wide.limits))
-    assert names(tmp_path / "m") == ["README.md", "manifest.json", f"model_{kept}.onnx", "tokenizer.json"]
+    assert names(tmp_path / "m") == [
+        "README.md",
+        "manifest.json",
+        f"model_{kept}.onnx",
+        "self_test.json",
+        "tokenizer.json",
+    ]
     assert read_manifest(tmp_path / "m") == manifest
     assert list(manifest.variants) == [kept]
     assert list(manifest.metrics) == [f"dev/{kept}", f"test/{kept}"]
