@@ -25,7 +25,7 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
 @click.option(
     "--variants", default="int8", show_default=True, help="Precisions to keep, separated by commas: int8, fp32."
 )
-@click.option("--alpha", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="SmoothQuant's strength.")
+@click.option("--alpha", type=click.FloatRange(0, 1), default=0.75, show_default=True, help="SmoothQuant's strength.")
 @click.option(
     "--calibration-texts",
     type=click.IntRange(min=1),

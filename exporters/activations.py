@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +63,43 @@ def channel_maxima(model: ir.Model, batches: Sequence[Batch], working: Path) -> 
             largest = np.abs(activation).max(axis=0)
             maxima[name] = np.maximum(maxima.get(name, largest), largest)
     return maxima
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InputStatistics:
+    """What the input of linear layers looks like over all tokens of a sample."""
+
+    low: float
+    """Least value, or 0 if that is less."""
+    high: float
+    """Largest value, or 0 if that is larger."""
+    spread: float
+    """Largest absolute value of all tokens, divided by the median token's largest."""
+    gram: NDArray[np.float64]
+    """Σ x·xᵀ over the tokens x, shape (channels, channels)."""
+
+
+def input_statistics(model: ir.Model, batches: Sequence[Batch], working: Path) -> dict[str, InputStatistics]:
+    """Statistics of the linear layers' inputs over all batches, by value name.
+
+    Args:
+        model: a float32 graph.
+        batches: sample inputs.
+        working: a directory for the instrumented copy of the graph.
+    """
+    extremes: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+    grams: dict[str, NDArray[np.float64]] = {}
+    for inputs in linear_inputs(model, batches, working):
+        for name, activation in inputs.items():
+            extremes[name].append(np.stack([activation.min(axis=1), activation.max(axis=1)]))
+            grams[name] = grams.get(name, 0.0) + (activation.T @ activation).astype(np.float64)
+    statistics = {}
+    for name, gram in grams.items():
+        low, high = np.concatenate(extremes[name], axis=1)
+        largest = np.maximum(np.abs(low), np.abs(high))
+        spread = float(largest.max() / max(np.median(largest), 1e-12))
+        statistics[name] = InputStatistics(min(0.0, float(low.min())), max(0.0, float(high.max())), spread, gram)
+    return statistics
 
 
 def linear_inputs(model: ir.Model, batches: Sequence[Batch], working: Path) -> Iterator[dict[str, NDArray[np.float32]]]:

@@ -39,7 +39,7 @@ class ExportOptions:
 
     variants: tuple[str, ...] = ("int8",)
     """Which of `PRECISIONS` to keep in the matcher directory."""
-    alpha: float = 0.7
+    alpha: float = 0.75
     """SmoothQuant's α, the share of the activations' difficulty that moves to the weights."""
     calibration_texts: int = 512
     """How many train texts the activation ranges are taken from, at most."""

@@ -7,38 +7,37 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from flipkd_sdk.exporters.activations import input_of, linear_inputs, linear_nodes, open_graph
+from flipkd_sdk.exporters.activations import input_of, linear_nodes, open_graph
+from flipkd_sdk.exporters.quantization import insert_before, quantized_input
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from flipkd_sdk.exporters.activations import InputStatistics
     from flipkd_sdk.exporters.calibration_data import Batch
 
 _BATCHES = 4
-"""Each runs once for every layer, and an estimate of an error needs no more; ranges are taken from all batches."""
+"""Each runs once for every layer, and an estimate of an error needs no more."""
 _ON, _OFF = np.ones((), np.float32), np.zeros((), np.float32)
 
 
-def most_sensitive(model: ir.Model, batches: Sequence[Batch], working: Path) -> list[str]:
+def most_sensitive(
+    model: ir.Model, statistics: Mapping[str, InputStatistics], batches: Sequence[Batch], working: Path
+) -> list[str]:
     """Names of the linear layers, the most sensitive one first.
 
-    One layer's input at a time is rounded to 255 steps over its whole range, as static quantization with one scale
-    does, and the squared changes of the text vectors are added up. What the layer's own output loses would not tell:
-    it may weigh much or little in what is made of it.
+    One layer's input at a time is rounded as it will be, and the squared changes of the text vectors are added up. What
+    the layer's own output loses would not tell: it may weigh much or little in what is made of it.
 
     Args:
         model: a float32 graph.
+        statistics: of the layers' inputs, by value name.
         batches: sample inputs.
-        working: a directory for the instrumented copies of the graph.
+        working: a directory for the instrumented copy of the graph.
     """
-    ranges: dict[str, tuple[float, float]] = {}
-    for inputs in linear_inputs(model, batches, working):
-        for name, activation in inputs.items():
-            low, high = ranges.get(name, (0.0, 0.0))
-            ranges[name] = min(low, float(activation.min())), max(high, float(activation.max()))
     probed = model.clone()
-    switches = {str(node.name): _add_switch(probed, node, *ranges[input_of(node)]) for node in linear_nodes(probed)}
+    switches = {str(node.name): _add_switch(probed, node, statistics[input_of(node)]) for node in linear_nodes(probed)}
     session = open_graph(probed, working)
     moved = dict.fromkeys(switches, 0.0)
     off = dict.fromkeys(switches.values(), _OFF)
@@ -50,29 +49,20 @@ def most_sensitive(model: ir.Model, batches: Sequence[Batch], working: Path) -> 
     return sorted(moved, key=moved.__getitem__, reverse=True)
 
 
-def _add_switch(model: ir.Model, node: ir.Node, low: float, high: float) -> str:
+def _add_switch(model: ir.Model, node: ir.Node, statistics: InputStatistics) -> str:
     """Give the graph an input that rounds the input of one layer where it is 1, and not where it is 0.
-
-    Args:
-        model: the graph.
-        node: the layer.
-        low: the least that reaches the layer, or 0.
-        high: the most that reaches it, or 0.
 
     Returns:
         The input's name.
     """
     activation = node.inputs[0]
     switch = ir.Value(name=f"{node.name}_switch", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([]))
-    step = max(high - low, 1e-12) / 255
     tape = ir.tape.Tape()
-    scale = tape.initializer(ir.tensor(np.float32(step), name=f"{node.name}_scale"))
-    zero_point = tape.initializer(ir.tensor(np.uint8(round(-low / step)), name=f"{node.name}_zero_point"))
-    quantized = tape.op("QuantizeLinear", [activation, scale, zero_point])
-    error = tape.op("Sub", [tape.op("DequantizeLinear", [quantized, scale, zero_point]), activation])
+    rounded, token_scale = quantized_input(tape, activation, statistics, scale_tokens=True, prefix=f"{node.name}_")
+    if token_scale is not None:
+        rounded = tape.op("Mul", [rounded, token_scale])
+    error = tape.op("Sub", [rounded, activation])
     node.replace_input_with(0, tape.op("Add", [activation, tape.op("Mul", [error, switch])]))
-    for value in tape.initializers:
-        model.graph.register_initializer(value)
-    model.graph.insert_before(node, tape.nodes)
+    insert_before(model, node, tape)
     model.graph.inputs.append(switch)
     return f"{node.name}_switch"

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from flipkd_sdk.exporters.activations import input_statistics
 from flipkd_sdk.exporters.matcher_directory import write_manifest
 from flipkd_sdk.exporters.quantization import quantize_embedding, quantize_linear_layers
+from flipkd_sdk.exporters.rounding import round_weights
 from flipkd_sdk.exporters.sensitivity import most_sensitive
 from flipkd_sdk.exporters.verification import enforce, measure_drift, violations
 from flipkd_sdk.manifest import Drift, Manifest, Variant, sha256_of
@@ -17,12 +19,13 @@ from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluation import pair_cosines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from flipkd_sdk.exporters.activations import InputStatistics
     from flipkd_sdk.exporters.calibration_data import Batch
     from flipkd_sdk.exporters.verification import Limits
     from flipkd_sdk.pairs import Pairs
@@ -53,7 +56,9 @@ def add_int8(
 ) -> Manifest:
     """Write the int8 variant and hold it to the float32 variant.
 
-    As few of the most sensitive layers stay in float32 as the limits ask for: none, one, two, four … up to half.
+    No more is spent on precision than the limits ask for: first only inputs with outlying tokens are scaled token by
+    token, then all inputs, and then one, two, four … up to half of the layers compute in float32, the most sensitive
+    ones.
 
     Args:
         manifest: with the fp32 variant, whose file is in the working directory.
@@ -69,35 +74,36 @@ def add_int8(
     Raises:
         VerificationError: it is outside its limits even so.
     """
-    source, target = working / "smoothed.onnx", working / _file("int8")
-    ir.save(smoothed, source)
     write_manifest(working, manifest)
     with Matcher.load(working, precision="fp32", device="cpu", on_truncate="ignore") as matcher:
         reference = pair_cosines(matcher.encode, dev)
-    for kept in _float_layers(smoothed, batches, working):
-        quantize_linear_layers(source, target, batches, keep=kept)
-        model = ir.load(target)
+    statistics = input_statistics(smoothed, batches, working)
+    weights = round_weights(smoothed, statistics)
+    for scale_tokens, kept in _attempts(smoothed, statistics, batches, working):
+        model = quantize_linear_layers(smoothed, weights, statistics, scale_tokens=scale_tokens, keep=kept)
         quantize_embedding(model)
-        ir.save(model, target)
+        ir.save(model, working / _file("int8"))
         variant = _measure(manifest, working, "int8", dev, reference)
         if not violations(variant.drift, limits):
             break
-    source.unlink()
     enforce("int8", variant.drift, limits)
     return _with(manifest, "int8", variant)
 
 
-def _float_layers(smoothed: ir.Model, batches: Sequence[Batch], working: Path) -> Iterator[list[str]]:
-    """Layers to keep in float32, in ever larger numbers; ranked only once quantizing all of them was not enough."""
-    yield []
-    ranking = most_sensitive(smoothed, batches, working)
+def _attempts(
+    smoothed: ir.Model, statistics: Mapping[str, InputStatistics], batches: Sequence[Batch], working: Path
+) -> Iterator[tuple[bool, list[str]]]:
+    """Whether to scale all tokens, and which layers to keep; the layers are ranked only once that was not enough."""
+    yield False, []
+    yield True, []
+    ranking = most_sensitive(smoothed, statistics, batches, working)
     half = len(ranking) // 2
     count = 1
     while count < half:
-        yield ranking[:count]
+        yield True, ranking[:count]
         count *= 2
     if half:
-        yield ranking[:half]
+        yield True, ranking[:half]
 
 
 def _measure(manifest: Manifest, working: Path, precision: str, dev: Pairs, reference: NDArray[np.float32]) -> Variant:
