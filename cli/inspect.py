@@ -14,7 +14,7 @@ from flipkd_sdk.cli.console import columns
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flipkd_sdk.manifest import Manifest, ModelReference
+    from flipkd_sdk.manifest import Manifest, ModelReference, TrimmedVocabulary
 
 
 @click.command(
@@ -49,6 +49,7 @@ def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
             *((role, f"{m.source} {m.revision} ({m.licence})") for role, m in _models(manifest)),
             ("encoder", f"{read}, {encoder.dimension} dimensions"),
             ("texts", f"up to {tokenizer.max_length} tokens"),
+            *_vocabulary(manifest.trimmed_vocabulary),
             ("threshold", f"{calibration.threshold:.4f} for {calibration.objective} on {calibration.size:,} pairs"),
             ("files", f"{files} verified"),
             ("self-test", "run it with 'flipkd verify'" if manifest.self_test else "none; export again for one"),
@@ -63,6 +64,13 @@ def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
 def _models(manifest: Manifest) -> Iterator[tuple[str, ModelReference]]:
     yield "student", manifest.student
     yield "teacher", manifest.teacher
+
+
+def _vocabulary(trimmed: TrimmedVocabulary | None) -> Iterator[tuple[str, str]]:
+    if trimmed is not None:
+        kept = f"{trimmed.tokens:,} of {trimmed.base_tokens:,} tokens, {trimmed.unchanged:.1%} of dev's unchanged"
+        change = f"max |Δcosine| {trimmed.max_cosine_change:.1e}, ΔAP {trimmed.average_precision_change:+.4f}"
+        yield "vocabulary", f"{kept}; Spearman {trimmed.spearman:.4f}, {change}"
 
 
 def _variant_row(manifest: Manifest, name: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from flipkd_sdk.exporters.graph import export_graph
 from flipkd_sdk.exporters.matcher_directory import describe, publishing, write_manifest
 from flipkd_sdk.exporters.self_test import add_self_test
 from flipkd_sdk.exporters.smoothing import smooth
+from flipkd_sdk.exporters.trimming import trim_student
 from flipkd_sdk.exporters.variants import add_fp32, add_int8
 from flipkd_sdk.exporters.verification import LIMITS, Limits
 from flipkd_sdk.runtimes.matcher import Matcher
@@ -47,6 +48,8 @@ class ExportOptions:
     """By precision."""
     seed: int = 0
     """Seed of the draw of those texts."""
+    vocabulary_size: int | None = None
+    """Trim the vocabulary to the domain's texts, and fill it up to so many tokens; None leaves it whole."""
 
     def __post_init__(self) -> None:
         for precision in self.variants:
@@ -58,6 +61,8 @@ class ExportOptions:
             raise ConfigError(f"alpha must be in [0, 1]; it is {self.alpha}")
         if self.calibration_texts < 1:
             raise ConfigError(f"calibration_texts must be at least 1; it is {self.calibration_texts}")
+        if self.vocabulary_size is not None and self.vocabulary_size < 0:
+            raise ConfigError(f"vocabulary_size must be at least 0; it is {self.vocabulary_size}")
 
 
 def export(
@@ -90,10 +95,14 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     location = _base_model(run)
     tokenizer = load_tokenizer(location)
     student = load_student(location, run.adapter, run.config.student)
-    manifest = describe(run, tokenizer, student.encoder_weight.shape[0], working)
     torch_cosines = pair_cosines(partial(encode_with, student, tokenizer), dev)
 
-    path = extract(student)
+    path, trimmed = extract(student), None
+    if options.vocabulary_size is not None:
+        smaller = trim_student(run, tokenizer, path, dev, torch_cosines, size=options.vocabulary_size)
+        tokenizer, torch_cosines, trimmed = smaller.tokenizer, smaller.cosines, smaller.report
+    manifest = describe(run, tokenizer, path.encoder_weight.shape[0], working)
+    manifest = replace(manifest, trimmed_vocabulary=trimmed)
     graph = export_graph(path)
     manifest = add_fp32(manifest, graph, working, dev, torch_cosines, options.limits["fp32"])
     if "int8" in options.variants:

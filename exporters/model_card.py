@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flipkd_sdk.manifest import Manifest, ModelReference
+    from flipkd_sdk.manifest import Manifest, ModelReference, TrimmedVocabulary
 
 
 def model_card(manifest: Manifest) -> str:
@@ -40,7 +40,7 @@ matcher.score("first text", "second text")  # probability in [0, 1]; a match fro
 
 The encoder is the LoRA A matrix of `{encoder.module}` in block {encoder.layer} ({encoder.attention} attention,
 {encoder.pooling} pooling, {encoder.dimension} dimensions). Texts are read up to {tokenizer.max_length} tokens.
-
+{_vocabulary(manifest.trimmed_vocabulary)}
 ## What was measured
 
 | split / variant | average precision | F1 | accuracy |
@@ -53,8 +53,19 @@ Probability and threshold were fitted on {calibration.size} development pairs (o
 |---|---|---|---|---|---|
 {chr(10).join(variants)}
 
-The reference of fp32 is the trained student in torch; that of every other variant is fp32.
+The reference of fp32 is the trained student in torch, with this vocabulary; that of every other variant is fp32.
 `flipkd verify path/to/this/directory` tells whether the variants compute the same on another machine.
+"""
+
+
+def _vocabulary(trimmed: TrimmedVocabulary | None) -> str:
+    if trimmed is None:
+        return ""
+    return f"""
+The vocabulary was trimmed to the training texts: {trimmed.tokens:,} of {trimmed.base_tokens:,} tokens are left, and
+other words are read in smaller pieces. On the development texts, which it was not trimmed for, {trimmed.unchanged:.1%}
+of the tokens stayed. Against the whole vocabulary Spearman is {trimmed.spearman:.4f}, cosines moved by up to
+{trimmed.max_cosine_change:.4f} and average precision by {trimmed.average_precision_change:+.4f}.
 """
 
 

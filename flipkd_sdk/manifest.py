@@ -20,7 +20,10 @@ from flipkd_sdk.calibration import Calibration  # noqa: TC001 - `decode` reads t
 from flipkd_sdk.errors import MatcherDirectoryError, UnsupportedFormatError
 
 FORMAT_VERSION = 2
-"""Version of the directory format that this release writes; every older one is read. 2 brought the self-test."""
+"""Version of the directory format that this release writes; every older one is read.
+
+2 brought the self-test and the trimmed vocabulary.
+"""
 
 SCORING_VERSION = 1
 """Changes whenever a release would score the same pair with the same matcher differently."""
@@ -29,7 +32,7 @@ MANIFEST_FILE = "manifest.json"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_NAME_BYTES = 255
-_SINCE = {"self_test": 2}
+_SINCE = {"self_test": 2, "trimmed_vocabulary": 2}
 """The format version that brought a key of the manifest; where it is older, the key is absent and the value None."""
 
 
@@ -127,6 +130,30 @@ class SelfTestFile:
 
 
 @dataclass(frozen=True, slots=True)
+class TrimmedVocabulary:
+    """What is left of the base model's vocabulary, and what that does to texts that it was not trimmed for.
+
+    Measured on the development texts, which no token was kept for, in torch against the student's whole vocabulary.
+    """
+
+    tokens: int
+    """Tokens kept: rows of the embedding."""
+    base_tokens: int
+    """Rows of the base model's embedding."""
+    width: int
+    """Numbers in a row."""
+    unchanged: float
+    """Share of the development texts' tokens that are still read as they were, in [0, 1]."""
+    growth: float
+    """Number of the development texts' tokens, relative to the number with the whole vocabulary."""
+    spearman: float
+    """Rank correlation of the development pairs' cosines with those of the whole vocabulary."""
+    max_cosine_change: float
+    """Largest absolute change of a development pair's cosine."""
+    average_precision_change: float
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything a reader needs to know about a matcher directory."""
 
@@ -144,6 +171,8 @@ class Manifest:
     """By split and system, such as ``"test/int8"``: the measures of `flipkd_sdk.metrics.summary`."""
     self_test: SelfTestFile | None = None
     """None in directories of format version 1, and while an export is not finished."""
+    trimmed_vocabulary: TrimmedVocabulary | None = None
+    """None where the vocabulary is the base model's, and in directories of format version 1."""
     format_version: int = FORMAT_VERSION
     scoring_version: int = SCORING_VERSION
 

@@ -4,14 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
-from tiny import add_self_test
+from tiny import add_self_test, write_manifest
 
 from flipkd_sdk.cli.main import cli
-from flipkd_sdk.manifest import read_manifest
+from flipkd_sdk.manifest import TrimmedVocabulary, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,16 @@ def test_it_tells_of_the_self_test_and_verifies_its_file(matcher: Path) -> None:
     assert "4 verified" in output
     (matcher / "self_test.json").write_text("{}")
     assert f"{matcher / 'self_test.json'}: 2 bytes instead" in CliRunner().invoke(cli, ["inspect", str(matcher)]).stderr
+
+
+def test_a_trimmed_vocabulary_is_in_the_summary(matcher: Path) -> None:
+    assert "\nvocabulary " not in CliRunner().invoke(cli, ["inspect", str(matcher)]).stdout
+    trimmed = TrimmedVocabulary(16_384, 49_152, 576, 0.9818, 1.022, 0.99301, 0.22487, -0.00206)
+    write_manifest(matcher, replace(read_manifest(matcher), trimmed_vocabulary=trimmed))
+    assert (
+        "16,384 of 49,152 tokens, 98.2% of dev's unchanged; Spearman 0.9930, max |Δcosine| 2.2e-01, ΔAP -0.0021"
+        in CliRunner().invoke(cli, ["inspect", str(matcher)]).stdout
+    )
 
 
 def test_json_holds_the_whole_manifest(matcher: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from flipkd_sdk.calibration import Calibration
 from flipkd_sdk.errors import MatcherDirectoryError, UnsupportedFormatError
-from flipkd_sdk.manifest import FORMAT_VERSION, Variant, checked_file, read_manifest
+from flipkd_sdk.manifest import FORMAT_VERSION, TrimmedVocabulary, Variant, checked_file, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,9 +73,9 @@ def test_the_second_format_names_a_self_test(tmp_path: Path) -> None:
 def test_each_format_has_its_own_keys(tmp_path: Path) -> None:
     content = json.loads(V2)
     assert "manifest: unknown key 'self_test'" in rejection(tmp_path, json.dumps(content | {"format_version": 1}))
-    del content["self_test"]
-    assert "key 'self_test' is missing" in rejection(tmp_path, json.dumps(content))
-    assert read_manifest(write(tmp_path, json.dumps(content | {"self_test": None}))).self_test is None
+    for key in ("self_test", "trimmed_vocabulary"):
+        assert f"key '{key}' is missing" in rejection(tmp_path, changed(key, ..., text=V2))
+        assert getattr(read_manifest(write(tmp_path, changed(key, None, text=V2))), key) is None
 
 
 @pytest.mark.parametrize("text", [V1, V2], ids=["V1", "V2"])
@@ -84,6 +84,16 @@ def test_round_trip(tmp_path: Path, text: str) -> None:
     renamed = dataclasses.replace(manifest, student=dataclasses.replace(manifest.student, source="学生/é"))
     assert read_manifest(write(tmp_path, renamed.to_json())) == renamed
     assert renamed.to_json() == renamed.to_json()
+
+
+def test_the_second_format_knows_a_trimmed_vocabulary(tmp_path: Path) -> None:
+    assert read_manifest(write(tmp_path, V1)).trimmed_vocabulary is None
+    assert read_manifest(write(tmp_path, changed("trimmed_vocabulary", None, text=V2))).trimmed_vocabulary is None
+    expected = TrimmedVocabulary(16_384, 49_152, 576, 0.98, 1.02, 0.993, 0.22, -0.002)
+    assert read_manifest(write(tmp_path, V2)).trimmed_vocabulary == expected
+    assert "trimmed_vocabulary.tokens: expected int, found float" in rejection(
+        tmp_path, changed("trimmed_vocabulary.tokens", 1.5, text=V2)
+    )
 
 
 def test_numbers_that_are_not_finite_are_not_written(tmp_path: Path) -> None:

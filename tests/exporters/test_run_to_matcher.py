@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import string
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -188,6 +189,7 @@ STEPS = (
     "describe",
     "pair_cosines",
     "extract",
+    "trim_student",
     "export_graph",
     "add_fp32",
     "sample_batches",
@@ -219,6 +221,8 @@ def test_a_failure_at_any_step_leaves_everything_as_it_was(
         shutil.copytree(exported_matcher, out)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.setattr(export, step, fail)
+    if step == "trim_student":
+        wide = replace(wide, vocabulary_size=0)
     if step in ("write_manifest", "_measures"):  # the last ones, whose predecessors were let through before
         monkeypatch.setattr(export, "add_int8", lambda manifest, *_: manifest)
         wide = ExportOptions(variants=("fp32",), limits=wide.limits)
@@ -350,6 +354,7 @@ def test_a_site_in_front_of_every_linear_layer(tmp_path: Path, wide: ExportOptio
         ({"variants": ()}, "no variant to export; choose from: fp32, int8"),
         ({"alpha": 1.5}, "alpha must be in [0, 1]; it is 1.5"),
         ({"alpha": float("nan")}, "alpha must be in [0, 1]; it is nan"),
+        ({"vocabulary_size": -1}, "vocabulary_size must be at least 0; it is -1"),
         ({"calibration_texts": 0}, "calibration_texts must be at least 1; it is 0"),
     ],
 )
