@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path  # noqa: TC003 - pydantic reads the field types at run time
+from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
@@ -23,6 +24,17 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 def _known_objective(objective: str) -> str:
     choose_threshold(np.ones(1), np.ones(1, np.int8), objective=objective)  # raises on one that it does not know
     return objective
+
+
+def _both_texts(template: str) -> str:
+    try:
+        used = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+        template.format(a="", b="")
+    except (ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"not a template of {{a}} and {{b}}: {error!r}; double every other brace") from None
+    if used != {"a", "b"}:
+        raise ValueError("must hold {a} and {b}, where the two texts go")
+    return template
 
 
 class _Section(BaseModel):
@@ -101,10 +113,14 @@ class LossConfig(_Section):
     """Weight of L_dist's first part: regression on the teacher's in-batch similarities."""
     alignment: NonNegative = 1.0
     """Weight of L_dist's second part: direct alignment with the teacher's vectors."""
+    cosent: NonNegative = 0.0
+    """Weight of CoSENT: matches above non-matches, whatever the teacher says. Alone it is a student of labels only."""
+    label_lm: NonNegative = 0.0
+    """Weight of L_lm: the whole LLM answers the prompted pair with a word. Above 0 no block is cut in training."""
     margin: NonNegative = 0.1
     """m0 of L_mcl: cosine margin between classes, on top of the teacher's difference."""
     scale: Annotated[float, Field(gt=0)] = 20.0
-    """λ of L_mcl: sharpness of the smooth hinge."""
+    """λ of L_mcl and of CoSENT: sharpness of the smooth hinge."""
     tolerance: NonNegative = 0.05
     """ε of L_mcl: inside a class, pairs whose teacher cosines differ by less are not ordered."""
 
@@ -120,6 +136,19 @@ class NoiseFilterConfig(_Section):
     """The floor as a quantile of the positives' cosines, where no `positive_floor` is given; 0 keeps all."""
     negative_quantile: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The ceiling as a quantile of the negatives' cosines, where no `negative_ceiling` is given; 1 keeps all."""
+
+
+class PromptConfig(_Section):
+    """The decoder path's question, where ``loss.label_lm`` is above 0."""
+
+    template: Annotated[str, AfterValidator(_both_texts)] = (
+        "Text A: {a}\nText B: {b}\nDo text A and text B mean the same?"
+    )
+    """What the LLM reads: ``{a}`` and ``{b}`` stand for the texts; other braces are doubled."""
+    yes: str = " yes"
+    """Label word of a match, with the space before it."""
+    no: str = " no"
+    """Label word of any other pair."""
 
 
 class StageConfig(_Section):
@@ -156,6 +185,7 @@ class TrainConfig(_Section):
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     loss: LossConfig = LossConfig()
+    prompt: PromptConfig = PromptConfig()
     noise_filter: NoiseFilterConfig = NoiseFilterConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     labels: LabelsConfig = LabelsConfig()
@@ -169,7 +199,7 @@ class TrainConfig(_Section):
         distillation = self.loss.similarity or self.loss.alignment
         if self.alignment.epochs and not distillation:
             raise ValueError("alignment.epochs needs loss.similarity or loss.alignment; set one of them above 0")
-        if self.labels.epochs and not (distillation or self.loss.mcl):
+        if self.labels.epochs and not (distillation or self.loss.mcl or self.loss.cosent or self.loss.label_lm):
             raise ValueError("labels.epochs needs a weight under loss; set one of them above 0")
         return self
 

@@ -1,10 +1,16 @@
-"""The student's total objective: w_mcl·L_mcl + w_dist·L_dist, out of one batch of text vectors."""
+"""The student's total objective: w_mcl·L_mcl + w_dist·L_dist + w_lm·L_lm + w_cosent·CoSENT, out of one batch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flipkd_sdk.training.losses import margin_contrastive, similarity_regression, vector_alignment
+from flipkd_sdk.training.losses import (
+    cosent,
+    label_lm,
+    margin_contrastive,
+    similarity_regression,
+    vector_alignment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +26,13 @@ def flipped_distillation(vectors: Tensor, batch: Mapping[str, Tensor], config: L
     Args:
         vectors: the student's unit vectors, shape (n, r).
         batch: ``teacher`` (n, d) and ``target`` (n, r); for k = n/2 pairs also ``text`` (n,), ``label`` (k,) and
-            ``keep`` (k,), the first texts before the second ones.
+            ``keep`` (k,), the first texts before the second ones; for the decoder path ``logits`` (k, vocabulary) and
+            ``word`` (k,). Pairs that are not to be kept serve L_dist alone.
         config: weights and shapes.
 
     Returns:
-        Scalars by name: ``similarity``, ``alignment`` and, for pairs, ``mcl``; those of weight 0 are left out.
+        Scalars by name: ``similarity``, ``alignment`` and, for pairs, ``mcl``, ``cosent`` and ``label_lm``; those of
+            weight 0 are left out.
     """
     terms = {}
     if config.similarity:
@@ -33,6 +41,14 @@ def flipped_distillation(vectors: Tensor, batch: Mapping[str, Tensor], config: L
         terms["alignment"] = config.alignment * vector_alignment(vectors, batch["target"])
     if "label" in batch and config.mcl:
         terms["mcl"] = config.mcl * _contrast(vectors, batch, config)
+    if "label" in batch and config.cosent:
+        first, second = vectors.chunk(2)
+        keep = batch["keep"]
+        similarity = (first * second).sum(dim=1)[keep]
+        terms["cosent"] = config.cosent * cosent(similarity, batch["label"][keep], scale=config.scale)
+    if "logits" in batch and config.label_lm:
+        keep = batch["keep"]
+        terms["label_lm"] = config.label_lm * label_lm(batch["logits"][keep], batch["word"][keep])
     return terms
 
 

@@ -11,14 +11,16 @@ import torch
 import transformers
 
 from flipkd_sdk import __version__
+from flipkd_sdk.errors import InvalidPairsError
 from flipkd_sdk.manifest import ModelReference
 from flipkd_sdk.training import run_directory as run_files
 from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, encode, tokenize
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
-from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate
+from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate, evaluate_scores
 from flipkd_sdk.training.initialization import initialize_encoder
 from flipkd_sdk.training.noise_filter import filter_noise
 from flipkd_sdk.training.objective import flipped_distillation
+from flipkd_sdk.training.prompt import prompt_pairs, yes_probabilities
 from flipkd_sdk.training.report import write_report
 from flipkd_sdk.training.run_directory import RunResult
 from flipkd_sdk.training.sources import default_cache_dir, resolve
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
+    from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config import TrainConfig
     from flipkd_sdk.training.noise_filter import NoiseFilter
 
@@ -66,7 +69,8 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     teacher = load_teacher(teacher_model, config.teacher.max_length)
     teacher.encoder.to(device)
     tokenizer = load_tokenizer(student_model.location)
-    student = create_student(student_model.location, config.student).to(device)
+    whole = config.loss.label_lm > 0
+    student = create_student(student_model.location, config.student, whole=whole).to(device)
     run_files.prepare(directory, overwrite=overwrite)
     run_files.write_config(directory, config)
     write_splits(data, directory / "splits")
@@ -94,6 +98,11 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     records = train_student(config, student, tokenizer, corpus, data, noise, directory)
     encode_texts = partial(encode_with, student, tokenizer)
     systems["student"] = evaluate(encode_texts, data.dev, data.test, objective=config.objective)
+    if whole:
+        try:
+            systems["student's answer"] = evaluate_answers(config, student, tokenizer, data)
+        except InvalidPairsError as error:  # the encoder path is the product, and it is trained
+            logger.warning("the student's own answer, its decoder path, is left out of the report: %s", error)
     student.model.save_pretrained(str(directory / "adapter"))
     seconds["student"] = time.monotonic() - started - sum(seconds.values())
 
@@ -114,6 +123,22 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     write_report(directory / "report.html", config, result, systems, records, data.train, noise)
     run_files.write_result(directory, result)
     return result
+
+
+def evaluate_answers(
+    config: TrainConfig, student: Student, tokenizer: PreTrainedTokenizerBase, data: TrainingData
+) -> Evaluation:
+    """The decoder path beside the encoder path: the student's "yes" as a score.
+
+    Raises:
+        InvalidPairsError: on the development pairs it says nothing of the label.
+    """
+
+    def score(pairs: Pairs) -> NDArray[np.float32]:
+        prompts = prompt_pairs(tokenizer, pairs, config.prompt, max_length=config.student.max_length)
+        return yes_probabilities(student, prompts)
+
+    return evaluate_scores(score, data.dev, data.test, objective=config.objective)
 
 
 def build_corpus(
@@ -148,12 +173,16 @@ def train_student(
     """
     initialize_encoder(student, corpus, seed=config.seed)
 
+    prompts = None
+    if config.loss.label_lm:
+        prompts = prompt_pairs(tokenizer, data.train, config.prompt, max_length=config.student.max_length)
+
     def stage(name: str) -> Stage:
         labelled = name == "labels"
         return Stage(
             name=name,
             model=student,
-            dataset=PairDataset(corpus, data.train, noise.keep) if labelled else TextDataset(corpus),
+            dataset=PairDataset(corpus, data.train, noise.keep, prompts) if labelled else TextDataset(corpus),
             objective=partial(flipped_distillation, config=config.loss),
             config=config.labels if labelled else config.alignment,
             development=lambda: average_precision(partial(encode_with, student, tokenizer), data.dev),

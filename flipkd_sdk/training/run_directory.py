@@ -40,7 +40,7 @@ class RunResult(BaseModel):
     calibration: Calibration
     """The student's, fitted on the development split."""
     measures: dict[str, dict[str, dict[str, float]]]
-    """By system (``teacher as is``, ``teacher``, ``student``), then by split."""
+    """By system (``teacher as is``, ``teacher``, ``student``, ``student's answer``), then by split."""
     pairs: dict[str, int]
     """Number of pairs by split."""
     texts: int

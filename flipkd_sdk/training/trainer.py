@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Objective = Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
     """(text vectors (batch, r), the batch) → weighted loss terms by name; their sum is minimised."""
 
+_TEXTS = ("input_ids", "attention_mask")
 _LOG_STEPS = 20
 _GRADIENT_CLIP = 1.0
 _WARMUP_SHARE = 0.05
@@ -41,7 +42,7 @@ class Stage:
 
     name: str
     model: nn.Module
-    """Maps ``input_ids`` and ``attention_mask`` to unit vectors."""
+    """Token ids and mask → unit vectors; with ``prompt_ids`` and ``prompt_mask`` → (unit vectors, logits)."""
     dataset: TextDataset | PairDataset
     objective: Objective
     config: StageConfig
@@ -116,7 +117,11 @@ class _StageTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        vectors = model(inputs["input_ids"], inputs["attention_mask"])
+        if "prompt_ids" in inputs:
+            vectors, logits = model(*(inputs[name] for name in (*_TEXTS, "prompt_ids", "prompt_mask")))
+            inputs = {**inputs, "logits": logits}
+        else:
+            vectors = model(*(inputs[name] for name in _TEXTS))
         terms = self.stage.objective(vectors, inputs)
         for name, term in terms.items():
             value = float(term.detach())

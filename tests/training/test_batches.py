@@ -40,6 +40,12 @@ def test_a_batch_is_padded_on_the_right() -> None:
     assert batch["input_ids"].dtype == batch["attention_mask"].dtype == torch.int64
 
 
+def test_a_batch_may_be_padded_on_the_left() -> None:
+    batch = TokenizedTexts([[5, 6, 7], [8]], pad_token_id=3, truncated=0).batch([1, 0], left=True)
+    assert batch["input_ids"].tolist() == [[3, 3, 8], [5, 6, 7]]
+    assert batch["attention_mask"].tolist() == [[0, 0, 1], [1, 1, 1]]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_encoding_keeps_the_order(batch_size: int) -> None:
     tokens = TokenizedTexts([[5, 6, 7], [8], [9, 10], [1], [4, 4]], pad_token_id=0, truncated=0)

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import normalize
 
 from flipkd_sdk.training.config import LossConfig
-from flipkd_sdk.training.losses import margin_contrastive, similarity_regression, vector_alignment
+from flipkd_sdk.training.losses import cosent, label_lm, margin_contrastive, similarity_regression, vector_alignment
 from flipkd_sdk.training.objective import flipped_distillation
 
 CONFIG = LossConfig(scale=1.0)
@@ -63,6 +63,27 @@ def test_terms_of_weight_0_are_left_out() -> None:
     whole = flipped_distillation(vectors, batch, LossConfig())
     assert whole.keys() == {"similarity", "alignment", "mcl"}
     assert torch.equal(terms["mcl"], 2.0 * whole["mcl"])
+
+
+def test_labels_alone_are_cosent_on_the_pairs_that_are_kept() -> None:
+    vectors, batch = random_batch(5)
+    batch["keep"][1] = False
+    terms = flipped_distillation(vectors, batch, LossConfig(similarity=0, alignment=0, mcl=0, cosent=2, scale=3))
+    first, second = vectors.chunk(2)
+    kept = [0, 2, 3, 4]
+    expected = 2 * cosent((first * second).sum(1)[kept], batch["label"][kept], scale=3)
+    assert terms.keys() == {"cosent"}
+    assert torch.equal(terms["cosent"], expected)
+
+
+def test_the_label_word_is_learnt_of_the_pairs_that_are_kept() -> None:
+    vectors, batch = random_batch(4)
+    batch["keep"][3] = False
+    batch["logits"] = torch.randn(4, 9, generator=torch.Generator().manual_seed(1))
+    batch["word"] = torch.tensor([2, 5, 2, 5])
+    assert "label_lm" not in flipped_distillation(vectors, batch, LossConfig())
+    term = flipped_distillation(vectors, batch, LossConfig(label_lm=0.5))["label_lm"]
+    assert torch.equal(term, 0.5 * label_lm(batch["logits"][:3], batch["word"][:3]))
 
 
 def teacher_of(matrix: list[list[float]]) -> torch.Tensor:
