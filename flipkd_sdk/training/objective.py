@@ -72,14 +72,15 @@ def _contrast(vectors: Tensor, batch: Mapping[str, Tensor], config: LossConfig) 
 
 
 def _in_batch_negatives(teacher_matrix: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Which (a_i, b_j) with i ≠ j may serve as negatives: not one text twice, nor as close as a match to the teacher.
+    """Which (a_i, b_j) with i ≠ j may serve as negatives.
 
-    "As close as a match" is closer than the teacher's mean over the batch's labelled matches.
+    Not where an equal text says otherwise: a_i and b_j are one text; or a_i is a_j as well, or b_j is b_i, so that
+    (a_i, b_j) is a labelled pair of the batch itself. Nor where the teacher does: it sees them as close as a match,
+    which is closer than its mean over the labelled matches that the noise filter keeps.
     """
-    text_first, text_second = batch["text"].chunk(2)
-    negative = text_first[:, None] != text_second[None, :]
-    negative.fill_diagonal_(fill_value=False)
-    positive = batch["label"] == 1
+    a, b = batch["text"].chunk(2)
+    negative = (a[:, None] != b[None, :]) & (a[:, None] != a[None, :]) & (b[:, None] != b[None, :])
+    positive = (batch["label"] == 1) & batch["keep"]
     if bool(positive.any()):
         negative &= teacher_matrix < teacher_matrix.diagonal()[positive].mean()
     return negative

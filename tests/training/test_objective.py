@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +122,68 @@ def test_a_text_is_no_negative_of_itself(batch: tuple[torch.Tensor, dict[str, to
     vectors, inputs = batch
     inputs["text"] = torch.tensor([0, 1, 2, 3, 0, 5])  # the second b is the first a
     assert mcl_term(*batch) == pytest.approx(contrast(vectors, inputs, [c for c in OTHERS if c != (0, 1)]), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("texts", "masked"),
+    [
+        ([0, 0, 2, 3, 4, 5], [(0, 1), (1, 0)]),  # a_0 is a_1, so (a_0, b_1) is the labelled pair 1
+        ([0, 1, 2, 3, 4, 4], [(1, 2), (2, 1)]),  # b_1 is b_2
+        ([0, 0, 2, 3, 4, 4], [(0, 1), (1, 0), (1, 2), (2, 1)]),
+    ],
+)
+def test_a_labelled_pair_of_the_batch_is_no_unlabelled_negative(
+    batch: tuple[torch.Tensor, dict[str, torch.Tensor]], texts: list[int], masked: list[tuple[int, int]]
+) -> None:
+    vectors, inputs = batch
+    inputs["text"] = torch.tensor(texts)
+    left = [couple for couple in OTHERS if couple not in masked]
+    assert mcl_term(*batch) == pytest.approx(contrast(vectors, inputs, left), rel=1e-6)
+
+
+def test_a_filtered_match_does_not_say_how_close_a_match_is(
+    batch: tuple[torch.Tensor, dict[str, torch.Tensor]],
+) -> None:
+    vectors, inputs = batch
+    inputs["teacher"] = teacher_of([[0.0, 0.69, 0.2], [0.0, 0.5, 0.75], [0.1, 0.2, 0.6]])
+    inputs["keep"] = torch.tensor([False, True, True])  # of the matches, the one at 0.6 alone counts
+    left = [couple for couple in OTHERS if couple not in [(0, 1), (1, 2)]]
+    assert mcl_term(*batch) == pytest.approx(contrast(vectors, inputs, left), rel=1e-6)
+
+
+def plain_objective(vectors: np.ndarray, teacher: np.ndarray, texts: list[int], label: list[int]) -> float:
+    """L_mcl over labelled and in-batch pairs, in loops."""
+    count = len(label)
+    a, b, ta, tb = vectors[:count], vectors[count:], teacher[:count], teacher[count:]
+    labelled = [(float(a[i] @ b[i]), float(ta[i] @ tb[i]), label[i]) for i in range(count)]
+    matches = [t for _, t, y in labelled if y == 1]
+    others = []
+    for i in range(count):
+        for j in range(count):
+            known = texts[i] == texts[j] or texts[count + i] == texts[count + j] or texts[i] == texts[count + j]
+            if not known and float(ta[i] @ tb[j]) < sum(matches) / len(matches):
+                others.append((float(a[i] @ b[j]), float(ta[i] @ tb[j])))
+    total = 1.0
+    for s_u, t_u, y_u in labelled:
+        for s_v, t_v, y_v in labelled:
+            if y_u > y_v:  # the zone between the classes
+                total += math.exp(CONFIG.scale * (s_v - s_u + t_u - t_v + CONFIG.margin))
+            elif y_u == y_v and t_u > t_v + CONFIG.tolerance:  # the zones inside each class
+                total += math.exp(CONFIG.scale * (s_v - s_u + t_u - t_v))
+        for s_v, t_v in others:
+            if y_u == 1:
+                total += math.exp(CONFIG.scale * (s_v - s_u + t_u - t_v + CONFIG.margin))
+    return math.log(total) / CONFIG.scale
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_whole_of_mcl_is_its_formula_in_loops(seed: int) -> None:
+    vectors, batch = random_batch(6, seed=seed)
+    batch["text"] = torch.from_numpy(np.random.default_rng(seed).integers(9, size=12))  # some texts stand twice
+    expected = plain_objective(
+        vectors.numpy(), batch["teacher"].numpy(), batch["text"].tolist(), batch["label"].tolist()
+    )
+    assert mcl_term(vectors, batch) == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_the_teacher_sees_as_close_as_a_match_is_no_negative(
