@@ -47,7 +47,12 @@ def _assignment(_context: click.Context, _parameter: click.Parameter, values: tu
 @click.option("--label-column", metavar="COLUMN", help="Column of the labels, 0 or 1.  [default: label]")
 @click.option("--teacher", metavar="SOURCE", help="Encoder to learn from: a directory, package:NAME or a hub id.")
 @click.option("--student", metavar="SOURCE", help="LLM to train: the same, or a .gguf file.")
-@click.option("--layer", type=int, metavar="N", help="Decoder block at which the student is read.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="Options to start from: paper (rank 256 at the last block), edge (shallow, small) or labels (no teacher).",
+)
+@click.option("--layer", type=int, metavar="N", help="Decoder block at which the student is read; -1 is the last.")
 @click.option("--objective", metavar="NAME", help="What the threshold is for: f1 or 'precision>=P'.  [default: f1]")
 @click.option("--seed", type=int, metavar="N", help="Seed of everything random.  [default: 0]")
 @click.option(
@@ -71,6 +76,7 @@ def train(
     label_column: str | None,
     teacher: str | None,
     student: str | None,
+    preset: str | None,
     layer: int | None,
     objective: str | None,
     seed: int | None,
@@ -95,6 +101,7 @@ def train(
         "data.label_column": label_column,
         "teacher.source": teacher,
         "student.source": student,
+        "preset": preset,
         "student.layer": layer,
         "objective": objective,
         "seed": seed,

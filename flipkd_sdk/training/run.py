@@ -71,6 +71,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     tokenizer = load_tokenizer(student_model.location)
     whole = config.loss.label_lm > 0
     student = create_student(student_model.location, config.student, whole=whole).to(device)
+    config = config.model_copy(update={"student": student.options})  # which says where in this LLM the last block is
     run_files.prepare(directory, overwrite=overwrite)
     run_files.write_config(directory, config)
     write_splits(data, directory / "splits")

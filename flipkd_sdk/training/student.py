@@ -115,6 +115,7 @@ def create_student(location: str, config: StudentConfig, *, whole: bool = False)
         ModelSourceError: there is no such model, or it is not a decoder-only LLM.
         ConfigError: the site does not exist in it.
     """
+    config = locate(location, config)
     base = load_base(location, config, whole=whole)
     return Student(get_peft_model(base, _lora_config(base, config, whole=whole)), config)
 
@@ -126,6 +127,7 @@ def load_student(location: str, adapter: Path, config: StudentConfig, *, whole: 
         ModelSourceError: the base model is missing.
         TrainingError: the adapter does not fit it.
     """
+    config = locate(location, config)
     base = load_base(location, config, whole=whole)
     try:
         model = PeftModel.from_pretrained(base, str(adapter))
@@ -158,6 +160,20 @@ def empty_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return 0
 
 
+def locate(location: str, config: StudentConfig) -> StudentConfig:
+    """The options with the encoder site's block counted from the first one.
+
+    Raises:
+        ModelSourceError: there is no such model.
+        ConfigError: it has no such block.
+    """
+    with loading(location, "a decoder-only LLM"):
+        depth = AutoConfig.from_pretrained(location).num_hidden_layers
+    if config.layer >= depth:
+        raise ConfigError(f"student.layer = {config.layer}: {location} has blocks 0 to {depth - 1}")
+    return config if config.layer >= 0 else config.model_copy(update={"layer": depth + config.layer})
+
+
 def load_base(location: str, config: StudentConfig, *, whole: bool = False) -> PreTrainedModel:
     """Load the blocks up to and with the encoder site's, or all of them, in float32, frozen.
 
@@ -165,11 +181,9 @@ def load_base(location: str, config: StudentConfig, *, whole: bool = False) -> P
         ModelSourceError: there is no such model, or it is not a decoder-only LLM.
         ConfigError: the site does not exist in it.
     """
+    config = locate(location, config)
     with loading(location, "a decoder-only LLM"):
         cut = AutoConfig.from_pretrained(location)
-        depth = cut.num_hidden_layers
-    if config.layer >= depth:
-        raise ConfigError(f"student.layer = {config.layer}: {location} has blocks 0 to {depth - 1}")
     if not whole:
         cut.num_hidden_layers = config.layer + 1
         if getattr(cut, "layer_types", None):

@@ -18,6 +18,7 @@ from flipkd_sdk.manifest import sha256_of
 from flipkd_sdk.metrics import average_precision
 from flipkd_sdk.pairs import Pairs, write_pairs
 from flipkd_sdk.training import run as run_module
+from flipkd_sdk.training.config import validate_config
 from flipkd_sdk.training.evaluation import pair_cosines
 from flipkd_sdk.training.run import encode_with, train
 from flipkd_sdk.training.run_directory import read_run
@@ -184,6 +185,16 @@ def test_stages_may_be_left_out(inputs: Path, tmp_path: Path) -> None:
     result = train(tiny_config(inputs, alignment=off, labels=off), tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT - {"metrics.jsonl"}
     assert result.measures["student"]["dev"]["average_precision"] > 0.5
+
+
+def test_the_paper_preset_trains_and_says_which_block_was_the_last(inputs: Path, tmp_path: Path) -> None:
+    plain = tiny_config(inputs).model_dump(exclude_unset=True)
+    own = {"rank": 4, "alpha": 4.0, "source": plain["student"]["source"], "max_length": 48}
+    content = {"preset": "paper", **plain, "student": own, "labels": {"batch_size": 8, "epochs": 1}}
+    result = train(validate_config(content, origin="test"), tmp_path / "run")
+    config = read_run(tmp_path / "run").config
+    assert (config.student.layer, config.student.attention, config.loss.label_lm) == (3, "causal", 1.0)
+    assert result.dropped_positives > 0
 
 
 def test_a_diverging_run_says_where_and_is_not_finished(inputs: Path, tmp_path: Path) -> None:

@@ -182,6 +182,17 @@ def test_a_site_that_is_not_there_is_a_config_error(tiny_llama: Path, options: d
         create_student(str(tiny_llama), StudentConfig(**{"layer": 1, **options}))
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_layer_minus_1_is_the_last_block(tiny_llama: Path, tmp_path: Path, whole: bool) -> None:
+    options = OPTIONS.model_copy(update={"layer": -1})
+    student = create_student(str(tiny_llama), options, whole=whole)
+    assert student.options == OPTIONS.model_copy(update={"layer": 3})
+    student.model.save_pretrained(tmp_path)
+    assert load_student(str(tiny_llama), tmp_path, options).options.layer == 3
+    adapted = sum(hasattr(module, "lora_A") for module in student.modules())
+    assert adapted == (4 * 7 if whole else 3 * 7 + 1)
+
+
 def test_a_name_that_stands_twice_in_a_block_needs_its_path(tmp_path: Path) -> None:
     path = str(write_family(tmp_path, "GPT2"))
     with pytest.raises(ConfigError, match=r"'c_proj': several of the linear layers .* attn.c_proj, .* mlp.c_proj"):
