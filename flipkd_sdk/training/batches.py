@@ -100,23 +100,25 @@ class Corpus:
 
     position: dict[str, int]
     tokens: TokenizedTexts
-    teacher: Tensor
-    """The teacher's unit vectors, float32 (n, d)."""
-    target: Tensor
+    teacher: Tensor | None
+    """The teacher's unit vectors, float32 (n, d); None where it gives scores of pairs alone, or there is none."""
+    target: Tensor | None
     """The same in the student's r dimensions, float32 (n, r)."""
 
     def batch(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """Tokens, teacher vectors, targets, and the positions themselves as ``text``."""
+        """Tokens, teacher vectors and targets where there are such, and the positions themselves as ``text``."""
         index = torch.tensor(positions, dtype=torch.int64)
-        return {
-            **self.tokens.batch(positions),
-            "text": index,
-            "teacher": self.teacher[index],
-            "target": self.target[index],
-        }
+        batch = {**self.tokens.batch(positions), "text": index}
+        if self.teacher is not None:
+            batch["teacher"] = self.teacher[index]
+        if self.target is not None:
+            batch["target"] = self.target[index]
+        return batch
 
-    def teacher_cosines(self, pairs: Pairs) -> NDArray[np.float32]:
-        """The teacher's cosine of each pair, float32 (n,)."""
+    def teacher_scores(self, pairs: Pairs) -> NDArray[np.float32] | None:
+        """What the teacher says of each pair, float32 (n,): its cosines or its scores; None without a teacher."""
+        if self.teacher is None:
+            return pairs.teacher_score
         a, b = (self.teacher[[self.position[text] for text in side]] for side in (pairs.a, pairs.b))
         return (a * b).sum(dim=1).numpy()
 
@@ -154,6 +156,7 @@ class PairDataset(Dataset[int]):
         self.a, self.b = ([corpus.position[text] for text in side] for side in (pairs.a, pairs.b))
         self.label = torch.from_numpy(pairs.label.astype(np.int64))
         self.keep = torch.from_numpy(np.asarray(keep, dtype=bool))
+        self.teacher_score = None if pairs.teacher_score is None else torch.from_numpy(pairs.teacher_score)
         self.prompts = prompts
         ids = corpus.tokens.token_ids
         self.lengths = [max(len(ids[a]), len(ids[b])) for a, b in zip(self.a, self.b, strict=True)]
@@ -167,11 +170,14 @@ class PairDataset(Dataset[int]):
     def collate(self, items: Sequence[int]) -> dict[str, Tensor]:
         """A batch of the label stage: the k first texts, then the k second texts, with ``label`` and ``keep`` (k,).
 
-        With prompts also ``prompt_ids``, ``prompt_mask`` (k, seq), and ``word`` (k,), the token of each label word.
+        With the teacher's scores also ``teacher_score`` (k,); with prompts ``prompt_ids`` and
+        ``prompt_mask`` (k, seq), and ``word`` (k,), the token of each label word.
         """
         rows = list(items)
         texts = self.corpus.batch([*(self.a[i] for i in rows), *(self.b[i] for i in rows)])
         batch = {**texts, "label": self.label[rows], "keep": self.keep[rows]}
+        if self.teacher_score is not None:
+            batch["teacher_score"] = self.teacher_score[rows]
         if self.prompts is not None:
             batch |= self.prompts.batch(rows)
             batch["word"] = torch.tensor(self.prompts.words)[batch["label"]]

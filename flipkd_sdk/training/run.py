@@ -11,8 +11,8 @@ import torch
 import transformers
 
 from flipkd_sdk import __version__
-from flipkd_sdk.errors import InvalidPairsError
-from flipkd_sdk.manifest import ModelReference
+from flipkd_sdk.errors import InvalidPairsError, TrainingError
+from flipkd_sdk.manifest import ModelReference, sha256_of
 from flipkd_sdk.training import run_directory as run_files
 from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, encode, tokenize
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
@@ -62,12 +62,15 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     """
     # Whatever can be wrong with the inputs comes out before an earlier run is replaced and before hours are spent.
     run_files.check_output(directory, overwrite=overwrite)
-    data = read_data(config.data, seed=config.seed)
-    teacher_model, student_model = resolve(config.teacher.source), resolve(config.student.source)
+    data = read_data(config.data, seed=config.seed, teacher_scores=config.teacher.kind == "scores")
+    student_model = resolve(config.student.source)
     transformers.set_seed(config.seed)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    teacher = load_teacher(teacher_model, config.teacher.max_length)
-    teacher.encoder.to(device)
+    teacher = None
+    if config.teacher.kind == "encoder":
+        teacher_model = resolve(config.teacher.source, weights=not config.teacher.from_scratch)
+        teacher = load_teacher(teacher_model, config.teacher.max_length, from_scratch=config.teacher.from_scratch)
+        teacher.encoder.to(device)
     tokenizer = load_tokenizer(student_model.location)
     whole = config.loss.label_lm > 0
     student = create_student(student_model.location, config.student, whole=whole).to(device)
@@ -76,26 +79,15 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     run_files.write_config(directory, config)
     write_splits(data, directory / "splits")
 
-    systems: dict[str, Evaluation] = {}
     seconds: dict[str, float] = {}
     started = time.monotonic()
-    if config.teacher.epochs:
-        systems["teacher as is"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
-        teacher = fine_tune(
-            teacher,
-            data.train,
-            config.teacher,
-            development=partial(average_precision, teacher.encode, data.dev),
-            run_directory=directory,
-            seed=config.seed,
-        )
-    systems["teacher"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
+    systems, teacher = prepare_teacher(config, teacher, data, directory)
     seconds["teacher"] = time.monotonic() - started
 
     corpus = build_corpus(data.texts, teacher, student, tokenizer)
     seconds["teacher vectors"] = time.monotonic() - started - sum(seconds.values())
 
-    noise = filter_noise(corpus.teacher_cosines(data.train), data.train.label, config.noise_filter)
+    noise = filter_noise(corpus.teacher_scores(data.train), data.train.label, config.noise_filter)
     records = train_student(config, student, tokenizer, corpus, data, noise, directory)
     encode_texts = partial(encode_with, student, tokenizer)
     systems["student"] = evaluate(encode_texts, data.dev, data.test, objective=config.objective)
@@ -110,7 +102,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     result = RunResult(
         sdk_version=__version__,
         student=student_model.reference,
-        teacher=ModelReference(teacher_model.reference.source, teacher.revision, teacher_model.reference.licence),
+        teacher=teacher.reference if teacher else _no_encoder(config),
         calibration=systems["student"].calibration,
         measures={name: system.measures for name, system in systems.items()},
         pairs=data.sizes,
@@ -124,6 +116,50 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     write_report(directory / "report.html", config, result, systems, records, data.train, noise)
     run_files.write_result(directory, result)
     return result
+
+
+def prepare_teacher(
+    config: TrainConfig, teacher: Teacher | None, data: TrainingData, directory: Path
+) -> tuple[dict[str, Evaluation], Teacher | None]:
+    """Fine-tune the teacher if asked for, and measure it on the development and test pairs.
+
+    Returns:
+        Its measures by name, and the teacher that the student learns from.
+    """
+    if teacher is None:
+        splits = [split for split in (data.dev, data.test) if split is not None]
+        if any(split.teacher_score is None for split in splits):
+            return {}, None
+        scores = evaluate_scores(_given_scores, data.dev, data.test, objective=config.objective)
+        return {"teacher": scores}, None
+    systems = {}
+    if config.teacher.epochs:
+        if not config.teacher.from_scratch:
+            systems["teacher as is"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
+        teacher = fine_tune(
+            teacher,
+            data.train,
+            config.teacher,
+            development=partial(average_precision, teacher.encode, data.dev),
+            run_directory=directory,
+            seed=config.seed,
+        )
+    systems["teacher"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
+    return systems, teacher
+
+
+def _given_scores(pairs: Pairs) -> NDArray[np.float32]:
+    if pairs.teacher_score is None:
+        raise TrainingError("the pairs have no teacher scores")
+    return pairs.teacher_score
+
+
+def _no_encoder(config: TrainConfig) -> ModelReference:
+    """What the manifest says of a teacher that is a column of the pairs, or of none."""
+    if config.teacher.kind == "none":
+        return ModelReference("none", "none", "none")
+    source = f"column {config.data.teacher_score_column} of {config.data.pairs.name}"
+    return ModelReference(source, sha256_of(config.data.pairs), "unknown")
 
 
 def evaluate_answers(
@@ -143,7 +179,7 @@ def evaluate_answers(
 
 
 def build_corpus(
-    texts: Sequence[str], teacher: Teacher, student: Student, tokenizer: PreTrainedTokenizerBase
+    texts: Sequence[str], teacher: Teacher | None, student: Student, tokenizer: PreTrainedTokenizerBase
 ) -> Corpus:
     """Tokenize the texts for the student and show each to the teacher once."""
     tokens = tokenize(tokenizer, texts, student.options.max_length)
@@ -152,9 +188,11 @@ def build_corpus(
         logger.warning(
             "%d of %d texts are longer than student.max_length = %d tokens", tokens.truncated, len(texts), limit
         )
+    position = {text: i for i, text in enumerate(texts)}
+    if teacher is None:
+        return Corpus(position, tokens, None, None)
     vectors = cached_vectors(teacher, texts, default_cache_dir() / "teacher_vectors")
     targets = alignment_targets(vectors, student.encoder_weight.shape[0])
-    position = {text: i for i, text in enumerate(texts)}
     return Corpus(position, tokens, torch.from_numpy(vectors), torch.from_numpy(targets))
 
 
@@ -191,7 +229,9 @@ def train_student(
             seed=config.seed,
         )
 
-    return [record for name in ("alignment", "labels") for record in train_stage(stage(name))]
+    # The alignment stage learns the teacher's vectors of single texts.
+    names = ["labels"] if corpus.teacher is None else ["alignment", "labels"]
+    return [record for name in names for record in train_stage(stage(name))]
 
 
 def encode_with(student: Student, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -67,6 +67,8 @@ def test_an_item_of_texts_is_its_position() -> None:
     batch = dataset.collate([5, 2])
     assert batch.keys() == {"input_ids", "attention_mask", "text", "teacher", "target"}
     assert batch["text"].tolist() == [5, 2]
+    assert corpus.teacher is not None
+    assert corpus.target is not None
     assert torch.equal(batch["teacher"], corpus.teacher[[5, 2]])
     assert torch.equal(batch["target"], corpus.target[[5, 2]])
     assert dataset.lengths == [len(ids) for ids in corpus.tokens.token_ids]
@@ -87,4 +89,4 @@ def test_the_teachers_cosine_of_a_pair() -> None:
     pairs = tiny_pairs(4)
     corpus = corpus_of(pairs)
     expected = [float(corpus.teacher[2 * i] @ corpus.teacher[2 * i + 1]) for i in range(4)]
-    assert corpus.teacher_cosines(pairs) == pytest.approx(expected, rel=1e-5)
+    assert corpus.teacher_scores(pairs) == pytest.approx(expected, rel=1e-5)

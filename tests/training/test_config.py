@@ -23,6 +23,9 @@ def test_pairs_are_all_that_is_needed() -> None:
     [
         ({}, "option data: Field required"),
         ({"data": {}}, "option data.pairs: Field required"),
+        ({"teacher": {"kind": "none"}}, "test: teacher.kind = 'none' leaves nothing to loss.mcl"),
+        ({"teacher": {"kind": "scores", "epochs": 1}}, "test: teacher.epochs: there is nothing to fine-tune where"),
+        ({"teacher": {"from_scratch": True}}, "test: teacher.from_scratch needs teacher.epochs above 0"),
         ({"sed": 1}, "option sed: there is no such option"),
         ({"student": {"lyer": 1}}, "option student.lyer: there is no such option"),
         ({"student": {"layer": "four"}}, "option student.layer: Input should be a valid integer"),

@@ -9,7 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flipkd_sdk.training.losses import cosent, label_lm, margin_contrastive, similarity_regression, vector_alignment
+from flipkd_sdk.training.losses import (
+    cosent,
+    label_lm,
+    margin_contrastive,
+    pair_regression,
+    similarity_regression,
+    vector_alignment,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,6 +140,13 @@ def test_similarity_regression_sees_no_difference_in_a_rotation() -> None:
     teacher = unit(6, 4, 2)
     rotation, _ = torch.linalg.qr(unit(4, 4, 3))
     assert float(similarity_regression(teacher @ rotation, teacher)) == pytest.approx(0.0, abs=1e-6)
+
+
+@given(st.lists(st.tuples(cosines, cosines), min_size=1, max_size=6))
+def test_pair_regression_is_the_mean_square(rows: list[tuple[float, float]]) -> None:
+    s, t = (list(column) for column in zip(*rows, strict=True))
+    expected = sum((x - y) ** 2 for x, y in rows) / len(rows)
+    assert float(pair_regression(torch.tensor(s), torch.tensor(t))) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 def test_vector_alignment_is_the_mean_distance_in_cosine() -> None:

@@ -217,3 +217,28 @@ def test_batches_of_one_pair_or_one_class_have_finite_gradients(labels: list[int
     (gradient,) = torch.autograd.grad(loss, vectors)
     assert torch.isfinite(loss)
     assert torch.isfinite(gradient).all()
+
+
+def test_scores_of_pairs_stand_in_for_vectors() -> None:
+    vectors, inputs = random_batch(4)
+    batch = {name: inputs[name] for name in ("text", "label", "keep")}
+    batch["teacher_score"] = torch.tensor([0.1, 0.9, 0.3, 0.6])
+    terms = flipped_distillation(vectors, batch, CONFIG)
+    assert terms.keys() == {"similarity", "mcl"}
+    first, second = vectors.chunk(2)
+    own = (first * second).sum(1)
+    assert float(terms["similarity"]) == pytest.approx(float(((own - batch["teacher_score"]) ** 2).mean()), rel=1e-5)
+    others = torch.tensor([float(first[i] @ second[j]) for i in range(4) for j in range(4) if i != j])
+    expected = margin_contrastive(
+        own,
+        batch["teacher_score"],
+        batch["label"],
+        in_batch_student=others,
+        in_batch_teacher=torch.full((12,), 0.2),  # the mean of the labelled non-matches
+        margin=CONFIG.margin,
+        scale=CONFIG.scale,
+        tolerance=CONFIG.tolerance,
+    )
+    assert float(terms["mcl"]) == pytest.approx(float(expected), rel=1e-5)
+    batch["label"] = torch.ones(4, dtype=torch.int64)
+    assert torch.isfinite(flipped_distillation(vectors, batch, CONFIG)["mcl"])

@@ -187,6 +187,46 @@ def test_stages_may_be_left_out(inputs: Path, tmp_path: Path) -> None:
     assert result.measures["student"]["dev"]["average_precision"] > 0.5
 
 
+def test_scores_in_a_column_are_a_teacher(inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for seed, name in enumerate(("train", "dev", "test")):
+        pairs = tiny_pairs(48, seed)
+        noise = np.random.default_rng(seed).normal(0, 0.1, 48)
+        scores = np.clip(0.2 + 0.6 * pairs.label + noise, -1, 1).astype(np.float32)
+        write_pairs(Pairs(pairs.a, pairs.b, pairs.label, scores), inputs / f"{name}.csv")
+    config = tiny_config(inputs, teacher={"kind": "scores"}, noise_filter={"positive_quantile": 0.1})
+    result = train(config, tmp_path / "run")
+    assert list(result.measures) == ["teacher", "student"]
+    assert result.measures["teacher"]["test"]["average_precision"] > 0.95
+    assert result.teacher.source == "column teacher_score of train.csv"
+    assert result.dropped_positives == 3
+    assert "no teacher vectors to start A from: it starts at whitened principal directions" in caplog.text
+    stages = {json.loads(line)["stage"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()}
+    assert stages == {"labels"}
+    assert "teacher_score" in (tmp_path / "run" / "splits" / "train.csv").read_text()
+
+
+def test_labels_alone_need_no_teacher(inputs: Path, tmp_path: Path) -> None:
+    plain = tiny_config(inputs).model_dump(exclude_unset=True)
+    content = {**plain, "preset": "labels", "teacher": {"source": "./absent"}, "alignment": {"batch_size": 16}}
+    result = train(validate_config(content, origin="test"), tmp_path / "run")
+    assert list(result.measures) == ["student"]
+    assert result.teacher.source == "none"
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("cosent" in record for record in records)
+    assert not any("mcl" in record or "alignment" in record for record in records)
+    assert "no teacher was measured" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_teacher_from_scratch(inputs: Path, tmp_path: Path) -> None:
+    (inputs / "teacher" / "model.safetensors").unlink()
+    teaching = {"from_scratch": True, "epochs": 2, "learning_rate": 1e-3}
+    result = train(tiny_config(inputs, teacher=teaching), tmp_path / "run")
+    assert list(result.measures) == ["teacher", "student"]
+    assert result.teacher.revision == sha256_of(tmp_path / "run" / "teacher" / "model.safetensors")
+    again = train(tiny_config(inputs, teacher=teaching), tmp_path / "again")
+    assert again.teacher.revision == result.teacher.revision
+
+
 def test_the_paper_preset_trains_and_says_which_block_was_the_last(inputs: Path, tmp_path: Path) -> None:
     plain = tiny_config(inputs).model_dump(exclude_unset=True)
     own = {"rank": 4, "alpha": 4.0, "source": plain["student"]["source"], "max_length": 48}
