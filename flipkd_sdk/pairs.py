@@ -173,7 +173,7 @@ def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: in
     """
     if not (dev >= 0 and test >= 0 and dev + test < 1):
         raise ConfigError(f"split fractions dev={dev} and test={test}: both must be at least 0 and their sum below 1")
-    group = _groups(pairs)
+    group = group_numbers(pairs)
     fractions = np.array([1 - dev - test, dev, test])
     dealt = _deal(group, pairs.label, fractions, np.random.default_rng(seed))
     splits = [pairs.take(np.flatnonzero(dealt[group] == i)) for i in range(3)]
@@ -208,8 +208,11 @@ def _score(records: Records, record: Record, column: str) -> float:
     return score
 
 
-def _groups(pairs: Pairs) -> NDArray[np.int64]:
-    """Number of each pair's group, counted in the order in which the groups are first seen; shape (n,)."""
+def group_numbers(pairs: Pairs) -> NDArray[np.int64]:
+    """Number of each pair's group, counted in the order in which the groups are first seen; shape (n,).
+
+    Pairs that share a text, directly or through other pairs, form a group.
+    """
     parent: dict[str, str] = {}
 
     def root(text: str) -> str:

@@ -162,6 +162,18 @@ class PromptConfig(_Section):
     """Label word of any other pair."""
 
 
+class MiningConfig(_Section):
+    """Hard negatives, mined with the teacher from all texts; they join the train pairs with label 0. Off by default."""
+
+    negatives: Annotated[int, Field(ge=0)] = 0
+    """Most negatives for each first text of a labelled match; 0 mines none."""
+    ceiling: float | None = None
+    """Texts at this teacher cosine or above count as near-duplicates and are left out."""
+    ceiling_quantile: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The ceiling as a quantile of the labelled matches' cosines, where no `ceiling` is given. The higher, the harder
+    the negatives, and the more matches are among them."""
+
+
 class StageConfig(_Section):
     """One stage of training: a Trainer run with a learning rate that decays to zero."""
 
@@ -200,6 +212,7 @@ class TrainConfig(_Section):
     loss: LossConfig = LossConfig()
     prompt: PromptConfig = PromptConfig()
     noise_filter: NoiseFilterConfig = NoiseFilterConfig()
+    mining: MiningConfig = MiningConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     labels: LabelsConfig = LabelsConfig()
     objective: Annotated[str, AfterValidator(_known_objective)] = "f1"
@@ -212,6 +225,8 @@ class TrainConfig(_Section):
         kind, weights = self.teacher.kind, self.loss
         if self.teacher.epochs and kind != "encoder":
             raise ValueError(f"teacher.epochs: there is nothing to fine-tune where teacher.kind is {kind!r}")
+        if self.mining.negatives and kind != "encoder":
+            raise ValueError("mining.negatives needs a teacher of kind 'encoder', which any text can be shown to")
         if self.teacher.from_scratch and not self.teacher.epochs:
             raise ValueError("teacher.from_scratch needs teacher.epochs above 0: random weights know nothing")
         if kind == "none" and (weights.mcl or weights.similarity or weights.alignment):

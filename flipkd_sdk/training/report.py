@@ -34,7 +34,7 @@ _MEASURES = ("accuracy", "precision", "recall", "f1", "average_precision", "roc_
 
 @dataclass(frozen=True, slots=True)
 class FilterExample:
-    """A labelled pair that the noise filter left out, for a person to judge."""
+    """A pair for a person to judge: one that the noise filter left out, or one that was mined."""
 
     a: str
     b: str
@@ -49,6 +49,7 @@ def write_report(
     records: Sequence[Mapping[str, Any]],
     train: Pairs,
     noise: NoiseFilter,
+    mined: Pairs,
 ) -> None:
     """Render the report: table of systems, curves, filter counts with examples, and the whole configuration."""
     split = "test" if result.pairs["test"] else "dev"
@@ -64,6 +65,7 @@ def write_report(
             figures=_figures(systems, records, split),
             noise=noise,
             dropped=_dropped(train, noise),
+            mined=[FilterExample(a, b, 0) for a, b in zip(mined.a[:_EXAMPLES], mined.b[:_EXAMPLES], strict=True)],
             config=config.model_dump_json(indent=2),
         )
     )

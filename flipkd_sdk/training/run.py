@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import transformers
 
@@ -18,6 +19,7 @@ from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, encode
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
 from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate, evaluate_scores
 from flipkd_sdk.training.initialization import initialize_encoder
+from flipkd_sdk.training.mining import join, mine_negatives
 from flipkd_sdk.training.noise_filter import filter_noise
 from flipkd_sdk.training.objective import flipped_distillation
 from flipkd_sdk.training.prompt import prompt_pairs, yes_probabilities
@@ -34,13 +36,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config import TrainConfig
-    from flipkd_sdk.training.noise_filter import NoiseFilter
 
 logger = logging.getLogger("flipkd_sdk")
 
@@ -88,7 +88,14 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     seconds["teacher vectors"] = time.monotonic() - started - sum(seconds.values())
 
     noise = filter_noise(corpus.teacher_scores(data.train), data.train.label, config.noise_filter)
-    records = train_student(config, student, tokenizer, corpus, data, noise, directory)
+    mined = mine_negatives(corpus, data.train, config.mining)
+    labelled = PairDataset(
+        corpus,
+        pairs := join(data.train, mined),
+        np.append(noise.keep, np.ones(len(mined), dtype=bool)),
+        prompt_pairs(tokenizer, pairs, config.prompt, max_length=config.student.max_length) if whole else None,
+    )
+    records = train_student(config, student, tokenizer, labelled, data.dev, directory)
     encode_texts = partial(encode_with, student, tokenizer)
     systems["student"] = evaluate(encode_texts, data.dev, data.test, objective=config.objective)
     if whole:
@@ -110,10 +117,11 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
         truncated_texts=corpus.tokens.truncated,
         dropped_positives=len(noise.dropped(data.train.label, 1)),
         dropped_negatives=len(noise.dropped(data.train.label, 0)),
+        mined_negatives=len(mined),
         trainable_parameters=sum(weight.numel() for weight in student.parameters() if weight.requires_grad),
         seconds={phase: round(value, 1) for phase, value in seconds.items()},
     )
-    write_report(directory / "report.html", config, result, systems, records, data.train, noise)
+    write_report(directory / "report.html", config, result, systems, records, data.train, noise, mined)
     run_files.write_result(directory, result)
     return result
 
@@ -200,31 +208,35 @@ def train_student(
     config: TrainConfig,
     student: Student,
     tokenizer: PreTrainedTokenizerBase,
-    corpus: Corpus,
-    data: TrainingData,
-    noise: NoiseFilter,
+    labelled: PairDataset,
+    dev: Pairs,
     directory: Path,
 ) -> list[dict[str, Any]]:
     """Initialize A, align with the teacher on all texts, then learn the labels; the student is left at its best.
 
+    Args:
+        config: all options.
+        student: starts as it was loaded.
+        tokenizer: the student's.
+        labelled: the train pairs, with the corpus of all texts.
+        dev: the development pairs.
+        directory: the run directory.
+
     Returns:
         The records of both stages.
     """
+    corpus = labelled.corpus
     initialize_encoder(student, corpus, seed=config.seed)
 
-    prompts = None
-    if config.loss.label_lm:
-        prompts = prompt_pairs(tokenizer, data.train, config.prompt, max_length=config.student.max_length)
-
     def stage(name: str) -> Stage:
-        labelled = name == "labels"
+        learns_labels = name == "labels"
         return Stage(
             name=name,
             model=student,
-            dataset=PairDataset(corpus, data.train, noise.keep, prompts) if labelled else TextDataset(corpus),
+            dataset=labelled if learns_labels else TextDataset(corpus),
             objective=partial(flipped_distillation, config=config.loss),
-            config=config.labels if labelled else config.alignment,
-            development=lambda: average_precision(partial(encode_with, student, tokenizer), data.dev),
+            config=config.labels if learns_labels else config.alignment,
+            development=lambda: average_precision(partial(encode_with, student, tokenizer), dev),
             run_directory=directory,
             seed=config.seed,
         )

@@ -51,6 +51,8 @@ class RunResult(BaseModel):
     """Positives that the noise filter left out of the label terms."""
     dropped_negatives: int
     """Negatives that it left out."""
+    mined_negatives: int = 0
+    """Pairs that were mined from the texts and joined the train pairs with label 0."""
     trainable_parameters: int
     seconds: dict[str, float]
     """Wall time by phase."""
