@@ -179,7 +179,7 @@ def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: in
     splits = [pairs.take(np.flatnonzero(dealt[group] == i)) for i in range(3)]
     for name, split, fraction in zip(("train", "dev", "test"), splits, fractions, strict=True):
         if fraction and len(set(split.label.tolist())) < 2:
-            raise InvalidPairsError(_too_few_groups(pairs, group, name))
+            raise InvalidPairsError(_too_few_groups(pairs, group, name, int(np.count_nonzero(fractions))))
     return Splits(*splits)
 
 
@@ -246,11 +246,14 @@ def _deal(
     return dealt
 
 
-def _too_few_groups(pairs: Pairs, group: NDArray[np.int64], name: str) -> str:
+def _too_few_groups(pairs: Pairs, group: NDArray[np.int64], name: str, splits: int) -> str:
     sizes = np.bincount(group, minlength=1)
     matches = int(pairs.label.sum())
+    with_matches, with_others = (len(np.unique(group[pairs.label == value])) for value in (1, 0))
     return (
         f"the {name} split would lack pairs of label 0 or 1: there are {len(pairs)} pairs ({matches} matches) in "
         f"{len(np.unique(group))} groups linked by shared texts, the largest of {int(sizes.max())} pairs; "
+        f"needed are at least {splits} groups with matches and {splits} with non-matches, found {with_matches} and "
+        f"{with_others}; "
         "add pairs of other texts, or give the splits as files of their own"
     )

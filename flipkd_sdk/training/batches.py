@@ -168,14 +168,14 @@ class PairDataset(Dataset[int]):
         return index
 
     def collate(self, items: Sequence[int]) -> dict[str, Tensor]:
-        """A batch of the label stage: the k first texts, then the k second texts, with ``label`` and ``keep`` (k,).
+        """A batch of the label stage: the k first texts, then the k second ones, with ``label`` and ``keep`` (k,).
 
-        With the teacher's scores also ``teacher_score`` (k,); with prompts ``prompt_ids`` and
-        ``prompt_mask`` (k, seq), and ``word`` (k,), the token of each label word.
+        ``row`` (k,) says which pairs they are. With the teacher's scores also ``teacher_score`` (k,); with prompts
+        ``prompt_ids`` and ``prompt_mask`` (k, seq), and ``word`` (k,), the token of each label word.
         """
         rows = list(items)
         texts = self.corpus.batch([*(self.a[i] for i in rows), *(self.b[i] for i in rows)])
-        batch = {**texts, "label": self.label[rows], "keep": self.keep[rows]}
+        batch = {**texts, "row": torch.tensor(rows), "label": self.label[rows], "keep": self.keep[rows]}
         if self.teacher_score is not None:
             batch["teacher_score"] = self.teacher_score[rows]
         if self.prompts is not None:

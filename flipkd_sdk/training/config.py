@@ -111,6 +111,8 @@ class StudentConfig(_Section):
     """How token vectors become one text vector."""
     attention: Literal["causal", "bidirectional"] = "bidirectional"
     """What a token may look at."""
+    gradient_checkpointing: bool = False
+    """Keep less for the backward pass and compute it again: less memory, about a third more time."""
     max_length: Positive = 128
     """Most tokens of a text that the student reads, in training and in the exported matcher."""
 
@@ -183,6 +185,8 @@ class StageConfig(_Section):
     """Texts a step in the alignment stage, pairs a step in the label stage."""
     learning_rate: NonNegative
     """Peak learning rate."""
+    patience: Positive | None = None
+    """Stop the stage after this many epochs without a better development average precision; none trains them all."""
 
 
 class AlignmentConfig(StageConfig):
@@ -215,6 +219,8 @@ class TrainConfig(_Section):
     mining: MiningConfig = MiningConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     labels: LabelsConfig = LabelsConfig()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What training computes in, with the weights in float32: ``auto`` is bfloat16 where a GPU has it, else float32."""
     objective: Annotated[str, AfterValidator(_known_objective)] = "f1"
     """What the threshold is chosen for: ``f1``, or ``precision>=P``."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

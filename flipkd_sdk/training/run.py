@@ -45,13 +45,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flipkd_sdk")
 
 
-def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> RunResult:
+def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resume: bool = False) -> RunResult:
     """Train a student and write the run directory.
 
     Args:
         config: all options.
         directory: where the run goes; created.
         overwrite: replace an earlier run there.
+        resume: go on where an earlier run with the same options was stopped; of a finished one the result is returned.
 
     Raises:
         OutputExistsError: something is there already.
@@ -61,7 +62,11 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
         TrainingError: a loss became NaN or infinite.
     """
     # Whatever can be wrong with the inputs comes out before an earlier run is replaced and before hours are spent.
-    run_files.check_output(directory, overwrite=overwrite)
+    resume = resume and (directory / run_files.CONFIG_FILE).is_file()
+    if resume and (directory / run_files.RESULT_FILE).is_file():
+        return run_files.read_run(directory).result
+    if not resume:
+        run_files.check_output(directory, overwrite=overwrite)
     data = read_data(config.data, seed=config.seed, teacher_scores=config.teacher.kind == "scores")
     student_model = resolve(config.student.source)
     transformers.set_seed(config.seed)
@@ -75,13 +80,16 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
     whole = config.loss.label_lm > 0
     student = create_student(student_model.location, config.student, whole=whole).to(device)
     config = config.model_copy(update={"student": student.options})  # which says where in this LLM the last block is
-    run_files.prepare(directory, overwrite=overwrite)
-    run_files.write_config(directory, config)
+    if resume:
+        run_files.reopen(directory, config)
+    else:
+        run_files.prepare(directory, overwrite=overwrite)
+        run_files.write_config(directory, config)
     write_splits(data, directory / "splits")
 
     seconds: dict[str, float] = {}
     started = time.monotonic()
-    systems, teacher = prepare_teacher(config, teacher, data, directory)
+    systems, teacher = prepare_teacher(config, teacher, data, directory, resume=resume)
     seconds["teacher"] = time.monotonic() - started
 
     corpus = build_corpus(data.texts, teacher, student, tokenizer)
@@ -95,7 +103,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
         np.append(noise.keep, np.ones(len(mined), dtype=bool)),
         prompt_pairs(tokenizer, pairs, config.prompt, max_length=config.student.max_length) if whole else None,
     )
-    records = train_student(config, student, tokenizer, labelled, data.dev, directory)
+    records = train_student(config, student, tokenizer, labelled, data.dev, directory, resume=resume)
     encode_texts = partial(encode_with, student, tokenizer)
     systems["student"] = evaluate(encode_texts, data.dev, data.test, objective=config.objective)
     if whole:
@@ -127,7 +135,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False) -> R
 
 
 def prepare_teacher(
-    config: TrainConfig, teacher: Teacher | None, data: TrainingData, directory: Path
+    config: TrainConfig, teacher: Teacher | None, data: TrainingData, directory: Path, *, resume: bool = False
 ) -> tuple[dict[str, Evaluation], Teacher | None]:
     """Fine-tune the teacher if asked for, and measure it on the development and test pairs.
 
@@ -151,6 +159,8 @@ def prepare_teacher(
             development=partial(average_precision, teacher.encode, data.dev),
             run_directory=directory,
             seed=config.seed,
+            resume=resume,
+            bf16=computes_in_bf16(config),
         )
     systems["teacher"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
     return systems, teacher
@@ -211,6 +221,8 @@ def train_student(
     labelled: PairDataset,
     dev: Pairs,
     directory: Path,
+    *,
+    resume: bool = False,
 ) -> list[dict[str, Any]]:
     """Initialize A, align with the teacher on all texts, then learn the labels; the student is left at its best.
 
@@ -221,6 +233,7 @@ def train_student(
         labelled: the train pairs, with the corpus of all texts.
         dev: the development pairs.
         directory: the run directory.
+        resume: go on from the last checkpoints, if there are any.
 
     Returns:
         The records of both stages.
@@ -239,11 +252,19 @@ def train_student(
             development=lambda: average_precision(partial(encode_with, student, tokenizer), dev),
             run_directory=directory,
             seed=config.seed,
+            resume=resume,
+            bf16=computes_in_bf16(config),
         )
 
     # The alignment stage learns the teacher's vectors of single texts.
     names = ["labels"] if corpus.teacher is None else ["alignment", "labels"]
     return [record for name in names for record in train_stage(stage(name))]
+
+
+def computes_in_bf16(config: TrainConfig) -> bool:
+    """Whether training computes in bfloat16: where it is asked for, or where a GPU has it."""
+    has_it = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return config.precision == "bf16" or (config.precision == "auto" and has_it)
 
 
 def encode_with(student: Student, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> NDArray[np.float32]:

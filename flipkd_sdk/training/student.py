@@ -117,6 +117,8 @@ def create_student(location: str, config: StudentConfig, *, whole: bool = False)
     """
     config = locate(location, config)
     base = load_base(location, config, whole=whole)
+    if config.gradient_checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
     return Student(get_peft_model(base, _lora_config(base, config, whole=whole)), config)
 
 

@@ -129,6 +129,8 @@ def fine_tune(
     development: Callable[[], float],
     run_directory: Path,
     seed: int,
+    resume: bool = False,
+    bf16: bool = False,
 ) -> Teacher:
     """Fine-tune the teacher on labelled pairs with the CoSENT loss and save it under ``teacher/``.
 
@@ -139,6 +141,8 @@ def fine_tune(
         development: average precision of this teacher on the development pairs; the best epoch is kept.
         run_directory: where the fine-tuned teacher and the records go.
         seed: seed of the order.
+        resume: go on from the last checkpoint, if there is one.
+        bf16: compute in bfloat16.
     """
 
     def objective(vectors: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -151,11 +155,11 @@ def fine_tune(
     corpus = Corpus({text: i for i, text in enumerate(texts)}, tokens, nothing_above, nothing_above)
     stage = StageConfig(epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate)
     dataset = PairDataset(corpus, train, np.ones(len(train), dtype=bool))
-    train_stage(Stage("teacher", teacher.encoder, dataset, objective, stage, development, run_directory, seed))
+    encoder = teacher.encoder
+    train_stage(Stage("teacher", encoder, dataset, objective, stage, development, run_directory, seed, resume, bf16))
     directory = run_directory / "teacher"
     teacher.encoder.model.save_pretrained(directory)
     teacher.tokenizer.save_pretrained(directory)
-    encoder = teacher.encoder
     write_modules(directory, encoder.pooling, encoder.model.config.hidden_size, encoder.dense)
     return replace(teacher, reference=replace(teacher.reference, revision=_revision_with_dense(directory)))
 

@@ -21,6 +21,6 @@ def test_the_training_page_shows_the_options_as_they_are() -> None:
 
 def test_every_section_and_preset_has_a_table() -> None:
     headings = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("## `")]
-    plain = {"preset", "objective", "seed"}
+    plain = {"preset", "objective", "precision", "seed"}
     sections = [f"## `[{name}]`" for name in TrainConfig.model_fields if name not in plain]
     assert headings == sections + [f'## `preset = "{name}"`' for name in PRESETS]
