@@ -244,9 +244,9 @@ def test_a_split_of_fraction_zero_stays_empty() -> None:
 
 def test_one_group_cannot_be_split() -> None:
     pairs = made([("a", "b", 1), ("b", "c", 0), ("c", "d", 1), ("d", "a", 0)])
+    needed = "needed are at least 3 groups with matches and 3 with non-matches, found 1 and 1; add"
     with pytest.raises(
-        InvalidPairsError,
-        match=r"4 pairs \(2 matches\) in 1 groups .* the largest of 4 pairs; needed are at least 3 groups with matches and 3 with non-matches, found 1 and 1; add",
+        InvalidPairsError, match=rf"4 pairs \(2 matches\) in 1 groups .* the largest of 4 pairs; {needed}"
     ):
         split_pairs(pairs)
 
