@@ -38,6 +38,7 @@ def _assignment(_context: click.Context, _parameter: click.Parameter, values: tu
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run directory to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in that directory.")
+@click.option("--resume", is_flag=True, help="Go on with a run in that directory that was stopped.")
 @click.option("--pairs", metavar="FILE", help="Labelled pairs, CSV or JSONL; split if there is no --dev.")
 @click.option("--dev", metavar="FILE", help="Development pairs.")
 @click.option("--test", metavar="FILE", help="Test pairs.")
@@ -47,7 +48,12 @@ def _assignment(_context: click.Context, _parameter: click.Parameter, values: tu
 @click.option("--label-column", metavar="COLUMN", help="Column of the labels, 0 or 1.  [default: label]")
 @click.option("--teacher", metavar="SOURCE", help="Encoder to learn from: a directory, package:NAME or a hub id.")
 @click.option("--student", metavar="SOURCE", help="LLM to train: the same, or a .gguf file.")
-@click.option("--layer", type=int, metavar="N", help="Decoder block at which the student is read.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="Options to start from: paper (rank 256 at the last block), edge (shallow, small) or labels (no teacher).",
+)
+@click.option("--layer", type=int, metavar="N", help="Decoder block at which the student is read; -1 is the last.")
 @click.option("--objective", metavar="NAME", help="What the threshold is for: f1 or 'precision>=P'.  [default: f1]")
 @click.option("--seed", type=int, metavar="N", help="Seed of everything random.  [default: 0]")
 @click.option(
@@ -62,6 +68,7 @@ def train(
     config: Path | None,
     out: Path,
     overwrite: bool,
+    resume: bool,
     pairs: str | None,
     dev: str | None,
     test: str | None,
@@ -71,6 +78,7 @@ def train(
     label_column: str | None,
     teacher: str | None,
     student: str | None,
+    preset: str | None,
     layer: int | None,
     objective: str | None,
     seed: int | None,
@@ -95,24 +103,32 @@ def train(
         "data.label_column": label_column,
         "teacher.source": teacher,
         "student.source": student,
+        "preset": preset,
         "student.layer": layer,
         "objective": objective,
         "seed": seed,
     }
     given = {name: value for name, value in named.items() if value is not None} | assigned
-    if config is None and "data.pairs" not in given:
+    if overwrite and resume:
+        raise click.UsageError("--overwrite replaces a run and --resume goes on with it; choose one")
+    if config is None and "data.pairs" not in given and not resume:
         raise click.UsageError("give a CONFIG file, or --pairs FILE")
 
     from flipkd_sdk.training.config import override, read_options, validate_config
 
     options = override(read_options(config) if config else {}, given)
     origin = " and ".join(filter(None, (str(config or ""), "the command line" if given else "")))
-    checked = validate_config(options, origin=origin)
+    if config is None and not given:
+        from flipkd_sdk.training.run_directory import read_config
+
+        checked = read_config(out)
+    else:
+        checked = validate_config(options, origin=origin)
     quieten_transformers()
 
     from flipkd_sdk.training.run import train as run_training
 
-    result = run_training(checked, out, overwrite=overwrite)
+    result = run_training(checked, out, overwrite=overwrite, resume=resume)
     click.echo("\n\n".join(_summary(result, out)))
 
 

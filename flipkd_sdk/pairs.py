@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +36,12 @@ class Pairs:
     b: tuple[str, ...]
     label: NDArray[np.int8]
     """1 for a match, 0 for none; shape (n,)."""
+    teacher_score: NDArray[np.float32] | None = None
+    """What a teacher of the user's own says of each pair, in [−1, 1]; shape (n,)."""
 
     def __post_init__(self) -> None:
+        if self.teacher_score is not None and self.teacher_score.shape != (len(self.a),):
+            raise InvalidPairsError(f"{len(self.a)} pairs with teacher scores of shape {self.teacher_score.shape}")
         if len(self.a) != len(self.b) or self.label.shape != (len(self.a),):
             raise InvalidPairsError(
                 f"pairs need as many a texts as b texts and labels, found {len(self.a)}, {len(self.b)} and "
@@ -54,7 +59,8 @@ class Pairs:
     def take(self, indices: Iterable[int]) -> Pairs:
         """The pairs at the given positions, in that order."""
         chosen = [int(i) for i in indices]
-        return Pairs(tuple(self.a[i] for i in chosen), tuple(self.b[i] for i in chosen), self.label[chosen])
+        scores = None if self.teacher_score is None else self.teacher_score[chosen]
+        return Pairs(tuple(self.a[i] for i in chosen), tuple(self.b[i] for i in chosen), self.label[chosen], scores)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +78,7 @@ def read_pairs(
     a_column: str = "text_a",
     b_column: str = "text_b",
     label_column: str = "label",
+    teacher_score_column: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
 ) -> Pairs:
@@ -82,6 +89,7 @@ def read_pairs(
         a_column: name of the column of first texts; in CSV also its 1-based position.
         b_column: the same for the second texts.
         label_column: the same for the labels, which are 0 or 1.
+        teacher_score_column: the same for a teacher's scores, numbers in [−1, 1]; by default none are read.
         delimiter: of CSV; by default as the file tells, see `open_records`.
         encoding: of the file.
 
@@ -92,19 +100,24 @@ def read_pairs(
     a: list[str] = []
     b: list[str] = []
     label: list[int] = []
+    scores: list[float] = []
     with open_records(path, delimiter=delimiter, encoding=encoding) as records:
         a_name, b_name, label_name = map(records.column, (a_column, b_column, label_column))
+        score_name = None if teacher_score_column is None else records.column(teacher_score_column)
         for record in records.rows:
             a.append(records.text(record, a_name))
             b.append(records.text(record, b_name))
             label.append(_label(records, record, label_name))
+            if score_name is not None:
+                scores.append(_score(records, record, score_name))
     if not label:
         raise InvalidPairsError(f"{path}: no pairs; expected at least one of each label")
     if len(set(label)) == 1:
         raise InvalidPairsError(
             f"{path}: all {len(label)} pairs have label {label[0]}; add pairs of label {1 - label[0]}"
         )
-    return Pairs(tuple(a), tuple(b), np.array(label, np.int8))
+    teacher_score = None if teacher_score_column is None else np.array(scores, np.float32)
+    return Pairs(tuple(a), tuple(b), np.array(label, np.int8), teacher_score)
 
 
 def read_texts(path: str | Path, *, column: str = "text") -> list[str]:
@@ -126,12 +139,18 @@ def read_texts(path: str | Path, *, column: str = "text") -> list[str]:
 
 
 def write_pairs(pairs: Pairs, path: str | Path) -> None:
-    """Write pairs as CSV with the columns ``text_a``, ``text_b`` and ``label``; `read_pairs` gives them back."""
+    """Write pairs as CSV; `read_pairs` gives them back.
+
+    The columns are ``text_a``, ``text_b`` and ``label``, and ``teacher_score`` where there are such.
+    """
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         # Texts are always quoted: before Python 3.13 csv leaves a lone carriage return bare, which ends a record.
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        writer.writerow(["text_a", "text_b", "label"])
-        writer.writerows(zip(pairs.a, pairs.b, pairs.label.tolist(), strict=True))
+        columns = {"text_a": pairs.a, "text_b": pairs.b, "label": pairs.label.tolist()}
+        if pairs.teacher_score is not None:
+            columns["teacher_score"] = pairs.teacher_score.tolist()
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: int = 0) -> Splits:
@@ -154,13 +173,13 @@ def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: in
     """
     if not (dev >= 0 and test >= 0 and dev + test < 1):
         raise ConfigError(f"split fractions dev={dev} and test={test}: both must be at least 0 and their sum below 1")
-    group = _groups(pairs)
+    group = group_numbers(pairs)
     fractions = np.array([1 - dev - test, dev, test])
     dealt = _deal(group, pairs.label, fractions, np.random.default_rng(seed))
     splits = [pairs.take(np.flatnonzero(dealt[group] == i)) for i in range(3)]
     for name, split, fraction in zip(("train", "dev", "test"), splits, fractions, strict=True):
         if fraction and len(set(split.label.tolist())) < 2:
-            raise InvalidPairsError(_too_few_groups(pairs, group, name))
+            raise InvalidPairsError(_too_few_groups(pairs, group, name, int(np.count_nonzero(fractions))))
     return Splits(*splits)
 
 
@@ -174,8 +193,26 @@ def _label(records: Records, record: Record, column: str) -> int:
     raise InvalidPairsError(f"{records.source}:{record.line}: column {column!r}: label {found}; expected 0 or 1")
 
 
-def _groups(pairs: Pairs) -> NDArray[np.int64]:
-    """Number of each pair's group, counted in the order in which the groups are first seen; shape (n,)."""
+def _score(records: Records, record: Record, column: str) -> float:
+    value = records.value(record, column)
+    try:
+        score = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        score = math.nan
+    if not -1 <= score <= 1:  # NaN is no number in that range either
+        found = json.dumps(value, ensure_ascii=False)[:60]
+        raise InvalidPairsError(
+            f"{records.source}:{record.line}: column {column!r}: teacher score {found}; expected a number in [-1, 1], "
+            "like a cosine or a probability"
+        )
+    return score
+
+
+def group_numbers(pairs: Pairs) -> NDArray[np.int64]:
+    """Number of each pair's group, counted in the order in which the groups are first seen; shape (n,).
+
+    Pairs that share a text, directly or through other pairs, form a group.
+    """
     parent: dict[str, str] = {}
 
     def root(text: str) -> str:
@@ -209,11 +246,14 @@ def _deal(
     return dealt
 
 
-def _too_few_groups(pairs: Pairs, group: NDArray[np.int64], name: str) -> str:
+def _too_few_groups(pairs: Pairs, group: NDArray[np.int64], name: str, splits: int) -> str:
     sizes = np.bincount(group, minlength=1)
     matches = int(pairs.label.sum())
+    with_matches, with_others = (len(np.unique(group[pairs.label == value])) for value in (1, 0))
     return (
         f"the {name} split would lack pairs of label 0 or 1: there are {len(pairs)} pairs ({matches} matches) in "
         f"{len(np.unique(group))} groups linked by shared texts, the largest of {int(sizes.max())} pairs; "
+        f"needed are at least {splits} groups with matches and {splits} with non-matches, found {with_matches} and "
+        f"{with_others}; "
         "add pairs of other texts, or give the splits as files of their own"
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.pairs import Pairs
+    from flipkd_sdk.training.prompt import Prompts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,15 +35,16 @@ class TokenizedTexts:
     truncated: int
     """How many texts were longer than the limit."""
 
-    def batch(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """``input_ids`` and ``attention_mask``, int64 (batch, seq), padded on the right."""
+    def batch(self, positions: Sequence[int], *, left: bool = False) -> dict[str, Tensor]:
+        """``input_ids`` and ``attention_mask``, int64 (batch, seq), padded on the right or on the left."""
         rows = [self.token_ids[i] for i in positions]
         width = max(len(row) for row in rows)
         input_ids = torch.full((len(rows), width), self.pad_token_id, dtype=torch.int64)
         attention_mask = torch.zeros((len(rows), width), dtype=torch.int64)
         for i, row in enumerate(rows):
-            input_ids[i, : len(row)] = torch.tensor(row)
-            attention_mask[i, : len(row)] = 1
+            filled = slice(width - len(row), width) if left else slice(len(row))
+            input_ids[i, filled] = torch.tensor(row)
+            attention_mask[i, filled] = 1
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
@@ -65,6 +67,7 @@ def encode(
     batch_size: int = 64,
     progress: str | None = None,
     device: torch.device | str = "cpu",
+    left: bool = False,
 ) -> NDArray[np.float32]:
     """Encode texts in batches of similar length.
 
@@ -74,6 +77,7 @@ def encode(
         batch_size: texts a batch.
         progress: what the progress bar says; none without it.
         device: where the model is.
+        left: pad on the left.
 
     Returns:
         float32, shape (n, d), in the order of the texts.
@@ -82,7 +86,7 @@ def encode(
     parts = []
     starts = range(0, len(order), batch_size)
     for start in tqdm(starts, desc=progress, unit="batch", disable=None if progress else True, leave=False):
-        batch = texts.batch(order[start : start + batch_size].tolist())
+        batch = texts.batch(order[start : start + batch_size].tolist(), left=left)
         parts.append(forward(batch["input_ids"].to(device), batch["attention_mask"].to(device)).float().cpu().numpy())
     sorted_vectors = np.concatenate(parts)
     vectors = np.empty_like(sorted_vectors)
@@ -96,23 +100,25 @@ class Corpus:
 
     position: dict[str, int]
     tokens: TokenizedTexts
-    teacher: Tensor
-    """The teacher's unit vectors, float32 (n, d)."""
-    target: Tensor
+    teacher: Tensor | None
+    """The teacher's unit vectors, float32 (n, d); None where it gives scores of pairs alone, or there is none."""
+    target: Tensor | None
     """The same in the student's r dimensions, float32 (n, r)."""
 
     def batch(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """Tokens, teacher vectors, targets, and the positions themselves as ``text``."""
+        """Tokens, teacher vectors and targets where there are such, and the positions themselves as ``text``."""
         index = torch.tensor(positions, dtype=torch.int64)
-        return {
-            **self.tokens.batch(positions),
-            "text": index,
-            "teacher": self.teacher[index],
-            "target": self.target[index],
-        }
+        batch = {**self.tokens.batch(positions), "text": index}
+        if self.teacher is not None:
+            batch["teacher"] = self.teacher[index]
+        if self.target is not None:
+            batch["target"] = self.target[index]
+        return batch
 
-    def teacher_cosines(self, pairs: Pairs) -> NDArray[np.float32]:
-        """The teacher's cosine of each pair, float32 (n,)."""
+    def teacher_scores(self, pairs: Pairs) -> NDArray[np.float32] | None:
+        """What the teacher says of each pair, float32 (n,): its cosines or its scores; None without a teacher."""
+        if self.teacher is None:
+            return pairs.teacher_score
         a, b = (self.teacher[[self.position[text] for text in side]] for side in (pairs.a, pairs.b))
         return (a * b).sum(dim=1).numpy()
 
@@ -135,25 +141,44 @@ class TextDataset(Dataset[int]):
         return self.corpus.batch(items)
 
 
-class PairDataset(Dataset[tuple[int, int, int, bool]]):
-    """Labelled pairs of a corpus; an item is (position of a, position of b, label, kept by the noise filter)."""
+class PairDataset(Dataset[int]):
+    """Labelled pairs of a corpus; an item is a pair's row.
 
-    def __init__(self, corpus: Corpus, pairs: Pairs, keep: NDArray[np.bool_]) -> None:
+    Args:
+        corpus: holds the texts of the pairs.
+        pairs: n labelled pairs.
+        keep: which of them the noise filter leaves in the label terms, shape (n,).
+        prompts: the n pairs prompted, where the decoder path is trained too.
+    """
+
+    def __init__(self, corpus: Corpus, pairs: Pairs, keep: NDArray[np.bool_], prompts: Prompts | None = None) -> None:
         self.corpus = corpus
-        self.rows = [
-            (corpus.position[a], corpus.position[b], int(label), bool(kept))
-            for a, b, label, kept in zip(pairs.a, pairs.b, pairs.label, keep, strict=True)
-        ]
+        self.a, self.b = ([corpus.position[text] for text in side] for side in (pairs.a, pairs.b))
+        self.label = torch.from_numpy(pairs.label.astype(np.int64))
+        self.keep = torch.from_numpy(np.asarray(keep, dtype=bool))
+        self.teacher_score = None if pairs.teacher_score is None else torch.from_numpy(pairs.teacher_score)
+        self.prompts = prompts
         ids = corpus.tokens.token_ids
-        self.lengths = [max(len(ids[a]), len(ids[b])) for a, b, _, _ in self.rows]
+        self.lengths = [max(len(ids[a]), len(ids[b])) for a, b in zip(self.a, self.b, strict=True)]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.lengths)
 
-    def __getitem__(self, index: int) -> tuple[int, int, int, bool]:
-        return self.rows[index]
+    def __getitem__(self, index: int) -> int:
+        return index
 
-    def collate(self, items: Sequence[tuple[int, int, int, bool]]) -> dict[str, Tensor]:
-        """A batch of the label stage: the k first texts, then the k second texts, with ``label`` and ``keep`` (k,)."""
-        a, b, label, keep = zip(*items, strict=True)
-        return {**self.corpus.batch([*a, *b]), "label": torch.tensor(label), "keep": torch.tensor(keep)}
+    def collate(self, items: Sequence[int]) -> dict[str, Tensor]:
+        """A batch of the label stage: the k first texts, then the k second ones, with ``label`` and ``keep`` (k,).
+
+        ``row`` (k,) says which pairs they are. With the teacher's scores also ``teacher_score`` (k,); with prompts
+        ``prompt_ids`` and ``prompt_mask`` (k, seq), and ``word`` (k,), the token of each label word.
+        """
+        rows = list(items)
+        texts = self.corpus.batch([*(self.a[i] for i in rows), *(self.b[i] for i in rows)])
+        batch = {**texts, "row": torch.tensor(rows), "label": self.label[rows], "keep": self.keep[rows]}
+        if self.teacher_score is not None:
+            batch["teacher_score"] = self.teacher_score[rows]
+        if self.prompts is not None:
+            batch |= self.prompts.batch(rows)
+            batch["word"] = torch.tensor(self.prompts.words)[batch["label"]]
+        return batch

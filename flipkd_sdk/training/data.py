@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.errors import ConfigError
@@ -35,18 +36,29 @@ class TrainingData:
         return {"train": len(self.train), "dev": len(self.dev), "test": 0 if self.test is None else len(self.test)}
 
 
-def read_data(config: DataConfig, *, seed: int) -> TrainingData:
+def read_data(config: DataConfig, *, seed: int, teacher_scores: bool = False) -> TrainingData:
     """Read all files, and split the pairs where no development file is given.
+
+    Args:
+        config: the files and their columns.
+        seed: of the split.
+        teacher_scores: read the column of the teacher's scores too.
 
     Raises:
         InvalidPairsError: a file cannot be used, or the pairs are too few to split.
         ConfigError: a test file is given without a development file.
     """
-    columns = {"a_column": config.a_column, "b_column": config.b_column, "label_column": config.label_column}
-    pairs = read_pairs(config.pairs, **columns)
+    read = partial(
+        read_pairs,
+        a_column=config.a_column,
+        b_column=config.b_column,
+        label_column=config.label_column,
+        teacher_score_column=config.teacher_score_column if teacher_scores else None,
+    )
+    pairs = read(config.pairs)
     if config.dev is not None:
-        train, dev = pairs, read_pairs(config.dev, **columns)
-        test = read_pairs(config.test, **columns) if config.test is not None else None
+        train, dev = pairs, read(config.dev)
+        test = read(config.test) if config.test is not None else None
     elif config.test is not None:
         raise ConfigError("option data.test needs data.dev too: the threshold is chosen on development pairs")
     else:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Encode = Callable[[Sequence[str]], NDArray[np.float32]]
     """n texts → unit vectors (n, d)."""
+    Score = Callable[[Pairs], NDArray[np.float32]]
+    """n pairs → scores (n,), higher for closer texts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +29,7 @@ class Evaluation:
 
     calibration: Calibration
     cosines: dict[str, NDArray[np.float32]]
-    """By split."""
+    """By split; of the decoder path the probability of its "yes"."""
     labels: dict[str, NDArray[np.integer]]
     measures: dict[str, dict[str, float]]
     """By split: those of `flipkd_sdk.metrics.summary`."""
@@ -53,8 +55,17 @@ def evaluate(encode: Encode, dev: Pairs, test: Pairs | None, *, objective: str) 
     Raises:
         InvalidPairsError: the development pairs do not allow a calibration (see `flipkd_sdk.calibration.fit`).
     """
+    return evaluate_scores(lambda pairs: pair_cosines(encode, pairs), dev, test, objective=objective)
+
+
+def evaluate_scores(score: Score, dev: Pairs, test: Pairs | None, *, objective: str) -> Evaluation:
+    """The same for anything that scores pairs, such as the decoder path.
+
+    Raises:
+        InvalidPairsError: as `evaluate`.
+    """
     splits = {"dev": dev} | ({"test": test} if test is not None else {})
-    cosines = {name: pair_cosines(encode, pairs) for name, pairs in splits.items()}
+    cosines = {name: score(pairs) for name, pairs in splits.items()}
     fitted = calibration.fit(cosines["dev"], dev.label, objective=objective)
     measures = {
         name: metrics.summary(fitted.probability(cosines[name]), pairs.label, fitted.threshold)

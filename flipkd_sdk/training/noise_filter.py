@@ -32,18 +32,20 @@ class NoiseFilter:
 
 
 def filter_noise(
-    teacher_cosine: NDArray[np.floating], label: NDArray[np.integer], config: NoiseFilterConfig
+    teacher_cosine: NDArray[np.floating] | None, label: NDArray[np.integer], config: NoiseFilterConfig
 ) -> NoiseFilter:
     """Apply the two thresholds, given as values or as quantiles of their class.
 
     Args:
-        teacher_cosine: the teacher's cosine of each pair, shape (n,).
+        teacher_cosine: the teacher's cosine of each pair, shape (n,); None, where there is no teacher, keeps all.
         label: 1 for a match, 0 for none, shape (n,).
         config: the thresholds.
 
     Raises:
         ConfigError: the thresholds leave no pair of one of the labels.
     """
+    if teacher_cosine is None:
+        return NoiseFilter(np.ones(len(label), dtype=bool), -1.0, 1.0)
     floor, ceiling = config.positive_floor, config.negative_ceiling
     if floor is None:
         quantile = config.positive_quantile

@@ -1,10 +1,17 @@
-"""The student's total objective: w_mcl·L_mcl + w_dist·L_dist, out of one batch of text vectors."""
+"""The student's total objective: w_mcl·L_mcl + w_dist·L_dist + w_lm·L_lm + w_cosent·CoSENT, out of one batch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flipkd_sdk.training.losses import margin_contrastive, similarity_regression, vector_alignment
+from flipkd_sdk.training.losses import (
+    cosent,
+    label_lm,
+    margin_contrastive,
+    pair_regression,
+    similarity_regression,
+    vector_alignment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,51 +26,75 @@ def flipped_distillation(vectors: Tensor, batch: Mapping[str, Tensor], config: L
 
     Args:
         vectors: the student's unit vectors, shape (n, r).
-        batch: ``teacher`` (n, d) and ``target`` (n, r); for k = n/2 pairs also ``text`` (n,), ``label`` (k,) and
-            ``keep`` (k,), the first texts before the second ones.
+        batch: ``teacher`` (n, d) and ``target`` (n, r) of a teacher that has vectors, ``teacher_score`` (k,) of one
+            that scores pairs; for k = n/2 pairs also ``text`` (n,), ``label`` (k,) and
+            ``keep`` (k,), the first texts before the second ones; for the decoder path ``logits`` (k, vocabulary) and
+            ``word`` (k,). Pairs that are not to be kept serve L_dist alone.
         config: weights and shapes.
 
     Returns:
-        Scalars by name: ``similarity``, ``alignment`` and, for pairs, ``mcl``; those of weight 0 are left out.
+        Scalars by name: ``similarity``, ``alignment`` and, for pairs, ``mcl``, ``cosent`` and ``label_lm``; those of
+            weight 0 are left out.
     """
     terms = {}
-    if config.similarity:
+    if config.similarity and "teacher" in batch:
         terms["similarity"] = config.similarity * similarity_regression(vectors, batch["teacher"])
-    if config.alignment:
+    elif config.similarity and "teacher_score" in batch:
+        terms["similarity"] = config.similarity * pair_regression(_pair_cosines(vectors), batch["teacher_score"])
+    if config.alignment and "target" in batch:
         terms["alignment"] = config.alignment * vector_alignment(vectors, batch["target"])
     if "label" in batch and config.mcl:
         terms["mcl"] = config.mcl * _contrast(vectors, batch, config)
+    if "label" in batch and config.cosent:
+        keep = batch["keep"]
+        terms["cosent"] = config.cosent * cosent(_pair_cosines(vectors)[keep], batch["label"][keep], scale=config.scale)
+    if "logits" in batch and config.label_lm:
+        keep = batch["keep"]
+        terms["label_lm"] = config.label_lm * label_lm(batch["logits"][keep], batch["word"][keep])
     return terms
+
+
+def _pair_cosines(vectors: Tensor) -> Tensor:
+    first, second = vectors.chunk(2)
+    return (first * second).sum(dim=1)
 
 
 def _contrast(vectors: Tensor, batch: Mapping[str, Tensor], config: LossConfig) -> Tensor:
     first, second = vectors.chunk(2)
-    teacher_first, teacher_second = batch["teacher"].chunk(2)
     student_matrix = first @ second.T
-    teacher_matrix = teacher_first @ teacher_second.T
-    negative = _in_batch_negatives(teacher_matrix, batch)
     keep = batch["keep"]
+    negative = _of_other_texts(batch["text"])
+    if "teacher" in batch:
+        teacher_first, teacher_second = batch["teacher"].chunk(2)
+        teacher_matrix = teacher_first @ teacher_second.T
+        teacher = teacher_matrix.diagonal()
+        positive = (batch["label"] == 1) & keep
+        if bool(positive.any()):
+            # As close as a match: closer than the mean of the labelled matches that the noise filter keeps.
+            negative &= teacher_matrix < teacher[positive].mean()
+        in_batch_teacher = teacher_matrix[negative]
+    else:
+        teacher = batch["teacher_score"]
+        # What the teacher would say of them is not known; it is taken to be what it says of labelled non-matches.
+        unlike = teacher[(batch["label"] == 0) & keep]
+        in_batch_teacher = (unlike.mean() if len(unlike) else teacher.new_zeros(())).expand(int(negative.sum()))
     return margin_contrastive(
         student_matrix.diagonal()[keep],
-        teacher_matrix.diagonal()[keep],
+        teacher[keep],
         batch["label"][keep],
         in_batch_student=student_matrix[negative],
-        in_batch_teacher=teacher_matrix[negative],
+        in_batch_teacher=in_batch_teacher,
         margin=config.margin,
         scale=config.scale,
         tolerance=config.tolerance,
     )
 
 
-def _in_batch_negatives(teacher_matrix: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Which (a_i, b_j) with i ≠ j may serve as negatives: not one text twice, nor as close as a match to the teacher.
+def _of_other_texts(text: Tensor) -> Tensor:
+    """Which (a_i, b_j) no equal text speaks against as negatives, bool (k, k).
 
-    "As close as a match" is closer than the teacher's mean over the batch's labelled matches.
+    That is where a_i and b_j are one text; or a_i is a_j as well, or b_j is b_i, so that (a_i, b_j) is a labelled pair
+    of the batch itself.
     """
-    text_first, text_second = batch["text"].chunk(2)
-    negative = text_first[:, None] != text_second[None, :]
-    negative.fill_diagonal_(fill_value=False)
-    positive = batch["label"] == 1
-    if bool(positive.any()):
-        negative &= teacher_matrix < teacher_matrix.diagonal()[positive].mean()
-    return negative
+    a, b = text.chunk(2)
+    return (a[:, None] != b[None, :]) & (a[:, None] != a[None, :]) & (b[:, None] != b[None, :])

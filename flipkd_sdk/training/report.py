@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.run_directory import RunResult
 
 _EXAMPLES = 8
-_COLOURS = ("#8a8f98", "#2a6fdb", "#d1495b", "#3a9d5d")
+_COLOURS = ("#8a8f98", "#2a6fdb", "#d1495b", "#3a9d5d", "#8e5ea2", "#c98a1b")
 _MEASURES = ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc", "calibration_error")
 
 
 @dataclass(frozen=True, slots=True)
 class FilterExample:
-    """A labelled pair that the noise filter left out, for a person to judge."""
+    """A pair for a person to judge: one that the noise filter left out, or one that was mined."""
 
     a: str
     b: str
@@ -49,6 +49,7 @@ def write_report(
     records: Sequence[Mapping[str, Any]],
     train: Pairs,
     noise: NoiseFilter,
+    mined: Pairs,
 ) -> None:
     """Render the report: table of systems, curves, filter counts with examples, and the whole configuration."""
     split = "test" if result.pairs["test"] else "dev"
@@ -64,6 +65,7 @@ def write_report(
             figures=_figures(systems, records, split),
             noise=noise,
             dropped=_dropped(train, noise),
+            mined=[FilterExample(a, b, 0) for a, b in zip(mined.a[:_EXAMPLES], mined.b[:_EXAMPLES], strict=True)],
             config=config.model_dump_json(indent=2),
         )
     )
@@ -72,6 +74,10 @@ def write_report(
 
 def _verdict(result: RunResult, split: str) -> str:
     student = result.measures["student"][split]["average_precision"]
+    if "teacher" not in result.measures:
+        return (
+            f"On the {split} split the student reaches an average precision of {student:.3f}; no teacher was measured."
+        )
     teacher = result.measures["teacher"][split]["average_precision"]
     relation = "above" if student >= teacher else "below"
     return (
@@ -93,7 +99,7 @@ def _figures(systems: Mapping[str, Evaluation], records: Sequence[Mapping[str, A
         "Average precision on the development split, by epoch": _figure(lambda axes: _plot_epochs(axes, records)),
         f"Precision and recall on the {split} split": _figure(lambda axes: _plot_curves(axes, systems, split)),
         **{
-            f"Cosines of the {name} on the {split} split": _figure(
+            f"Scores of the {name} on the {split} split": _figure(
                 lambda axes, system=system: _plot_histogram(axes, system, split)  # type: ignore[misc]
             )
             for name, system in systems.items()
@@ -105,7 +111,7 @@ def _plot_losses(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     offset = _stage_offsets(records)
     for record in records:
-        for term in ("similarity", "alignment", "mcl"):
+        for term in ("similarity", "alignment", "mcl", "cosent", "label_lm"):
             if term in record:
                 curves[term].append((offset[record["stage"]] + record["step"], record[term]))
     for colour, (term, points) in zip(_COLOURS[1:], curves.items(), strict=False):
@@ -138,7 +144,7 @@ def _plot_histogram(axes: Axes, system: Evaluation, split: str) -> None:
     bins = np.linspace(min(float(cosines.min()), 0.0), 1.0, 41).tolist()
     for value, name, colour in ((0, "label 0", _COLOURS[0]), (1, "label 1", _COLOURS[1])):
         axes.hist(cosines[labels == value], bins=bins, alpha=0.6, label=name, color=colour)
-    axes.set_xlabel("cosine")
+    axes.set_xlabel("score")
     axes.legend(frameon=False)
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flipkd_sdk.calibration import Calibration  # noqa: TC001 - pydantic reads the field types at run time
-from flipkd_sdk.errors import OutputExistsError, TrainingError
+from flipkd_sdk.errors import ConfigError, OutputExistsError, TrainingError
 from flipkd_sdk.manifest import ModelReference  # noqa: TC001
 from flipkd_sdk.pairs import read_pairs
+from flipkd_sdk.training import checkpoints
 from flipkd_sdk.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RunResult(BaseModel):
     calibration: Calibration
     """The student's, fitted on the development split."""
     measures: dict[str, dict[str, dict[str, float]]]
-    """By system (``teacher as is``, ``teacher``, ``student``), then by split."""
+    """By system (``teacher as is``, ``teacher``, ``student``, ``student's answer``), then by split."""
     pairs: dict[str, int]
     """Number of pairs by split."""
     texts: int
@@ -51,6 +52,8 @@ class RunResult(BaseModel):
     """Positives that the noise filter left out of the label terms."""
     dropped_negatives: int
     """Negatives that it left out."""
+    mined_negatives: int = 0
+    """Pairs that were mined from the texts and joined the train pairs with label 0."""
     trainable_parameters: int
     seconds: dict[str, float]
     """Wall time by phase."""
@@ -101,14 +104,50 @@ def prepare(directory: Path, *, overwrite: bool) -> None:
     directory.resolve().mkdir(parents=True, exist_ok=True)
 
 
+def reopen(directory: Path, config: TrainConfig) -> None:
+    """Make an unfinished run ready to go on; what its checkpoints do not hold is made again.
+
+    Raises:
+        ConfigError: the run was started with other options; the message names the first one.
+    """
+    before = _read(directory / CONFIG_FILE, TrainConfig, "not a run directory made by 'flipkd train'")
+    if changed := _first_difference(before.model_dump(mode="json"), config.model_dump(mode="json")):
+        raise ConfigError(f"option {changed} is another one than in {directory / CONFIG_FILE}; resume with the same")
+    (directory / "metrics.jsonl").unlink(missing_ok=True)
+    for name in ("splits", "teacher", "adapter"):
+        if (directory / name).is_dir():
+            shutil.rmtree(directory / name)
+
+
+def read_config(directory: Path) -> TrainConfig:
+    """The options of a run, finished or not.
+
+    Raises:
+        TrainingError: this is not a run directory.
+    """
+    return _read(directory / CONFIG_FILE, TrainConfig, "not a run directory made by 'flipkd train'")
+
+
+def _first_difference(one: dict[str, object], other: dict[str, object], prefix: str = "") -> str | None:
+    for name, value in one.items():
+        counterpart = other.get(name)
+        if isinstance(value, dict) and isinstance(counterpart, dict):
+            if inner := _first_difference(value, counterpart, f"{prefix}{name}."):
+                return inner
+        elif value != counterpart:
+            return f"{prefix}{name}"
+    return None
+
+
 def write_config(directory: Path, config: TrainConfig) -> None:
     """Write the options, complete with their defaults."""
     (directory / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def write_result(directory: Path, result: RunResult) -> None:
-    """Write the result, which marks the run as finished."""
+    """Write the result, which marks the run as finished, and remove the checkpoints."""
     (directory / RESULT_FILE).write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(directory / checkpoints.DIRECTORY, ignore_errors=True)
 
 
 def read_run(directory: Path) -> FinishedRun:

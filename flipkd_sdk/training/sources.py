@@ -7,7 +7,9 @@ ship weights often depend on whole inference stacks.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import pickle
 import shutil
@@ -35,6 +37,7 @@ _LOADING_ERRORS = (
     RuntimeError,
     ImportError,
     EOFError,
+    IndexError,
     struct.error,
     pickle.UnpicklingError,
     SafetensorError,
@@ -55,13 +58,14 @@ class ResolvedModel:
     """What the manifest says of it."""
 
 
-def resolve(source: str, *, cache_dir: Path | None = None) -> ResolvedModel:
+def resolve(source: str, *, cache_dir: Path | None = None, weights: bool = True) -> ResolvedModel:
     """Find a model, converting a GGUF file into the cache if need be.
 
     Args:
         source: a directory with ``config.json``, a ``.gguf`` file, ``package:NAME`` for weights that the installed
             distribution NAME ships, or a hub id such as ``organisation/model``.
         cache_dir: where converted models are kept; the default is `default_cache_dir`.
+        weights: whether the directory must hold any; one without has ``config.json`` for its revision.
 
     Raises:
         ModelSourceError: nothing is there, or it is not a model; the message says what was looked for.
@@ -72,7 +76,7 @@ def resolve(source: str, *, cache_dir: Path | None = None) -> ResolvedModel:
     if path.suffix == ".gguf":
         return _from_gguf(path, source, "unknown", cache_dir or default_cache_dir())
     if path.is_dir():
-        return _from_directory(path, source, "unknown")
+        return _from_directory(path, source, "unknown", weights=weights)
     if path.exists() or path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise ModelSourceError(f"model source {source!r}: no such directory or .gguf file")
     return _from_hub(source)
@@ -125,15 +129,30 @@ def _from_package(source: str, cache_dir: Path) -> ResolvedModel:
     )
 
 
-def _from_directory(path: Path, source: str, licence: str) -> ResolvedModel:
+def revision_of(directory: Path) -> str:
+    """SHA-256 of a model directory's weights; of weights in several files, of their hashes in order."""
+    weights = weights_file(directory)
+    if weights is None:
+        return sha256_of(directory / "config.json")
+    if weights.suffix != ".json":
+        return sha256_of(weights)
+    # The index names the shards and says nothing of what is in them.
+    names = sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values()))
+    return hashlib.sha256("".join(sha256_of(directory / name) for name in names).encode()).hexdigest()
+
+
+def _from_directory(path: Path, source: str, licence: str, *, weights: bool = True) -> ResolvedModel:
     if not (path / "config.json").is_file():
         raise ModelSourceError(
             f"model source {source!r}: {path / 'config.json'} is missing, so this is not a model directory"
         )
-    weights = weights_file(path)
-    if weights is None:
+    if weights and weights_file(path) is None:
         raise ModelSourceError(f"model source {source!r}: no weights there (looked for {', '.join(_WEIGHTS)})")
-    return ResolvedModel(str(path), ModelReference(source, sha256_of(weights), licence))
+    try:
+        revision = revision_of(path)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelSourceError(f"model source {source!r}: weights that cannot be read: {_first_line(error)}") from error
+    return ResolvedModel(str(path), ModelReference(source, revision, licence))
 
 
 def _from_hub(source: str) -> ResolvedModel:

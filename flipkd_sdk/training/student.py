@@ -1,14 +1,15 @@
 """The student: a decoder-only LLM cut at the encoder site, LoRA on its linear layers, read as an encoder.
 
 Blocks above the site cannot influence the text vector, so they are not loaded. In the site's own block the site alone
-gets an adapter; nothing else of that block is ever run. What is trained is a plain PEFT adapter: it loads onto the
-whole LLM as well.
+gets an adapter; nothing else of that block is ever run. Where the LLM's own answer is trained too (L_lm), the whole LLM
+is loaded, with adapters on all its linear layers. What is trained is a plain PEFT adapter: it loads onto the whole LLM
+as well.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, overload
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -53,10 +54,46 @@ class Student(nn.Module):
         encoder: Tensor = self.site.get_submodule("lora_A.default").weight  # type: ignore[assignment]
         return encoder
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids and mask, int64 (batch, seq) → unit vectors, float32 (batch, r)."""
+    @overload
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, prompt_ids: Tensor, prompt_mask: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        prompt_ids: Tensor | None = None,
+        prompt_mask: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Token ids and mask, int64 (batch, seq) → unit vectors, float32 (batch, r).
+
+        With prompts also what `next_token_logits` says of them, in the same pass: a model that is trained in several
+        processes may be called once a step only.
+        """
         hidden = self.hidden_states(input_ids, attention_mask)
-        return text_vectors(hidden, self.encoder_weight, attention_mask, pooling=self.options.pooling)
+        vectors = text_vectors(hidden, self.encoder_weight, attention_mask, pooling=self.options.pooling)
+        if prompt_ids is None or prompt_mask is None:
+            return vectors
+        return vectors, self.next_token_logits(prompt_ids, prompt_mask)
+
+    def next_token_logits(self, prompt_ids: Tensor, prompt_mask: Tensor) -> Tensor:
+        """The whole LLM's logits after each prompt, (batch, vocabulary), for prompts padded on the left.
+
+        The decoder path is causal whatever the encoder path is: it is the LLM as it was pretrained.
+        """
+        model = cast("PreTrainedModel", self.model.get_base_model())
+        output = model(
+            input_ids=prompt_ids,
+            attention_mask=prompt_mask,
+            position_ids=(prompt_mask.cumsum(dim=1) - 1).clamp(min=0),
+            logits_to_keep=1,
+            use_cache=False,
+        )
+        return output.logits[:, -1]  # type: ignore[no-any-return]
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """What reaches the encoder site: (batch, seq, hidden)."""
@@ -66,29 +103,34 @@ class Student(nn.Module):
         )
 
 
-def create_student(location: str, config: StudentConfig) -> Student:
+def create_student(location: str, config: StudentConfig, *, whole: bool = False) -> Student:
     """Load the LLM up to the encoder site and put fresh adapters on it.
 
     Args:
         location: the LLM's directory.
         config: the student's options.
+        whole: load and adapt the blocks above the site too, for the decoder path.
 
     Raises:
         ModelSourceError: there is no such model, or it is not a decoder-only LLM.
         ConfigError: the site does not exist in it.
     """
-    base = load_base(location, config)
-    return Student(get_peft_model(base, _lora_config(base, config)), config)
+    config = locate(location, config)
+    base = load_base(location, config, whole=whole)
+    if config.gradient_checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    return Student(get_peft_model(base, _lora_config(base, config, whole=whole)), config)
 
 
-def load_student(location: str, adapter: Path, config: StudentConfig) -> Student:
-    """Load the LLM up to the encoder site with trained adapters, in evaluation mode.
+def load_student(location: str, adapter: Path, config: StudentConfig, *, whole: bool = False) -> Student:
+    """Load the LLM up to the encoder site, or the whole of it, with trained adapters, in evaluation mode.
 
     Raises:
         ModelSourceError: the base model is missing.
         TrainingError: the adapter does not fit it.
     """
-    base = load_base(location, config)
+    config = locate(location, config)
+    base = load_base(location, config, whole=whole)
     try:
         model = PeftModel.from_pretrained(base, str(adapter))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -120,21 +162,34 @@ def empty_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return 0
 
 
-def load_base(location: str, config: StudentConfig) -> PreTrainedModel:
-    """Load the blocks up to and with the encoder site's, in float32, frozen.
+def locate(location: str, config: StudentConfig) -> StudentConfig:
+    """The options with the encoder site's block counted from the first one.
+
+    Raises:
+        ModelSourceError: there is no such model.
+        ConfigError: it has no such block.
+    """
+    with loading(location, "a decoder-only LLM"):
+        depth = AutoConfig.from_pretrained(location).num_hidden_layers
+    if config.layer >= depth:
+        raise ConfigError(f"student.layer = {config.layer}: {location} has blocks 0 to {depth - 1}")
+    return config if config.layer >= 0 else config.model_copy(update={"layer": depth + config.layer})
+
+
+def load_base(location: str, config: StudentConfig, *, whole: bool = False) -> PreTrainedModel:
+    """Load the blocks up to and with the encoder site's, or all of them, in float32, frozen.
 
     Raises:
         ModelSourceError: there is no such model, or it is not a decoder-only LLM.
         ConfigError: the site does not exist in it.
     """
+    config = locate(location, config)
     with loading(location, "a decoder-only LLM"):
         cut = AutoConfig.from_pretrained(location)
-        depth = cut.num_hidden_layers
-    if config.layer >= depth:
-        raise ConfigError(f"student.layer = {config.layer}: {location} has blocks 0 to {depth - 1}")
-    cut.num_hidden_layers = config.layer + 1
-    if getattr(cut, "layer_types", None):
-        cut.layer_types = cut.layer_types[: config.layer + 1]
+    if not whole:
+        cut.num_hidden_layers = config.layer + 1
+        if getattr(cut, "layer_types", None):
+            cut.layer_types = cut.layer_types[: config.layer + 1]
     with loading(location, "a decoder-only LLM"):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, config=cut, dtype=torch.float32)
     find_site(model, config)
@@ -185,17 +240,18 @@ def _site_name(model: nn.Module, config: StudentConfig) -> str:
     return f"{prefix}.{config.layer}.{found[0]}"
 
 
-def _lora_config(base: PreTrainedModel, config: StudentConfig) -> LoraConfig:
+def _lora_config(base: PreTrainedModel, config: StudentConfig, *, whole: bool) -> LoraConfig:
     prefix, blocks = find_blocks(base)
-    below = [f"{prefix}.{index}.{name}" for index in range(config.layer) for name in linear_names(blocks[index])]
+    depth = len(blocks) if whole else config.layer
     site = _site_name(base, config)
+    adapted = [f"{prefix}.{index}.{name}" for index in range(depth) for name in linear_names(blocks[index])]
     rank = config.site_rank or config.rank
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft says int, and divides it as a float
         # A list would match by suffix, and block 1 would take block 11 with it.
-        target_modules="|".join(re.escape(name) for name in [*below, site]),
+        target_modules="|".join(re.escape(name) for name in dict.fromkeys([*adapted, site])),
         rank_pattern={f"^{re.escape(site)}$": rank},
         alpha_pattern={f"^{re.escape(site)}$": config.alpha * rank / config.rank},
         lora_dropout=0.0,

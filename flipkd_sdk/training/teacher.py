@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from flipkd_sdk.errors import ModelSourceError
 from flipkd_sdk.manifest import sha256_of
@@ -19,7 +19,8 @@ from flipkd_sdk.training.batches import Corpus, PairDataset, encode, tokenize
 from flipkd_sdk.training.config import StageConfig
 from flipkd_sdk.training.losses import cosent
 from flipkd_sdk.training.readout import pool
-from flipkd_sdk.training.sources import loading
+from flipkd_sdk.training.sentence_modules import dense_directories, read_dense, read_pooling, write_modules
+from flipkd_sdk.training.sources import loading, revision_of
 from flipkd_sdk.training.trainer import Stage, train_stage
 
 if TYPE_CHECKING:
@@ -29,33 +30,32 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from flipkd_sdk.manifest import ModelReference
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config import TeacherConfig
     from flipkd_sdk.training.sources import ResolvedModel
 
 
-_POOLING_FILE = "1_Pooling/config.json"
-"""Where sentence-transformers keeps the pooling of a model."""
-
-
 class TextEncoder(nn.Module):
-    """A transformers encoder with pooling on top.
+    """A transformers encoder with pooling, and maybe dense layers, on top.
 
     Args:
         model: the encoder.
         pooling: ``mean`` over the tokens, or ``cls`` for the first one's vector.
+        dense: what a sentence-transformers directory applies to the pooled vector.
     """
 
-    def __init__(self, model: PreTrainedModel, pooling: str) -> None:
+    def __init__(self, model: PreTrainedModel, pooling: str, dense: nn.Sequential | None = None) -> None:
         super().__init__()
         self.model = model
         self.pooling = pooling
+        self.dense = dense or nn.Sequential()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and mask, int64 (batch, seq) → unit vectors, float32 (batch, d)."""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         pooled = hidden[:, 0] if self.pooling == "cls" else pool(hidden, attention_mask, "mean")
-        return functional.normalize(pooled.float(), dim=-1)
+        return functional.normalize(self.dense(pooled.float()), dim=-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +65,21 @@ class Teacher:
     encoder: TextEncoder
     tokenizer: PreTrainedTokenizerBase
     max_length: int
-    revision: str
-    """SHA-256 of the weights."""
+    reference: ModelReference
+    """Its revision is the SHA-256 of the weights."""
+
+    @property
+    def revision(self) -> str:
+        """SHA-256 of the weights."""
+        return self.reference.revision
+
+    @property
+    def identity(self) -> str:
+        """All that a text's vector depends on: weights, pooling, limit and tokenizer."""
+        tokenizer = getattr(self.tokenizer, "backend_tokenizer", None)
+        said = tokenizer.to_str() if tokenizer is not None else repr(self.tokenizer)
+        words = hashlib.sha256(said.encode()).hexdigest()
+        return f"{self.revision} {self.encoder.pooling} {self.max_length} {words}"
 
     def encode(self, texts: Sequence[str], *, progress: str | None = None) -> NDArray[np.float32]:
         """Unit vectors of n texts, float32 (n, d)."""
@@ -75,22 +88,37 @@ class Teacher:
         return encode(tokens, self.encoder.eval(), batch_size=128, progress=progress, device=device)
 
 
-def load_teacher(source: ResolvedModel, max_length: int) -> Teacher:
-    """Load a transformers encoder; the pooling of a sentence-transformers directory is honoured, else it is the mean.
+def load_teacher(source: ResolvedModel, max_length: int, *, from_scratch: bool = False) -> Teacher:
+    """Load a transformers encoder.
+
+    Pooling and dense layers of a sentence-transformers directory are honoured; else it is the mean of the states.
+
+    Args:
+        source: where it is.
+        max_length: most tokens of a text that it is to read; the encoder's own limit comes first.
+        from_scratch: take its architecture alone, with random weights.
 
     Raises:
         ModelSourceError: there is no such encoder, or it has no tokenizer.
     """
     location = source.location
     with loading(location, "an encoder"):
-        model = AutoModel.from_pretrained(location, dtype=torch.float32)
+        if from_scratch:
+            model = AutoModel.from_config(AutoConfig.from_pretrained(location), dtype=torch.float32)
+        else:
+            model = AutoModel.from_pretrained(location, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(location)
     if tokenizer.pad_token_id is None:
         raise ModelSourceError(f"{location}: its tokenizer has no padding token, so it is not an encoder's")
     # Some encoders have position embeddings that no token gets; their tokenizers know the limit.
     limit = min(getattr(model.config, "max_position_embeddings", max_length), tokenizer.model_max_length)
-    encoder = TextEncoder(model, _pooling(Path(location)))
-    return Teacher(encoder, tokenizer, min(max_length, limit), source.reference.revision)
+    directory = Path(location)
+    dense = nn.Sequential() if from_scratch else read_dense(directory)
+    encoder = TextEncoder(model, read_pooling(directory), dense)
+    reference = source.reference
+    if len(dense):
+        reference = replace(reference, revision=_revision_with_dense(directory))
+    return Teacher(encoder, tokenizer, min(max_length, limit), reference)
 
 
 def fine_tune(
@@ -101,6 +129,8 @@ def fine_tune(
     development: Callable[[], float],
     run_directory: Path,
     seed: int,
+    resume: bool = False,
+    bf16: bool = False,
 ) -> Teacher:
     """Fine-tune the teacher on labelled pairs with the CoSENT loss and save it under ``teacher/``.
 
@@ -111,6 +141,8 @@ def fine_tune(
         development: average precision of this teacher on the development pairs; the best epoch is kept.
         run_directory: where the fine-tuned teacher and the records go.
         seed: seed of the order.
+        resume: go on from the last checkpoint, if there is one.
+        bf16: compute in bfloat16.
     """
 
     def objective(vectors: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -123,16 +155,13 @@ def fine_tune(
     corpus = Corpus({text: i for i, text in enumerate(texts)}, tokens, nothing_above, nothing_above)
     stage = StageConfig(epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate)
     dataset = PairDataset(corpus, train, np.ones(len(train), dtype=bool))
-    train_stage(Stage("teacher", teacher.encoder, dataset, objective, stage, development, run_directory, seed))
+    encoder = teacher.encoder
+    train_stage(Stage("teacher", encoder, dataset, objective, stage, development, run_directory, seed, resume, bf16))
     directory = run_directory / "teacher"
     teacher.encoder.model.save_pretrained(directory)
     teacher.tokenizer.save_pretrained(directory)
-    pooling = teacher.encoder.pooling
-    options = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
-    (directory / _POOLING_FILE).parent.mkdir()
-    (directory / _POOLING_FILE).write_text(json.dumps(options), encoding="utf-8")
-    revision = sha256_of(directory / "model.safetensors")
-    return Teacher(teacher.encoder, teacher.tokenizer, teacher.max_length, revision)
+    write_modules(directory, encoder.pooling, encoder.model.config.hidden_size, encoder.dense)
+    return replace(teacher, reference=replace(teacher.reference, revision=_revision_with_dense(directory)))
 
 
 def alignment_targets(vectors: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
@@ -157,13 +186,7 @@ def alignment_targets(vectors: NDArray[np.float32], dimension: int) -> NDArray[n
     return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
 
 
-def _pooling(directory: Path) -> str:
-    file = directory / _POOLING_FILE
-    if not file.is_file():
-        return "mean"
-    options = json.loads(file.read_text(encoding="utf-8"))
-    if options.get("pooling_mode_cls_token"):
-        return "cls"
-    if options.get("pooling_mode_mean_tokens", True):
-        return "mean"
-    raise ModelSourceError(f"{file}: only mean and cls pooling are supported")
+def _revision_with_dense(directory: Path) -> str:
+    dense = [sha256_of(weights) for place in dense_directories(directory) for weights in sorted(place.glob("*model.*"))]
+    own = revision_of(directory)
+    return hashlib.sha256(" ".join([own, *dense]).encode()).hexdigest() if dense else own

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.errors import TrainingError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 def cached_vectors(teacher: Teacher, texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
     """Encode texts with the teacher, reading from and adding to its cache file.
 
-    A cache file belongs to one teacher: its name is a hash of the weights and of all that changes a vector.
+    A cache file belongs to one teacher: its name is a hash of all that changes a vector, which stands in it as well.
 
     Args:
         teacher: the teacher.
@@ -31,36 +33,42 @@ def cached_vectors(teacher: Teacher, texts: Sequence[str], directory: Path) -> N
 
     Returns:
         Unit vectors, float32 (n, d).
+
+    Raises:
+        TrainingError: the file is another teacher's.
     """
-    identity = f"{teacher.revision} {teacher.encoder.pooling} {teacher.max_length}"
-    file = directory / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npz"
+    identity = hashlib.sha256(teacher.identity.encode()).hexdigest()
+    file = directory / f"{identity[:32]}.npz"
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]
-    known = _read(file)
+    known = _read(file, identity)
     missing = [i for i, key in enumerate(keys) if key not in known]
     if missing:
         vectors = teacher.encode([texts[i] for i in missing], progress="teacher vectors")
         known.update((keys[i], vector) for i, vector in zip(missing, vectors, strict=True))
-        _write(file, known)
+        _write(file, known, identity)
     return np.stack([known[key] for key in keys])
 
 
-def _read(file: Path) -> dict[bytes, NDArray[np.float32]]:
+def _read(file: Path, identity: str) -> dict[bytes, NDArray[np.float32]]:
     try:
         with np.load(file, allow_pickle=False) as content:
-            keys = content["keys"]
-            return {key.tobytes(): vector for key, vector in zip(keys, content["vectors"], strict=True)}
+            keys, owner = content["keys"], str(content["teacher"])
+            known = {key.tobytes(): vector for key, vector in zip(keys, content["vectors"], strict=True)}
     except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError, ValueError):
         return {}  # none yet, or cut short by a full disk: it is made again
+    if owner != identity:
+        raise TrainingError(f"{file}: holds the vectors of another teacher; remove it, and it is made again")
+    return known
 
 
-def _write(file: Path, known: dict[bytes, NDArray[np.float32]]) -> None:
+def _write(file: Path, known: dict[bytes, NDArray[np.float32]], identity: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     keys = np.frombuffer(b"".join(known), dtype=np.uint8).reshape(len(known), -1)
     handle, name = tempfile.mkstemp(dir=file.parent)
     working = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, keys=keys, vectors=np.stack(list(known.values())))
+            np.savez(stream, keys=keys, vectors=np.stack(list(known.values())), teacher=identity)
         working.replace(file)
     finally:
         working.unlink(missing_ok=True)

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from flipkd_sdk.errors import TrainingError
+from flipkd_sdk.training import checkpoints
+from flipkd_sdk.training.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from torch import Tensor, nn
-    from transformers import TrainerControl, TrainerState
-
     from flipkd_sdk.training.batches import PairDataset, TextDataset
     from flipkd_sdk.training.config import StageConfig
 
-    Objective = Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
-    """(text vectors (batch, r), the batch) → weighted loss terms by name; their sum is minimised."""
+Objective = Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
+"""(text vectors (batch, r), the batch) → weighted loss terms by name; their sum is minimised."""
 
+_TEXTS = ("input_ids", "attention_mask")
+_PROMPTS = ("prompt_ids", "prompt_mask")
 _LOG_STEPS = 20
+_CHECKPOINT_STEPS = 200
 _GRADIENT_CLIP = 1.0
 _WARMUP_SHARE = 0.05
+_ROWS_SHOWN = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,15 +43,31 @@ class Stage:
 
     name: str
     model: nn.Module
-    """Maps ``input_ids`` and ``attention_mask`` to unit vectors."""
+    """Token ids and mask → unit vectors; with ``prompt_ids`` and ``prompt_mask`` → (unit vectors, logits)."""
     dataset: TextDataset | PairDataset
     objective: Objective
     config: StageConfig
     development: Callable[[], float]
     """Average precision on the development pairs with the model as it stands."""
     run_directory: Path
-    """``metrics.jsonl`` in it is appended to."""
+    """``metrics.jsonl`` in it is appended to, and ``checkpoints/`` is written."""
     seed: int
+    resume: bool = False
+    """Go on from the last checkpoint, if there is one."""
+    bf16: bool = False
+    """Compute in bfloat16, with the weights in float32."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this stage keeps its checkpoints."""
+        return self.run_directory / checkpoints.DIRECTORY / self.name
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The model's vectors of a batch, and the batch with its ``logits`` where there are prompts."""
+        if _PROMPTS[0] not in batch:
+            return model(*(batch[name] for name in _TEXTS)), dict(batch)
+        vectors, logits = model(*(batch[name] for name in (*_TEXTS, *_PROMPTS)))
+        return vectors, {**batch, "logits": logits}
 
 
 def train_stage(stage: Stage) -> list[dict[str, Any]]:
@@ -60,22 +78,62 @@ def train_stage(stage: Stage) -> list[dict[str, Any]]:
         start and after each epoch.
 
     Raises:
-        TrainingError: a loss became NaN or infinite; the message says at which step and in which term.
+        TrainingError: a loss became NaN or infinite, or memory ran out; the message says where and what to change.
+        KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
     """
     if stage.config.epochs == 0:
         return []
-    watcher = _Watcher(stage)
-    _StageTrainer(stage, watcher).train()
+    if stage.resume and (done := checkpoints.read_finished(stage.checkpoints)):
+        watcher = Watcher(stage, done)
+    else:
+        checkpoint = checkpoints.latest_checkpoint(stage.checkpoints) if stage.resume else None
+        watcher = Watcher(stage, checkpoints.read_progress(checkpoint) if checkpoint else None)
+        if not watcher.patience_is_over:
+            _train(stage, watcher, checkpoint)
+        checkpoints.write_finished(stage.checkpoints, watcher.progress)
     watcher.restore_best()
-    return watcher.records
+    return watcher.progress.records
+
+
+def _train(stage: Stage, watcher: Watcher, checkpoint: Path | None) -> None:
+    trainer = _StageTrainer(stage, watcher)
+    try:
+        with watcher.stopping_on_interrupt():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"stage {stage.name!r}: out of memory at a batch size of {stage.config.batch_size}; lower the stage's "
+            "batch_size or the model's max_length, or set student.gradient_checkpointing = true"
+        ) from error
+    if watcher.interrupted:
+        raise KeyboardInterrupt
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # The CPU's allocator has no error class of its own.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class _EpochSampler(LengthGroupedSampler):
+    """Batches of texts of similar length, in an order that seed and epoch alone decide."""
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths, generator=torch.Generator().manual_seed(seed))
+        self.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Trainer before each epoch, also by a resumed one."""
+        self.generator.manual_seed(self.seed + epoch)
 
 
 class _StageTrainer(Trainer):
-    """Trainer with our objective and with batches of texts of similar length."""
+    """Trainer with our objective, with batches of texts of similar length, and checkpoints of what is trained alone."""
 
-    def __init__(self, stage: Stage, watcher: _Watcher) -> None:
+    def __init__(self, stage: Stage, watcher: Watcher) -> None:
         arguments = TrainingArguments(
-            output_dir=str(stage.run_directory),
+            output_dir=str(stage.checkpoints),
             per_device_train_batch_size=stage.config.batch_size,
             num_train_epochs=stage.config.epochs,
             learning_rate=stage.config.learning_rate,
@@ -83,9 +141,13 @@ class _StageTrainer(Trainer):
             warmup_steps=_WARMUP_SHARE,
             weight_decay=0.0,
             max_grad_norm=_GRADIENT_CLIP,
+            bf16=stage.bf16,
+            use_cpu=torch.accelerator.current_accelerator(check_available=True) is None,
             logging_steps=_LOG_STEPS,
             logging_nan_inf_filter=False,
-            save_strategy="no",
+            save_strategy="steps",
+            save_steps=_CHECKPOINT_STEPS,
+            save_total_limit=2,
             report_to="none",
             disable_tqdm=True,
             remove_unused_columns=False,
@@ -104,10 +166,17 @@ class _StageTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)
 
-    def _get_train_sampler(self, train_dataset: object = None) -> LengthGroupedSampler:
-        generator = torch.Generator().manual_seed(self.stage.seed)
-        lengths = self.stage.dataset.lengths
-        return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths, generator=generator)
+    def _get_train_sampler(self, train_dataset: object = None) -> _EpochSampler:
+        return _EpochSampler(self.args.train_batch_size, self.stage.dataset.lengths, self.stage.seed)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        checkpoints.write_weights(
+            Path(output_dir or str(self.args.output_dir)), checkpoints.trainable(self.stage.model)
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        weights = load_file(Path(resume_from_checkpoint) / checkpoints.WEIGHTS_FILE)
+        self.stage.model.load_state_dict(weights, strict=False)
 
     def compute_loss(
         self,
@@ -116,14 +185,14 @@ class _StageTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        vectors = model(inputs["input_ids"], inputs["attention_mask"])
+        vectors, inputs = self.stage.outputs(model, inputs)
         terms = self.stage.objective(vectors, inputs)
         for name, term in terms.items():
             value = float(term.detach())
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"stage {self.stage.name!r}, step {self.state.global_step}: the loss term {name!r} became {value}; "
-                    "lower the stage's learning_rate"
+                    f"stage {self.stage.name!r}, step {self.state.global_step}: the loss term {name!r} became {value} "
+                    f"on {_rows(inputs)}; {_cause(self.stage.model, vectors)}"
                 )
             self.terms[name].append(value)
         loss = torch.stack(list(terms.values())).sum()
@@ -137,66 +206,20 @@ class _StageTrainer(Trainer):
         super().log(logs, start_time)
 
 
-class _Watcher(TrainerCallback):
-    """Writes the records, shows the progress, and remembers the weights of the best epoch."""
+def _rows(batch: Mapping[str, Tensor]) -> str:
+    """Which pairs or texts a batch holds, counted from 1."""
+    kind = "train pairs" if "row" in batch else "texts"
+    numbers = sorted(batch["row" if "row" in batch else "text"].add(1).tolist())
+    more = f" and {len(numbers) - _ROWS_SHOWN} more" if len(numbers) > _ROWS_SHOWN else ""
+    return f"{kind} {', '.join(map(str, numbers[:_ROWS_SHOWN]))}{more}"
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.records: list[dict[str, Any]] = []
-        self.best = -math.inf
-        self.best_weights: dict[str, Tensor] = {}
-        self.bar: tqdm[Any] | None = None
 
-    def restore_best(self) -> None:
-        self.stage.model.load_state_dict(self.best_weights, strict=False)
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        self.bar = tqdm(total=state.max_steps, desc=self.stage.name, unit="step", disable=None, leave=False)
-        self._measure(state)  # a stage that only makes things worse leaves the model as it was
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        if logs and "loss" in logs:
-            self._record(state, {name: value for name, value in logs.items() if name != "epoch"})
-
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        self._measure(state)
-        control.should_log = True  # what is left since the last record, or an epoch of few steps would have none
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def _measure(self, state: TrainerState) -> None:
-        self.stage.model.eval()
-        average_precision = self.stage.development()
-        self.stage.model.train()
-        self._record(state, {"average_precision": average_precision})
-        if average_precision > self.best:
-            self.best = average_precision
-            self.best_weights = {
-                name: weight.detach().clone()
-                for name, weight in self.stage.model.named_parameters()
-                if weight.requires_grad
-            }
-
-    def _record(self, state: TrainerState, values: dict[str, float]) -> None:
-        record = {"stage": self.stage.name, "epoch": round(state.epoch or 0.0, 4), "step": state.global_step, **values}
-        self.records.append(record)
-        with (self.stage.run_directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        if self.bar is not None:
-            shown = ("loss", "average_precision")
-            self.bar.set_postfix({name: f"{values[name]:.4f}" for name in shown if name in values}, refresh=False)
+def _cause(model: nn.Module, vectors: Tensor) -> str:
+    if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+        return "the weights are no longer finite, so training diverged; lower the stage's learning_rate"
+    if not bool(torch.isfinite(vectors).all()):
+        return (
+            "the weights are finite and the text vectors are not: weights grew too large, or these rows are at fault; "
+            "lower the stage's learning_rate, or set precision = 'fp32'"
+        )
+    return "weights and text vectors are finite; lower the stage's learning_rate or loss.scale"

@@ -139,6 +139,21 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert "Error: " in done.stderr
 
 
+def test_a_stopped_run_is_resumed_with_its_own_options(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    start = ["--pairs", "train.csv", "--dev", "dev.csv", *models(), *QUICK, "--out", run]
+    assert train(*start).exit_code == 0
+    result = read_run(run).result
+    (run / "result.json").unlink()
+    done = train("--out", run, "--resume")
+    assert done.exit_code == 0, done.stderr
+    assert read_run(run).result.measures == result.measures
+    both = train(*start, "--resume", "--overwrite")
+    assert both.exit_code == 2
+    assert "choose one" in both.stderr
+    assert train("--out", tmp_path / "absent", "--resume").exit_code == 1
+
+
 def test_an_earlier_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
     done = train("--pairs", "train.csv", "--out", tmp_path)

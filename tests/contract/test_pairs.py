@@ -244,7 +244,10 @@ def test_a_split_of_fraction_zero_stays_empty() -> None:
 
 def test_one_group_cannot_be_split() -> None:
     pairs = made([("a", "b", 1), ("b", "c", 0), ("c", "d", 1), ("d", "a", 0)])
-    with pytest.raises(InvalidPairsError, match=r"4 pairs \(2 matches\) in 1 groups .* the largest of 4 pairs; add"):
+    needed = "needed are at least 3 groups with matches and 3 with non-matches, found 1 and 1; add"
+    with pytest.raises(
+        InvalidPairsError, match=rf"4 pairs \(2 matches\) in 1 groups .* the largest of 4 pairs; {needed}"
+    ):
         split_pairs(pairs)
 
 
@@ -258,3 +261,29 @@ def test_written_file_is_plain_csv(tmp_path: Path) -> None:
     write_pairs(made([('say "hi"', "a\rb", 1)]), tmp_path / "p.csv")
     with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as stream:
         assert list(csv.reader(stream)) == [["text_a", "text_b", "label"], ['say "hi"', "a\rb", "1"]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_teacher_scores_are_read_on_request_and_travel_with_their_pairs(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"pairs{suffix}"
+    names, rows = ("text_a", "text_b", "label", "mine"), [("a", "b", 1, 0.75), ("c", "d", 0, -1), ("e", "f", 1, 1)]
+    if suffix == ".csv":
+        path.write_text("\n".join(",".join(map(str, row)) for row in (names, *rows)))
+    else:
+        path.write_text("\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows))
+    assert read_pairs(path).teacher_score is None
+    pairs = read_pairs(path, teacher_score_column="mine")
+    assert pairs.teacher_score is not None
+    assert pairs.teacher_score.tolist() == [0.75, -1.0, 1.0]
+    write_pairs(pairs.take([1, 0]), tmp_path / "again.csv")
+    again = read_pairs(tmp_path / "again.csv", teacher_score_column="teacher_score")
+    assert again.teacher_score is not None
+    assert (again.a, again.teacher_score.tolist()) == (("c", "a"), [-1.0, 0.75])
+
+
+@pytest.mark.parametrize("score", ["", "high", "nan", "inf", "1.01", "-2"])
+def test_a_teacher_score_that_is_none_is_named_by_line(tmp_path: Path, score: str) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"text_a,text_b,label,teacher_score\na,b,1,0.5\nc,d,0,{score}\n")
+    with pytest.raises(InvalidPairsError, match=r"pairs.csv:3: column 'teacher_score': teacher score .*in \[-1, 1\]"):
+        read_pairs(path, teacher_score_column="teacher_score")

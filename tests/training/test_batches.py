@@ -40,6 +40,12 @@ def test_a_batch_is_padded_on_the_right() -> None:
     assert batch["input_ids"].dtype == batch["attention_mask"].dtype == torch.int64
 
 
+def test_a_batch_may_be_padded_on_the_left() -> None:
+    batch = TokenizedTexts([[5, 6, 7], [8]], pad_token_id=3, truncated=0).batch([1, 0], left=True)
+    assert batch["input_ids"].tolist() == [[3, 3, 8], [5, 6, 7]]
+    assert batch["attention_mask"].tolist() == [[0, 0, 1], [1, 1, 1]]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_encoding_keeps_the_order(batch_size: int) -> None:
     tokens = TokenizedTexts([[5, 6, 7], [8], [9, 10], [1], [4, 4]], pad_token_id=0, truncated=0)
@@ -61,6 +67,8 @@ def test_an_item_of_texts_is_its_position() -> None:
     batch = dataset.collate([5, 2])
     assert batch.keys() == {"input_ids", "attention_mask", "text", "teacher", "target"}
     assert batch["text"].tolist() == [5, 2]
+    assert corpus.teacher is not None
+    assert corpus.target is not None
     assert torch.equal(batch["teacher"], corpus.teacher[[5, 2]])
     assert torch.equal(batch["target"], corpus.target[[5, 2]])
     assert dataset.lengths == [len(ids) for ids in corpus.tokens.token_ids]
@@ -81,4 +89,4 @@ def test_the_teachers_cosine_of_a_pair() -> None:
     pairs = tiny_pairs(4)
     corpus = corpus_of(pairs)
     expected = [float(corpus.teacher[2 * i] @ corpus.teacher[2 * i + 1]) for i in range(4)]
-    assert corpus.teacher_cosines(pairs) == pytest.approx(expected, rel=1e-5)
+    assert corpus.teacher_scores(pairs) == pytest.approx(expected, rel=1e-5)

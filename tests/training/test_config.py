@@ -7,6 +7,7 @@ import pytest
 
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.training.config import TrainConfig, load_config, override, read_options, validate_config
+from flipkd_sdk.training.presets import PRESETS, Preset
 
 MINIMAL: dict[str, Any] = {"data": {"pairs": "pairs.csv"}}
 
@@ -22,10 +23,16 @@ def test_pairs_are_all_that_is_needed() -> None:
     [
         ({}, "option data: Field required"),
         ({"data": {}}, "option data.pairs: Field required"),
+        ({"teacher": {"kind": "none"}}, "test: teacher.kind = 'none' leaves nothing to loss.mcl"),
+        ({"teacher": {"kind": "scores", "epochs": 1}}, "test: teacher.epochs: there is nothing to fine-tune where"),
+        ({"teacher": {"from_scratch": True}}, "test: teacher.from_scratch needs teacher.epochs above 0"),
         ({"sed": 1}, "option sed: there is no such option"),
         ({"student": {"lyer": 1}}, "option student.lyer: there is no such option"),
         ({"student": {"layer": "four"}}, "option student.layer: Input should be a valid integer"),
-        ({"student": {"layer": -1}}, "option student.layer: Input should be greater than or equal to 0"),
+        ({"student": {"layer": -2}}, "option student.layer: Input should be greater than or equal to -1"),
+        ({"preset": "papers"}, "option preset: Input should be 'paper', 'edge' or 'labels'"),
+        ({"preset": "edge", "student": 4}, "option student: Input should be a valid dictionary"),
+        ({"preset": "edge", "student": {"lyer": 1}}, "option student.lyer: there is no such option"),
         ({"student": {"attention": "both"}}, "option student.attention: Input should be 'causal' or 'bidirectional'"),
         ({"student": 4}, "option student: Input should be a valid dictionary"),
         ({"alignment": {"learning_rate": float("nan")}}, "option alignment.learning_rate: "),
@@ -108,3 +115,27 @@ def test_overriding_what_is_no_option_ends_as_a_config_error(name: str) -> None:
 def test_the_options_survive_their_own_json() -> None:
     config = validate_config(MINIMAL | {"objective": "precision>=0.9", "data": {"pairs": "p", "dev": "d"}}, origin="")
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_a_start_and_what_is_given_comes_before_it(preset: Preset) -> None:
+    content = MINIMAL | {"preset": preset}
+    config = validate_config(content, origin="test")
+    for section, options in PRESETS[preset].items():
+        for option, value in options.items():
+            assert getattr(getattr(config, section), option) == value
+    own = validate_config(content | {"student": {"rank": 7}, "labels": {"epochs": 9}}, origin="test")
+    assert (own.student.rank, own.labels.epochs) == (7, 9)
+    assert own.student == config.student.model_copy(update={"rank": 7})
+    assert TrainConfig.model_validate_json(own.model_dump_json()) == own
+
+
+def test_the_presets_are_what_the_method_calls_for() -> None:
+    paper, edge, labels = (validate_config(MINIMAL | {"preset": name}, origin="") for name in PRESETS)
+    assert (paper.student.rank, paper.student.layer, paper.student.attention) == (256, -1, "causal")
+    assert paper.loss.label_lm > 0
+    assert paper.noise_filter.positive_quantile > 0
+    assert (edge.student.attention, edge.loss.label_lm) == ("bidirectional", 0)
+    assert edge.student.layer < 6
+    assert (labels.loss.mcl, labels.loss.similarity, labels.loss.alignment, labels.alignment.epochs) == (0, 0, 0, 0)
+    assert labels.loss.cosent > 0

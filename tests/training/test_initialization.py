@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,3 +70,32 @@ def test_of_a_large_corpus_a_sample_is_enough(
     assert not torch.equal(start(0), whole)
     assert torch.equal(start(0), start(0))
     assert not torch.equal(start(0), start(1))
+
+
+@pytest.mark.parametrize("rank", [16, 40])
+def test_without_teacher_vectors_the_states_are_whitened(tiny_llama: Path, tiny_teacher: Path, rank: int) -> None:
+    student = create_student(str(tiny_llama), StudentConfig(layer=2, rank=4, site_rank=rank))
+    teacher = load_teacher(resolve(str(tiny_teacher)), 64)
+    corpus = build_corpus(tiny_pairs(200).texts, teacher, student, pretrained_tokenizer())
+    initialize_encoder(student, replace(corpus, teacher=None, target=None), seed=0)
+
+    def states(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return pool(student.hidden_states(input_ids, attention_mask), attention_mask, "mean")
+
+    projected = encode(corpus.tokens, states).astype(np.float64) @ student.encoder_weight.detach().numpy().T
+    gram = projected.T @ projected / len(projected)
+    variance = np.diag(gram)
+    assert np.abs(gram - np.diag(variance)).max() < 1e-3 * variance.max()  # the directions are uncorrelated
+    assert variance[0] == pytest.approx(1 / rank, rel=0.05)
+    assert (variance <= 1.001 / rank).all()
+    assert (variance[32:] == 0).all()  # the states have no more directions
+
+
+def test_a_random_start_is_left_alone(tiny_llama: Path, tiny_teacher: Path) -> None:
+    student = create_student(str(tiny_llama), StudentConfig(layer=2, rank=4, initialization="random"))
+    corpus = build_corpus(
+        tiny_pairs(4).texts, load_teacher(resolve(str(tiny_teacher)), 64), student, pretrained_tokenizer()
+    )
+    before = student.encoder_weight.detach().clone()
+    initialize_encoder(student, corpus, seed=0)
+    assert torch.equal(student.encoder_weight, before)

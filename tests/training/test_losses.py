@@ -9,7 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flipkd_sdk.training.losses import cosent, margin_contrastive, similarity_regression, vector_alignment
+from flipkd_sdk.training.losses import (
+    cosent,
+    label_lm,
+    margin_contrastive,
+    pair_regression,
+    similarity_regression,
+    vector_alignment,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,6 +142,13 @@ def test_similarity_regression_sees_no_difference_in_a_rotation() -> None:
     assert float(similarity_regression(teacher @ rotation, teacher)) == pytest.approx(0.0, abs=1e-6)
 
 
+@given(st.lists(st.tuples(cosines, cosines), min_size=1, max_size=6))
+def test_pair_regression_is_the_mean_square(rows: list[tuple[float, float]]) -> None:
+    s, t = (list(column) for column in zip(*rows, strict=True))
+    expected = sum((x - y) ** 2 for x, y in rows) / len(rows)
+    assert float(pair_regression(torch.tensor(s), torch.tensor(t))) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
 def test_vector_alignment_is_the_mean_distance_in_cosine() -> None:
     student, target = unit(5, 4, 0), unit(5, 4, 1)
     expected = np.mean([1 - float(student[i] @ target[i]) for i in range(5)])
@@ -160,6 +174,21 @@ def test_losses_of_degenerate_batches_are_finite_and_so_are_their_gradients(
         if len(set(labels)) < 2:
             assert loss == 0.0
             assert not gradient.any()
+
+
+five_logits = st.lists(st.floats(-30, 30, width=32), min_size=5, max_size=5)
+
+
+@given(st.lists(st.tuples(five_logits, st.integers(0, 4)), max_size=4))
+def test_label_lm_is_its_formula(rows: list[tuple[list[float], int]]) -> None:
+    logits, words = torch.tensor([row[0] for row in rows]).reshape(-1, 5), torch.tensor([row[1] for row in rows]).long()
+    expected = [math.log(sum(map(math.exp, values))) - values[word] for values, word in rows]
+    assert float(label_lm(logits, words)) == pytest.approx(sum(expected) / max(len(rows), 1), rel=1e-4, abs=1e-5)
+
+
+def test_label_lm_of_half_precision_does_not_overflow() -> None:
+    loss = label_lm(torch.full((1, 4), 6e4, dtype=torch.float16), torch.tensor([2]))
+    assert float(loss) == pytest.approx(math.log(4), rel=1e-5)
 
 
 def test_a_single_text_has_no_similarity_to_regress() -> None:

@@ -70,7 +70,7 @@ def page(path: Path, *, records: list[dict[str, Any]] = RECORDS, with_test: bool
     )
     config = validate_config({"data": {"pairs": "pairs.csv"}, "teacher": {"source": NASTY}}, origin="test")
     systems = {"teacher": evaluation, "student": evaluation}
-    write_report(path, config, result, systems, records, train, NoiseFilter(keep, 0.25, 0.75))
+    write_report(path, config, result, systems, records, train, NoiseFilter(keep, 0.25, 0.75), train.take([]))
     return Page(path.read_text(encoding="utf-8"))
 
 

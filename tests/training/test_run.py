@@ -18,10 +18,12 @@ from flipkd_sdk.manifest import sha256_of
 from flipkd_sdk.metrics import average_precision
 from flipkd_sdk.pairs import Pairs, write_pairs
 from flipkd_sdk.training import run as run_module
+from flipkd_sdk.training.config import validate_config
 from flipkd_sdk.training.evaluation import pair_cosines
 from flipkd_sdk.training.run import encode_with, train
 from flipkd_sdk.training.run_directory import read_run
 from flipkd_sdk.training.student import load_student, load_tokenizer
+from flipkd_sdk.training.watcher import Watcher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +92,8 @@ def test_result_json_is_written_last(inputs: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(run_module, "write_report", fail)
     with pytest.raises(OSError, match="No space left"):
         train(tiny_config(inputs), tmp_path / "run")
-    assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT - {"report.html", "result.json"}
+    left = CONTENT - {"report.html", "result.json"} | {"checkpoints"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == left
     with pytest.raises(TrainingError, match="did not finish"):
         read_run(tmp_path / "run")
 
@@ -186,9 +189,118 @@ def test_stages_may_be_left_out(inputs: Path, tmp_path: Path) -> None:
     assert result.measures["student"]["dev"]["average_precision"] > 0.5
 
 
+def test_scores_in_a_column_are_a_teacher(inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for seed, name in enumerate(("train", "dev", "test")):
+        pairs = tiny_pairs(48, seed)
+        noise = np.random.default_rng(seed).normal(0, 0.1, 48)
+        scores = np.clip(0.2 + 0.6 * pairs.label + noise, -1, 1).astype(np.float32)
+        write_pairs(Pairs(pairs.a, pairs.b, pairs.label, scores), inputs / f"{name}.csv")
+    config = tiny_config(inputs, teacher={"kind": "scores"}, noise_filter={"positive_quantile": 0.1})
+    result = train(config, tmp_path / "run")
+    assert list(result.measures) == ["teacher", "student"]
+    assert result.measures["teacher"]["test"]["average_precision"] > 0.95
+    assert result.teacher.source == "column teacher_score of train.csv"
+    assert result.dropped_positives == 3
+    assert "no teacher vectors to start A from: it starts at whitened principal directions" in caplog.text
+    stages = {json.loads(line)["stage"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()}
+    assert stages == {"labels"}
+    assert "teacher_score" in (tmp_path / "run" / "splits" / "train.csv").read_text()
+
+
+def test_labels_alone_need_no_teacher(inputs: Path, tmp_path: Path) -> None:
+    plain = tiny_config(inputs).model_dump(exclude_unset=True)
+    content = {**plain, "preset": "labels", "teacher": {"source": "./absent"}, "alignment": {"batch_size": 16}}
+    result = train(validate_config(content, origin="test"), tmp_path / "run")
+    assert list(result.measures) == ["student"]
+    assert result.teacher.source == "none"
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("cosent" in record for record in records)
+    assert not any("mcl" in record or "alignment" in record for record in records)
+    assert "no teacher was measured" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_teacher_from_scratch(inputs: Path, tmp_path: Path) -> None:
+    (inputs / "teacher" / "model.safetensors").unlink()
+    teaching = {"from_scratch": True, "epochs": 2, "learning_rate": 1e-3}
+    result = train(tiny_config(inputs, teacher=teaching), tmp_path / "run")
+    assert list(result.measures) == ["teacher", "student"]
+    assert result.teacher.revision == sha256_of(tmp_path / "run" / "teacher" / "model.safetensors")
+    again = train(tiny_config(inputs, teacher=teaching), tmp_path / "again")
+    assert again.teacher.revision == result.teacher.revision
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stage", ["teacher", "alignment", "labels", "report"])
+def test_a_killed_run_goes_on_to_the_same_result(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    tuning = {"epochs": 2, "learning_rate": 1e-3}
+    config = tiny_config(inputs, teacher=tuning, alignment={"epochs": 2}, labels={"epochs": 2})
+    whole = train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        if stage == "report":
+            patch.setattr(run_module, "write_report", lambda *_: (_ for _ in ()).throw(KilledError))
+        else:
+            save = Watcher.on_save
+
+            def die(self: Watcher, *arguments: Any, **options: Any) -> None:
+                save(self, *arguments, **options)
+                if self.stage.name == stage:
+                    raise KilledError
+
+            patch.setattr(Watcher, "on_save", die)
+        with pytest.raises(KilledError):
+            train(config, tmp_path / "run")
+    torch.manual_seed(9)
+    again = train(config, tmp_path / "run", resume=True)
+    assert again.model_dump(exclude={"seconds"}) == whole.model_dump(exclude={"seconds"})
+    weights = adapter_weights(tmp_path / "whole")
+    assert all(torch.equal(weight, weights[name]) for name, weight in adapter_weights(tmp_path / "run").items())
+    assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT | {"teacher"}
+    assert train(config, tmp_path / "run", resume=True) == again
+
+
+def test_a_run_is_not_resumed_with_other_options(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_report", lambda *_: (_ for _ in ()).throw(KilledError))
+        with pytest.raises(KilledError):
+            train(tiny_config(inputs), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"option student.rank is another one than in .*config.json; resume with"):
+        train(tiny_config(inputs, student={"rank": 5}), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "adapter").is_dir()
+
+
+def test_there_is_nothing_to_resume_at_first(inputs: Path, tmp_path: Path) -> None:
+    assert train(tiny_config(inputs), tmp_path / "run", resume=True).texts == 96
+
+
+def test_bf16_is_near_fp32(inputs: Path, tmp_path: Path) -> None:
+    fp32, bf16 = (train(tiny_config(inputs, precision=name), tmp_path / name) for name in ("fp32", "bf16"))
+    one, other = (result.measures["student"]["test"]["average_precision"] for result in (fp32, bf16))
+    assert one == pytest.approx(other, abs=0.05)
+    first, second = (adapter_weights(tmp_path / name) for name in ("fp32", "bf16"))
+    assert all(weight.dtype == torch.float32 for weight in second.values())
+    assert any(not torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+def test_the_paper_preset_trains_and_says_which_block_was_the_last(inputs: Path, tmp_path: Path) -> None:
+    plain = tiny_config(inputs).model_dump(exclude_unset=True)
+    own = {"rank": 4, "alpha": 4.0, "source": plain["student"]["source"], "max_length": 48}
+    content = {"preset": "paper", **plain, "student": own, "labels": {"batch_size": 8, "epochs": 1}}
+    result = train(validate_config(content, origin="test"), tmp_path / "run")
+    config = read_run(tmp_path / "run").config
+    assert (config.student.layer, config.student.attention, config.loss.label_lm) == (3, "causal", 1.0)
+    assert result.dropped_positives > 0
+
+
 def test_a_diverging_run_says_where_and_is_not_finished(inputs: Path, tmp_path: Path) -> None:
     config = tiny_config(inputs, alignment={"learning_rate": 1e30})
-    with pytest.raises(TrainingError, match=r"stage 'alignment', step \d+: the loss term '\w+' became nan; lower"):
+    with pytest.raises(
+        TrainingError, match=r"stage 'alignment', step \d+: the loss term '\w+' became nan on texts .* lower"
+    ):
         train(config, tmp_path / "run")
     with pytest.raises(TrainingError, match="did not finish"):
         read_run(tmp_path / "run")

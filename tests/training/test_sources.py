@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,11 +31,31 @@ def test_a_directory_is_taken_as_it_is(tiny_llama: Path) -> None:
     assert resolved.reference.licence == "unknown"
 
 
-@pytest.mark.parametrize("weights", ["model.safetensors.index.json", "pytorch_model.bin"])
-def test_weights_in_shards_or_of_old_are_found(tmp_path: Path, weights: str) -> None:
+def test_weights_of_old_are_found(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
-    (tmp_path / weights).write_bytes(b"weights")
-    assert resolve(str(tmp_path)).reference.revision == sha256_of(tmp_path / weights)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
+    assert resolve(str(tmp_path)).reference.revision == sha256_of(tmp_path / "pytorch_model.bin")
+
+
+def test_the_revision_of_weights_in_shards_is_that_of_their_content(tmp_path: Path) -> None:
+    index = {"weight_map": {"x": "one.safetensors", "y": "two.safetensors", "z": "one.safetensors"}}
+    for name, content in {"config.json": "{}", "model.safetensors.index.json": json.dumps(index)}.items():
+        (tmp_path / name).write_text(content)
+    revisions = set()
+    for content in (b"a", b"b", b"a"):
+        (tmp_path / "one.safetensors").write_bytes(b"same")
+        (tmp_path / "two.safetensors").write_bytes(content)
+        revisions.add(resolve(str(tmp_path)).reference.revision)
+    assert len(revisions) == 2
+    (tmp_path / "two.safetensors").unlink()
+    with pytest.raises(ModelSourceError, match="weights that cannot be read"):
+        resolve(str(tmp_path))
+
+
+def test_a_model_to_be_trained_from_scratch_needs_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    resolved = resolve(str(tmp_path), weights=False)
+    assert resolved.reference.revision == sha256_of(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,41 @@ def test_a_site_that_is_not_there_is_a_config_error(tiny_llama: Path, options: d
         create_student(str(tiny_llama), StudentConfig(**{"layer": 1, **options}))
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_layer_minus_1_is_the_last_block(tiny_llama: Path, tmp_path: Path, whole: bool) -> None:
+    options = OPTIONS.model_copy(update={"layer": -1})
+    student = create_student(str(tiny_llama), options, whole=whole)
+    assert student.options == OPTIONS.model_copy(update={"layer": 3})
+    student.model.save_pretrained(tmp_path)
+    assert load_student(str(tiny_llama), tmp_path, options).options.layer == 3
+    adapted = sum(hasattr(module, "lora_A") for module in student.modules())
+    assert adapted == (4 * 7 if whole else 3 * 7 + 1)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(tiny_llama: Path, whole: bool) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        options = OPTIONS.model_copy(update={"gradient_checkpointing": checkpointing})
+        student = trained(create_student(str(tiny_llama), options, whole=whole)).train()
+        ids, mask = torch.tensor([[5, 17, 300, 42], [9, 8, 7, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+        if whole:
+            vectors, logits = student(ids, mask, ids, mask)
+            loss = vectors.sum() + logits.logsumexp(1).sum()
+        else:
+            loss = student(ids, mask).sum()
+        loss.backward()
+        gradients.append({name: p.grad for name, p in student.named_parameters() if p.requires_grad})
+    plain, again = gradients
+    for name, gradient in plain.items():
+        if gradient is None:  # the site's B without the decoder path
+            assert again[name] is None
+        else:
+            assert torch.allclose(gradient, again[name], atol=1e-6), name
+    assert sum(gradient is not None and bool(gradient.any()) for gradient in plain.values()) > 10
+
+
 def test_a_name_that_stands_twice_in_a_block_needs_its_path(tmp_path: Path) -> None:
     path = str(write_family(tmp_path, "GPT2"))
     with pytest.raises(ConfigError, match=r"'c_proj': several of the linear layers .* attn.c_proj, .* mlp.c_proj"):

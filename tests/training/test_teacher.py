@@ -10,6 +10,7 @@ import torch
 from sklearn.random_projection import GaussianRandomProjection
 from tiny import TEXTS
 from tiny_models import TEACHER_DIMENSION, tiny_pairs, write_tiny_teacher
+from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
 from flipkd_sdk.errors import ModelSourceError
@@ -55,6 +56,74 @@ def test_another_pooling_is_refused(tmp_path: Path) -> None:
     path = write_tiny_teacher(tmp_path / "teacher", pooling="max")
     with pytest.raises(ModelSourceError, match="only mean and cls pooling are supported"):
         load_teacher(resolve(str(path)), max_length=64)
+
+
+def add_dense(path: Path, activation: str = "Tanh", *, kinds: tuple[str, ...] = ()) -> nn.Linear:
+    """Give a teacher a dense layer in the layout of sentence-transformers."""
+    torch.manual_seed(2)
+    linear = nn.Linear(TEACHER_DIMENSION, 10)
+    (path / "2_Dense").mkdir()
+    torch.save(linear.state_dict(prefix="linear."), path / "2_Dense" / "pytorch_model.bin")
+    function = f"torch.nn.modules.activation.{activation}"
+    options = {"in_features": TEACHER_DIMENSION, "out_features": 10, "bias": True, "activation_function": function}
+    (path / "2_Dense" / "config.json").write_text(json.dumps(options))
+    places = {"Transformer": "", "Pooling": "1_Pooling", "Dense": "2_Dense"} | dict.fromkeys(kinds, "3_Other")
+    modules = [{"path": place, "type": f"sentence_transformers.models.{kind}"} for kind, place in places.items()]
+    (path / "modules.json").write_text(json.dumps(modules))
+    return linear
+
+
+def test_a_dense_layer_is_honoured_and_belongs_to_the_revision(tmp_path: Path) -> None:
+    path = write_tiny_teacher(tmp_path / "teacher")
+    plain = load_teacher(resolve(str(path)), max_length=64)
+    linear = add_dense(path)
+    teacher = load_teacher(resolve(str(path)), max_length=64)
+    with torch.inference_mode():
+        model, tokenizer = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+        states = model(**tokenizer(TEXTS[0], return_tensors="pt")).last_hidden_state[0].mean(dim=0)
+        expected = torch.tanh(linear(states))
+    assert teacher.encode(TEXTS[:1])[0] == pytest.approx((expected / expected.norm()).numpy(), abs=1e-5)
+    assert teacher.revision != plain.revision
+    assert teacher.identity != plain.identity
+
+
+def test_a_tuned_teacher_with_a_dense_layer_comes_back(tmp_path: Path) -> None:
+    path = write_tiny_teacher(tmp_path / "raw")
+    linear = add_dense(path)
+    teacher = load_teacher(resolve(str(path)), max_length=48)
+    config = TeacherConfig(epochs=1, learning_rate=5e-3, batch_size=8)
+    scores = iter((0.1, 0.2))
+    tuned = fine_tune(teacher, tiny_pairs(16), config, development=lambda: next(scores), run_directory=tmp_path, seed=0)
+    loaded = load_teacher(resolve(str(tmp_path / "teacher")), max_length=48)
+    assert np.array_equal(loaded.encode(TEXTS), tuned.encode(TEXTS))
+    assert loaded.revision == tuned.revision != teacher.revision
+    assert not torch.equal(loaded.encoder.dense[0].weight, linear.weight)
+
+
+def test_what_else_would_change_the_vectors_is_refused(tmp_path: Path) -> None:
+    path = write_tiny_teacher(tmp_path / "a")
+    add_dense(path, kinds=("LayerNorm",))
+    with pytest.raises(ModelSourceError, match=r"modules.json: a module of type LayerNorm is not supported"):
+        load_teacher(resolve(str(path)), max_length=64)
+    path = write_tiny_teacher(tmp_path / "b")
+    add_dense(path, "Softplus")
+    with pytest.raises(ModelSourceError, match="activation Softplus is not supported"):
+        load_teacher(resolve(str(path)), max_length=64)
+    (path / "2_Dense" / "pytorch_model.bin").write_bytes(b"broken")
+    (path / "2_Dense" / "config.json").write_text('{"in_features": 24, "out_features": 10}')
+    with pytest.raises(ModelSourceError, match="cannot be loaded as a dense layer"):
+        load_teacher(resolve(str(path)), max_length=64)
+
+
+def test_another_tokenizer_is_another_teacher(tmp_path: Path) -> None:
+    path = write_tiny_teacher(tmp_path / "teacher")
+    before = load_teacher(resolve(str(path)), max_length=64)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer.add_tokens(["card"])
+    tokenizer.save_pretrained(path)
+    after = load_teacher(resolve(str(path)), max_length=64)
+    assert before.revision == after.revision
+    assert before.identity != after.identity
 
 
 def test_a_text_is_encoded_alike_alone_and_in_a_batch(tiny_teacher: Path) -> None:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
 
+from flipkd_sdk.errors import TrainingError
 from flipkd_sdk.training.teacher_cache import cached_vectors
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class FakeTeacher:
     shown: list[str] = field(default_factory=list)
 
     @property
-    def encoder(self) -> SimpleNamespace:
-        return SimpleNamespace(pooling=self.pooling)
+    def identity(self) -> str:
+        return f"{self.revision} {self.pooling} {self.max_length}"
 
     def encode(self, texts: Sequence[str], *, progress: str | None = None) -> np.ndarray:
         self.shown += texts
@@ -77,6 +77,18 @@ def test_a_foreign_file_is_replaced_and_nothing_in_it_unpickled(tmp_path: Path) 
     teacher = FakeTeacher()
     vectors(teacher, ["a"], tmp_path)
     assert teacher.shown == ["a"]
+
+
+def test_the_file_of_another_teacher_is_refused(tmp_path: Path) -> None:
+    vectors(FakeTeacher(), ["a"], tmp_path)
+    (mine,) = tmp_path.iterdir()
+    vectors(FakeTeacher(revision="1"), ["a"], tmp_path)
+    (other,) = set(tmp_path.iterdir()) - {mine}
+    other.write_bytes(mine.read_bytes())
+    teacher = FakeTeacher(revision="1")
+    with pytest.raises(TrainingError, match=f"{other}: holds the vectors of another teacher; remove it"):
+        vectors(teacher, ["a"], tmp_path)
+    assert teacher.shown == []
 
 
 def test_no_working_file_is_left_behind_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

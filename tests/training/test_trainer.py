@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +14,10 @@ from tiny_models import tiny_pairs
 from torch import nn
 
 from flipkd_sdk.errors import TrainingError
+from flipkd_sdk.training import trainer
 from flipkd_sdk.training.batches import PairDataset, TextDataset
 from flipkd_sdk.training.config import StageConfig
+from flipkd_sdk.training.estimate import estimate
 from flipkd_sdk.training.losses import vector_alignment
 from flipkd_sdk.training.trainer import Stage, train_stage
 
@@ -102,7 +107,7 @@ def test_training_lowers_the_loss_and_records_it(tmp_path: Path) -> None:
     ]
     assert [record["step"] for record in losses] == [4, 8, 12]
     assert losses[-1]["alignment"] < 0.9 * losses[0]["alignment"]
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "metrics.jsonl"]
 
 
 def test_a_record_holds_the_mean_of_each_term_since_the_last_one(tmp_path: Path) -> None:
@@ -143,8 +148,153 @@ def test_a_broken_loss_stops_the_training_and_is_named(tmp_path: Path, bad: floa
     def objective(vectors: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return align(vectors, batch) | {"broken": torch.tensor(bad if next(steps) == 5 else 0.0)}
 
-    with pytest.raises(TrainingError, match=rf"stage 'toy', step 5: the loss term 'broken' became {shown}; lower"):
+    message = rf"stage 'toy', step 5: the loss term 'broken' became {shown} on texts \d+(, \d+){{7}}; weights and text"
+    with pytest.raises(TrainingError, match=message):
         train_stage(toy_stage(tmp_path, objective=objective))
+
+
+def test_the_rows_of_a_broken_batch_are_told(tmp_path: Path) -> None:
+    dataset = PairDataset(corpus_of(PAIRS), PAIRS, np.ones(len(PAIRS), dtype=bool))
+    seen: list[list[int]] = []
+
+    def objective(vectors: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        seen.append(sorted(batch["row"].tolist()))
+        return align(vectors, batch) | {"broken": torch.tensor(float("nan") if len(seen) == 2 else 0.0)}
+
+    with pytest.raises(TrainingError) as raised:
+        train_stage(toy_stage(tmp_path, dataset=dataset, objective=objective))
+    rows = ", ".join(str(row + 1) for row in seen[-1])
+    assert f"step 1: the loss term 'broken' became nan on train pairs {rows}; " in str(raised.value)
+
+
+def test_weights_that_broke_are_told_from_texts_that_did(tmp_path: Path) -> None:
+    for name in ("trained", "vectors"):
+        model = Bag()
+
+        def objective(
+            vectors: torch.Tensor, batch: Mapping[str, torch.Tensor], name: str = name, model: Bag = model
+        ) -> dict[str, torch.Tensor]:
+            broken = model.trained.data if name == "trained" else vectors.data
+            broken[0] = float("nan")
+            return {"loss": vectors.sum() * float("nan")}
+
+        cause = "the weights are no longer finite.*learning_rate" if name == "trained" else "text vectors are not"
+        with pytest.raises(TrainingError, match=cause):
+            train_stage(toy_stage(tmp_path, model=model, objective=objective))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("[enforce] you can't allocate memory: 9")]
+)
+def test_out_of_memory_names_the_setting(tmp_path: Path, error: Exception) -> None:
+    def objective(*_: object) -> dict[str, torch.Tensor]:
+        raise error
+
+    with pytest.raises(TrainingError, match="'toy': out of memory at a batch size of 8; lower the stage's batch_size"):
+        train_stage(toy_stage(tmp_path, objective=objective))
+
+
+def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
+    def objective(*_: object) -> dict[str, torch.Tensor]:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        train_stage(toy_stage(tmp_path, objective=objective))
+
+
+class KilledError(Exception):
+    pass
+
+
+def dying(step: int, kill: Callable[[], None]) -> Callable[..., dict[str, torch.Tensor]]:
+    """An objective that gives in at a step, counted from 0."""
+    steps = itertools.count()
+
+    def objective(vectors: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if next(steps) == step:
+            kill()
+        return align(vectors, batch)
+
+    return objective
+
+
+def killed() -> None:
+    raise KilledError
+
+
+def interrupted() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def score_of(model: Bag) -> Callable[[], float]:
+    """A measure that depends on the weights, so that a run that goes on differently is found out."""
+    return lambda: float(torch.sin(model.trained.detach().double().sum() * 40))
+
+
+def finished(directory: Path, **changes: Any) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    directory.mkdir(exist_ok=True)
+    model = Bag()
+    records = train_stage(toy_stage(directory, model=model, development=score_of(model), **changes))
+    return model.trained.detach(), records
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 5, 6, 8, 11])
+@pytest.mark.parametrize("kill", [killed, interrupted])
+def test_a_stopped_stage_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, kill: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(trainer, "_CHECKPOINT_STEPS", 3)
+    whole, records = finished(tmp_path / "whole")
+    with pytest.raises((KilledError, KeyboardInterrupt)):
+        finished(tmp_path / "cut", objective=dying(step, kill))
+    if kill is interrupted:
+        assert (tmp_path / "cut" / "checkpoints" / "toy" / f"checkpoint-{step + 1}" / "progress.json").is_file()
+    torch.manual_seed(step)
+    again, same = finished(tmp_path / "cut", resume=True)
+    assert torch.equal(again, whole)
+    scores = [[r for r in each if "average_precision" in r] for each in (records, same)]
+    assert scores[0] == scores[1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "_CHECKPOINT_STEPS", 3)
+    whole, _ = finished(tmp_path / "whole")
+    with pytest.raises(KilledError):
+        finished(tmp_path / "cut", objective=dying(8, killed))
+    last = max((tmp_path / "cut" / "checkpoints" / "toy").iterdir(), key=lambda path: int(path.name[11:]))
+    (last / "progress.json").unlink()
+    (last / "optimizer.pt").write_bytes(b"half")
+    again, _ = finished(tmp_path / "cut", resume=True)
+    assert torch.equal(again, whole)
+
+
+def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
+    whole, records = finished(tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints" / "toy").iterdir()] == ["finished"]
+    again, same = finished(tmp_path, resume=True, objective=dying(0, killed))
+    assert torch.equal(again, whole)
+    assert same == records
+
+
+def test_patience_ends_a_stage(tmp_path: Path) -> None:
+    config = StageConfig(epochs=9, batch_size=8, learning_rate=0.1, patience=2)
+    records = train_stage(toy_stage(tmp_path, config=config, development=scripted([0.1, 0.5, 0.4, 0.3])))
+    assert [record["epoch"] for record in records if "average_precision" in record] == [0, 1, 2, 3]
+
+
+def test_the_estimate_changes_nothing_and_counts_what_is_kept(tmp_path: Path) -> None:
+    stage = toy_stage(tmp_path)
+    before, state = stage.model.get_parameter("trained").clone(), torch.get_rng_state()
+    expected = estimate(stage, 100)
+    assert torch.equal(stage.model.get_parameter("trained"), before)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert expected.steps == 100
+    assert expected.seconds > 0
+    weights, training = 2 * 400 * 3 * 4, 400 * 3 * 12
+    tokens = 8 * max(stage.dataset.lengths) * 3 * 4
+    assert weights + training + tokens <= expected.memory < weights + training + 10 * tokens
+    assert "for 100 steps, and 0.0 GiB of memory" in str(expected)
 
 
 def trained_weights(directory: Path, *, seed: int, global_seed: int) -> torch.Tensor:

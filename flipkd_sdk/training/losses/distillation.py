@@ -29,6 +29,19 @@ def similarity_regression(student: Tensor, teacher: Tensor) -> Tensor:
     return off_diagonal / max(count * (count - 1), 1)
 
 
+def pair_regression(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over the pairs of (s_i − t_i)²: L_dist where the teacher gives scores of pairs and no vectors.
+
+    Args:
+        student: cosines s of the pairs, shape (k,).
+        teacher: the teacher's scores t of them, shape (k,).
+
+    Returns:
+        A scalar.
+    """
+    return (student - teacher).square().mean()
+
+
 def vector_alignment(student: Tensor, target: Tensor) -> Tensor:
     """Mean of 1 − cos(z_i, τ_i): each text vector is pulled to its own target.
 

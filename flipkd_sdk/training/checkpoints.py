@@ -1,0 +1,82 @@
+"""What a stage writes while it runs, so that a run goes on after a kill as if nothing had happened.
+
+transformers' ``Trainer`` keeps optimizer, schedule and random state; beside them stand the best weights so far and the
+records. A checkpoint without its progress file was cut short and is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+DIRECTORY = "checkpoints"
+WEIGHTS_FILE = "model.safetensors"
+PROGRESS_FILE = "progress.json"
+_BEST_FILE = "best.safetensors"
+_FINISHED = "finished"
+
+
+@dataclass(slots=True, eq=False)
+class Progress:
+    """How far a stage came."""
+
+    best: float
+    """Development average precision of the best weights."""
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that training changes, by name."""
+    return {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def write_weights(directory: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint's weights; until `write_progress` the checkpoint does not count."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / PROGRESS_FILE).unlink(missing_ok=True)
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, directory / WEIGHTS_FILE)
+
+
+def write_progress(directory: Path, progress: Progress) -> None:
+    """Write the progress, which completes a checkpoint."""
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file({name: weight.contiguous() for name, weight in progress.best_weights.items()}, directory / _BEST_FILE)
+    working = directory / f"{PROGRESS_FILE}.part"
+    working.write_text(json.dumps({"best": progress.best, "records": progress.records}), encoding="utf-8")
+    working.replace(directory / PROGRESS_FILE)
+
+
+def read_progress(directory: Path) -> Progress:
+    """Read the progress of a complete checkpoint."""
+    content = json.loads((directory / PROGRESS_FILE).read_text(encoding="utf-8"))
+    return Progress(content["best"], load_file(directory / _BEST_FILE), content["records"])
+
+
+def latest_checkpoint(stage: Path) -> Path | None:
+    """The complete checkpoint of a stage with most steps."""
+    complete = [path.parent for path in stage.glob(f"checkpoint-*/{PROGRESS_FILE}")]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def write_finished(stage: Path, progress: Progress) -> None:
+    """Keep of a finished stage its best weights and records alone."""
+    write_progress(stage / _FINISHED, progress)
+    for checkpoint in stage.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+
+
+def read_finished(stage: Path) -> Progress | None:
+    """The progress of a stage that is finished, or None."""
+    done = stage / _FINISHED
+    return read_progress(done) if (done / PROGRESS_FILE).is_file() else None
