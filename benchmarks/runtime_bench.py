@@ -1,4 +1,4 @@
-"""What the runtime costs: start-up, memory, concurrent callers, throughput beside its peers, and a long run.
+"""The runtime's targets: start-up, memory, scores that stay, concurrent callers, throughput beside peers, a long run.
 
     pip install --no-deps -r benchmarks/requirements.txt        the peers
     python benchmarks/runtime_bench.py MATCHER                  everything, in about half an hour on two cores
@@ -18,6 +18,7 @@ import click
 from runtime.concurrency import callers
 from runtime.setting import BENCHMARKS, Setting
 from runtime.soak import soak
+from runtime.stability import stability
 from runtime.start import cold_start, import_time, memory
 from runtime.throughput import mixed_lengths, repeated_texts
 
@@ -30,6 +31,7 @@ PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "cold": cold_start,
     "import": import_time,
     "memory": memory,
+    "stability": stability,
     "callers": callers,
     "repeated": repeated_texts,
     "mixed": mixed_lengths,
