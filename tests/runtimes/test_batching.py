@@ -13,6 +13,7 @@ LENGTHS = st.lists(st.integers(1, MAX_LENGTH), max_size=80)
 def test_every_text_runs_once_within_the_limits(lengths: list[int], max_tokens: int, max_rows: int | None) -> None:
     batches = plan_batches(lengths, max_length=MAX_LENGTH, max_tokens=max_tokens, max_rows=max_rows)
     assert sorted(row for batch in batches for row in batch.rows) == list(range(len(lengths)))
+    assert [batch.width for batch in batches] == sorted(batch.width for batch in batches)
     for batch in batches:
         assert len(batch.rows) * batch.width <= max_tokens or len(batch.rows) == 1
         assert max_rows is None or len(batch.rows) <= max_rows

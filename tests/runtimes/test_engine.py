@@ -105,11 +105,15 @@ def test_loading_and_scoring_is_light_silent_and_leaves_no_trace(tiny_matcher: P
     output = run(
         "import os, sys, logging\n"
         "environment = dict(os.environ)\n"
+        "events = []\n"
+        "sys.addaudithook(lambda event, arguments: event.startswith('socket.') and events.append(event))\n"
         "from flipkd_sdk import Matcher\n"
         "Matcher.load(sys.argv[1] if len(sys.argv) > 1 else os.environ['MATCHER']).score('a', 'b')\n"
         "assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)\n"
         "assert dict(os.environ) == environment\n"
         "assert not logging.getLogger().handlers and not logging.getLogger('flipkd_sdk').handlers\n"
+        "assert not events, events\n"
+        # What a library opens past Python, as telemetry does, is no event, but stays open.
         "links = []\n"
         "for name in os.listdir('/proc/self/fd'):\n"
         "    try: links.append(os.readlink('/proc/self/fd/' + name))\n"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +205,18 @@ def test_cut_texts_are_counted_over_all_calls(tiny_matcher: Path) -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda i: matcher.score(LONG + str(i), "a"), range(50)))
         assert matcher.truncated_texts == 53
+
+
+def test_no_cut_text_is_lost_between_threads(tiny_matcher: Path) -> None:
+    class SlowSum(int):
+        def __add__(self, other: int) -> SlowSum:
+            time.sleep(0.001)
+            return SlowSum(int(self) + other)
+
+    with Matcher.load(tiny_matcher, on_truncate="ignore") as matcher, ThreadPoolExecutor(8) as pool:
+        matcher._truncated_texts = SlowSum()
+        list(pool.map(lambda i: matcher.score(LONG + str(i), "a"), range(40)))
+        assert matcher.truncated_texts == 40
 
 
 def test_inputs_are_left_as_they_were(matcher: Matcher) -> None:

@@ -1,0 +1,108 @@
+"""How fast a process is ready, and what it holds in memory then."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli_bench import run, texts
+
+from runtime.setting import run_program
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from runtime.setting import Setting
+
+_PROGRAMS = Path(__file__).parent
+_PROCESSES = 15
+_QUIET = "ORT_DISABLE_TELEMETRY"
+"""From 1.29 on onnxruntime starts a telemetry client on import. This package keeps it off; plain programs do not."""
+
+
+def cold_start(setting: Setting) -> dict[str, Any]:
+    """Process start to first score, against bare onnxruntime and tokenizers on the same files."""
+    with setting.load() as matcher:
+        tokenizer = setting.matcher / matcher.manifest.tokenizer.file
+    bare = [sys.executable, _PROGRAMS / "bare_pair.py", setting.model(), tokenizer]
+    found = _in_turn(
+        setting,
+        {
+            "matcher": [sys.executable, _PROGRAMS / "matcher_pair.py", setting.matcher],
+            "bare": bare,
+            "bare_without_telemetry": ["env", f"{_QUIET}=1", *bare],
+        },
+    )
+    ratio = found["matcher_to_bare"]
+    return {**found, "target": "matcher at most 1.2 of bare (medians)", "met": ratio <= 1.2}
+
+
+def import_time(setting: Setting) -> dict[str, Any]:
+    """The import statement, against importing its three dependencies; an empty interpreter is subtracted.
+
+    The package imports onnxruntime when a matcher is loaded. What both take together stands beside it.
+    """
+    ours = "from flipkd_sdk import Matcher"
+    engine = "from flipkd_sdk.runtimes.engine import load_onnxruntime; load_onnxruntime()"
+    bare = [sys.executable, "-c", "import numpy, onnxruntime, tokenizers"]
+    found = _in_turn(
+        setting,
+        {
+            "matcher": [sys.executable, "-c", ours],
+            "matcher_and_engine": [sys.executable, "-c", f"{ours}; {engine}"],
+            "bare": bare,
+            "bare_without_telemetry": ["env", f"{_QUIET}=1", *bare],
+        },
+        base=[sys.executable, "-c", ""],
+    )
+    ratio = found["matcher_to_bare"]
+    return {
+        **found,
+        "matcher_and_engine_to_bare": found["matcher_and_engine_seconds"] / found["bare_seconds"],
+        "target": "matcher at most 1.15 of bare (medians)",
+        "met": ratio <= 1.15,
+    }
+
+
+def memory(setting: Setting) -> dict[str, Any]:
+    """Resident memory after load and 10,000 pairs of distinct texts."""
+    size = setting.size(10_000)
+    found = run_program("resident", setting.matcher, lines=zip(texts(size, seed=1), texts(size, seed=2), strict=True))
+    model_mb = setting.model().stat().st_size / 2**20
+    limit = 1.5 * model_mb + 120
+    return {
+        **found,
+        "model_mb": model_mb,
+        "limit_mb": limit,
+        "target": "after the pairs at most 1.5 times the model file + 120 MB",
+        "met": found["after_pairs_mb"] <= limit,
+    }
+
+
+def _in_turn(
+    setting: Setting, commands: Mapping[str, Sequence[str | Path]], *, base: Sequence[str | Path] | None = None
+) -> dict[str, Any]:
+    """Seconds of each command, started in turn so that whatever else the machine does falls on all of them."""
+    os.environ.pop(_QUIET, None)
+    everything = {**commands, **({"base": base} if base else {})}
+    seconds: dict[str, list[float]] = {name: [] for name in everything}
+    for turn in range(setting.size(_PROCESSES) + 1):
+        for name, command in everything.items():
+            taken = run(command).seconds
+            if turn:  # The first one reads the files from disk.
+                seconds[name].append(taken)
+    floor_median, floor_best = (pick(seconds["base"]) if base else 0.0 for pick in (statistics.median, min))
+    medians = {name: statistics.median(seconds[name]) - floor_median for name in commands}
+    best = {name: min(seconds[name]) - floor_best for name in commands}
+    others = [name for name in commands if name.startswith("bare")]
+    return {
+        "processes_each": len(seconds["matcher"]),
+        **({"empty_interpreter_seconds": floor_median} if base else {}),
+        **{f"{name}_seconds": value for name, value in medians.items()},
+        **{f"{name}_best_seconds": value for name, value in best.items()},
+        **{f"matcher_to_{name}": medians["matcher"] / medians[name] for name in others},
+        **{f"matcher_to_{name}_best": best["matcher"] / best[name] for name in others},
+    }
