@@ -158,6 +158,8 @@ def _rewritten(content: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
 
 def _renumbered(processor: dict[str, Any] | None, ids: Mapping[str, int]) -> dict[str, Any] | None:
     """A post-processor that adds the same special tokens under their new ids."""
+    if processor is None:
+        return None
     match processor:
         case {"type": "Sequence", "processors": steps}:
             return processor | {"processors": [_renumbered(step, ids) for step in steps]}

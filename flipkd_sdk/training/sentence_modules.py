@@ -89,7 +89,8 @@ def write_modules(directory: Path, pooling: str, width: int, dense: nn.Sequentia
     options: dict[str, Any] = {"word_embedding_dimension": width}
     options |= {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
     _write(directory / POOLING_DIRECTORY / "config.json", options)
-    for linear, activation in zip(dense[::2], dense[1::2], strict=True):
+    layers = list(dense)
+    for linear, activation in zip(layers[::2], layers[1::2], strict=True):
         place = directory / f"{len(modules)}_Dense"
         modules.append((place.name, "Dense"))
         place.mkdir()
