@@ -7,6 +7,7 @@ imported when a system is opened, so that its start and its memory are its own.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,9 +149,8 @@ def open_onnxruntime(spec: SystemSpec, sample: Sequence[str]) -> System:
         encoded = tokenizer.encode_batch(texts)
         mask = np.array([text.attention_mask for text in encoded], dtype=np.int64)
         ids = np.array([text.ids for text in encoded], dtype=np.int64)
-        (tokens,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
-        sums = np.einsum("btd,bt->bd", tokens, mask.astype(np.float32))
-        return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), dtype=np.float32)
+        (vectors,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
+        return np.asarray(vectors)
 
     def encoder(batch_size: int) -> Encode:
         def encode(texts: Sequence[str]) -> Vectors:
@@ -173,10 +173,10 @@ def open_fastembed(spec: SystemSpec, _sample: Sequence[str]) -> System:
     name = "local/teacher"
     TextEmbedding.add_custom_model(
         model=name,
-        pooling=PoolingType.MEAN,
+        pooling=PoolingType.DISABLED,
         normalization=True,
         sources=ModelSource(hf=name),
-        dim=384,
+        dim=json.loads((Path(spec.location) / "config.json").read_bytes())["hidden_size"],
         model_file=spec.variant,
     )
     model = TextEmbedding(name, threads=THREADS, providers=["CPUExecutionProvider"], specific_model_path=spec.location)
