@@ -1,8 +1,9 @@
 # make demo    distil an LLM on the bundled FAQ, export it, score a CSV, print one table
 # make test    make check, then all tests
 # make check   ruff, mypy, import-linter
+# make bench MATCHER=DIR [RUN=DIR]   the matcher beside its peers: speed, size, quality (benchmarks/results/peers.*)
 # make clean   remove what the others made
-# Each of them creates and fills the environment .venv that it needs.
+# Each of them creates and fills the environment .venv that it needs; the peers have one of their own, .venv-bench.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find flipkd_sdk exporters runtimes cli -name '*.py' -o -name '*.jinja' -o -name py.typed)
 FAQ := examples/bank_faq
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package $(VENV)/.models
@@ -33,8 +34,13 @@ check: $(VENV)/.package $(VENV)/.tools
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p flipkd_sdk
 	cd $(VENV) && bin/lint-imports --config ../pyproject.toml
 
+bench:
+	@test -n "$(MATCHER)" || { echo "name matcher directories: make bench MATCHER=DIR [RUN=DIR]" >&2; exit 2; }
+	$(MAKE) VENV=.venv-bench .venv-bench/.package .venv-bench/.models .venv-bench/.peers
+	.venv-bench/bin/python benchmarks/peers/bench.py $(MATCHER) $(if $(RUN),--run $(RUN))
+
 clean:
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench .cache demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.dependencies: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +49,10 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt
 
 $(VENV)/.tools: $(VENV)/.dependencies
 	$(PIP) install --constraint constraints.txt ".[dev]"
+	touch $@
+
+$(VENV)/.peers: benchmarks/requirements.txt constraints.txt $(VENV)/.dependencies
+	$(PIP) install --constraint constraints.txt --requirement benchmarks/requirements.txt
 	touch $@
 
 $(VENV)/.models: examples/models.txt $(VENV)/.dependencies

