@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,12 +10,14 @@ from tiny import TEXTS, tiny_tokenizer
 
 from flipkd_sdk.errors import TextTooLongError
 from flipkd_sdk.runtimes import encoder
+from flipkd_sdk.runtimes.batching import Batch, plan_batches
 from flipkd_sdk.runtimes.cache import VectorCache
 from flipkd_sdk.runtimes.encoder import TextEncoder, pad
 from flipkd_sdk.runtimes.texts import distinct_texts
-from flipkd_sdk.runtimes.tokenization import TextTokenizer
+from flipkd_sdk.runtimes.tokenization import TextTokenizer, TokenIds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -65,6 +67,33 @@ def test_windows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = make(Recorder()).encode(distinct_texts(TEXTS))
     np.testing.assert_array_equal(encoded.vectors, expected(list(TEXTS)))
     assert encoded.cut == 1
+
+
+def test_only_a_window_of_tokens_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks, planned = [], []
+
+    def encode(texts: Sequence[str]) -> list[TokenIds]:
+        chunks.append(len(texts))
+        return TextTokenizer.encode(TOKENIZER, texts)
+
+    def plan(lengths: Sequence[int], **limits: Any) -> list[Batch]:
+        planned.append(len(lengths))
+        return plan_batches(lengths, **limits)
+
+    monkeypatch.setattr(TOKENIZER, "encode", encode)
+    monkeypatch.setattr(encoder, "plan_batches", plan)
+    make(Recorder()).encode(distinct_texts(map(str, range(20_000))))
+    assert sum(chunks) == sum(planned) == 20_000
+    assert max(chunks) <= 1_000
+    assert max(planned) <= 10_000
+
+
+def test_the_cache_keeps_nothing_but_its_vectors() -> None:
+    cache = VectorCache(1)
+    make(Recorder(), cache=cache).encode(distinct_texts(TEXTS))
+    (kept,) = cache.get([TEXTS[-1]])
+    assert kept is not None
+    assert kept.vector.base is None
 
 
 def test_runs_stay_within_the_limits() -> None:

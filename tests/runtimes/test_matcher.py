@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import TEXTS
+from tiny import TEXTS, write_tiny_matcher
 
 import flipkd_sdk
 from flipkd_sdk.errors import (
@@ -97,6 +97,14 @@ def test_a_match_reaches_the_threshold(matcher: Matcher) -> None:
             assert matcher.is_match(a, b) is (matcher.score(a, b) >= 0.5)
     assert matcher.is_match(TEXTS[0], TEXTS[0])
     assert not matcher.is_match(TEXTS[0], TEXTS[7])
+
+
+def test_a_score_at_the_threshold_is_a_match(matcher: Matcher, tmp_path: Path) -> None:
+    score = matcher.score(TEXTS[0], TEXTS[1])
+    calibration = dataclasses.replace(matcher.manifest.calibration, threshold=score)
+    with Matcher.load(write_tiny_matcher(tmp_path / "tiny", calibration=calibration)) as other:
+        assert other.score(TEXTS[0], TEXTS[1]) == score
+        assert other.is_match(TEXTS[0], TEXTS[1])
 
 
 @given(

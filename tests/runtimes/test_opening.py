@@ -183,3 +183,15 @@ def test_opening_again_refuses_another_matcher(directory: Path) -> None:
     write_tiny_matcher(directory, seed=1)
     with pytest.raises(MatcherDirectoryError, match="was replaced since"):
         open_matcher(directory, LoadOptions(), before)
+
+
+def test_vectors_are_kept_between_calls_only_on_request(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    run = EncoderSession.run
+    monkeypatch.setattr(EncoderSession, "run", lambda self, ids, mask: runs.append(ids) or run(self, ids, mask))
+    for cache_size, expected in ((0, 2), (10, 1)):
+        runs.clear()
+        with Matcher.load(directory, cache_size=cache_size) as matcher:
+            matcher.encode(["a text"])
+            matcher.encode(["a text"])
+        assert len(runs) == expected
