@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,7 +138,10 @@ def _wordllama() -> SystemSpec:
 
 
 def _prepared(make: Callable[[Path, Path], Path], teacher: Path, work: Path) -> tuple[Path, str | None]:
+    logging.disable(logging.WARNING)  # of the exporter and the quantizer, about what is not used here
     try:
         return make(teacher, work), None
     except Exception as error:  # noqa: BLE001 - whatever a peer raises becomes the reason in its row
         return Path(), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    finally:
+        logging.disable(logging.NOTSET)

@@ -17,7 +17,7 @@ class LinearLayers:
     """The products with weights in a graph; those of attention scores, which grow with the square of a text, are not.
 
     A product of a mixed graph counts where it is computed: int8 where both sides were quantized, or where weights of
-    four bits are multiplied in int8 (``accuracy_level`` 4), else fp32.
+    four bits are multiplied in int8 (``accuracy_level`` 4), else fp32, in which weights stored as halves are too.
     """
 
     per_token: dict[str, int]
@@ -38,13 +38,17 @@ def linear_layers(file: Path) -> LinearLayers:
 
     graph = onnx.load(file, load_external_data=False).graph
     weights = {value.name: tuple(value.dims) for value in graph.initializer}
-    restored = {
-        node.output[0]: weights.get(node.input[0], ()) for node in graph.node if node.op_type == "DequantizeLinear"
-    }
+    restored, quantized = {}, set()
+    for node in graph.node:
+        if node.op_type in ("Cast", "DequantizeLinear"):
+            restored[node.output[0]] = weights.get(node.input[0], ())
+        if node.op_type == "DequantizeLinear":
+            quantized.add(node.output[0])
+    weights |= restored
     per_token, per_text = {"fp32": 0, "int8": 0}, {"fp32": 0, "int8": 0}
     shapes = set()
     for node in graph.node:
-        shape, kind = _weight(node, weights, restored)
+        shape, kind = _weight(node, weights, quantized)
         if len(shape) != 2:
             continue
         if node.op_type == "Gemm":
@@ -56,7 +60,7 @@ def linear_layers(file: Path) -> LinearLayers:
 
 
 def _weight(
-    node: onnx.NodeProto, weights: dict[str, tuple[int, ...]], restored: dict[str, tuple[int, ...]]
+    node: onnx.NodeProto, weights: dict[str, tuple[int, ...]], quantized: set[str]
 ) -> tuple[tuple[int, ...], str]:
     """Shape of a node's weight, () for none, and the precision that the node computes in."""
     match node.op_type:
@@ -68,6 +72,5 @@ def _weight(
         case "QLinearMatMul":
             return weights.get(node.input[3], ()), "int8"
         case "MatMul" | "Gemm" | "FusedMatMul":
-            kind = "int8" if node.input[0] in restored and node.input[1] in restored else "fp32"
-            return weights.get(node.input[1]) or restored.get(node.input[1], ()), kind
+            return weights.get(node.input[1], ()), "int8" if quantized.issuperset(node.input[:2]) else "fp32"
     return (), "fp32"

@@ -20,30 +20,30 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "flipkd"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
-    for row in rows:
-        if "failed" in row:
-            continue
+    figure, axes = pyplot.subplots(figsize=(10, 5.5), layout="constrained")
+    for number, row in enumerate((row for row in rows if "failed" not in row), start=1):
         colour = "tab:red" if row["name"].startswith("flipkd") else "tab:blue" if row["tuned"] else "tab:gray"
         y = row["average_precision"]
         if "texts_per_second" not in row:
-            axes.axhline(y, color=colour, linestyle=":")
-            axes.annotate(row["name"], (0.01, y), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+            axes.axhline(y, color=colour, linestyle=":", label=f"{number} {row['name']}, no model")
+            axes.annotate(str(number), (1, y), xycoords=("axes fraction", "data"), ha="right", va="bottom")
             continue
         x = row["texts_per_second"]
         low, high = row["average_precision_interval"]
         axes.errorbar(x, y, yerr=[[max(0.0, y - low)], [max(0.0, high - y)]], color=colour, alpha=0.3, linewidth=1)
         axes.scatter(x, y, s=8 * row["model_mb"], color=colour, alpha=0.35, linewidths=0)
-        axes.scatter(x, y, s=6, color=colour)
-        label = f"{row['name']}, {row['model_mb']:.0f} MB"
-        axes.annotate(label, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        label = f"{number} {row['name']}, {row['model_mb']:.0f} MB"
+        axes.plot(x, y, marker="o", markersize=3, linestyle="none", color=colour, label=label)
+        # Systems with the same vectors and about the same speed keep readable numbers by pointing to different sides.
+        side = ((6, 5), (-14, 5), (6, -13), (-14, -13))[number % 4]
+        axes.annotate(str(number), (x, y), xytext=side, textcoords="offset points")
     axes.set(
         xscale="log",
         xlabel="texts per second, two threads",
         ylabel="average precision on mqp test, with 95% interval",
-        title="Speed, quality, and size of the model (area). Grey: no labelled pair of the domain seen",
+        title="Speed, quality, model size (area); grey: saw no labelled pair",
     )
-    axes.margins(x=0.25)
-    axes.grid(alpha=0.3, which="both")
-    figure.savefig(file, metadata={"Date": None})
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=8)
+    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
     pyplot.close(figure)

@@ -120,6 +120,8 @@ def test_linear_layers_count_where_they_are_computed(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [
             node("MatMul", ["x", "w"], ["plain"]),
+            node("Cast", ["w16"], ["wc"], to=TensorProto.FLOAT),
+            node("MatMul", ["x", "wc"], ["stored as halves"]),
             node("QuantizeLinear", ["x", "scale", "zero_u"], ["xq"]),
             node("DequantizeLinear", ["xq", "scale", "zero_u"], ["xd"]),
             node("DequantizeLinear", ["w8", "scale", "zero"], ["wd"]),
@@ -138,6 +140,7 @@ def test_linear_layers_count_where_they_are_computed(tmp_path: Path) -> None:
             for name, value in {
                 "w": weight,
                 "w8": small,
+                "w16": weight.astype(np.float16),
                 "scale": np.array(1, np.float32),
                 "zero": np.array(0, np.int8),
                 "zero_u": np.array(0, np.uint8),
@@ -148,10 +151,10 @@ def test_linear_layers_count_where_they_are_computed(tmp_path: Path) -> None:
 
     layers = linear_layers(tmp_path / "model.onnx")
 
-    assert layers.per_token == {"fp32": 24 + 24, "int8": 24 + 24 + 60}
+    assert layers.per_token == {"fp32": 24 + 24 + 24, "int8": 24 + 24 + 60}
     assert layers.per_text == {"fp32": 24, "int8": 0}
     assert layers.shapes == ((6, 4), (6, 10))
-    assert layers.total(10, 2) == {"fp32": 480 + 48, "int8": 1080}
+    assert layers.total(10, 2) == {"fp32": 720 + 48, "int8": 1080}
 
 
 def test_installed_size_follows_requirements_and_extras() -> None:
