@@ -54,7 +54,8 @@ class Watcher(TrainerCallback):
     @contextmanager
     def stopping_on_interrupt(self) -> Iterator[None]:
         """Let the first Ctrl-C end the step and write a checkpoint; the second one stops at once."""
-        if threading.current_thread() is not threading.main_thread():
+        in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a shell's way to keep its Ctrl-C from a job
+        if in_background or threading.current_thread() is not threading.main_thread():
             yield
             return
 

@@ -22,7 +22,7 @@ from flipkd_sdk.training.losses import vector_alignment
 from flipkd_sdk.training.trainer import Stage, train_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 PAIRS = tiny_pairs(16)
@@ -238,6 +238,15 @@ def finished(directory: Path, **changes: Any) -> tuple[torch.Tensor, list[dict[s
     return model.trained.detach(), records
 
 
+@pytest.fixture
+def foreground() -> Iterator[None]:
+    """As at a terminal: a shell's background jobs, these tests among them, may ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize("step", [1, 3, 4, 5, 6, 8, 11])
 @pytest.mark.parametrize("kill", [killed, interrupted])
 def test_a_stopped_stage_goes_on_as_if_nothing_had_happened(
