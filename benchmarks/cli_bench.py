@@ -10,11 +10,9 @@ The results are written to benchmarks/results/cli.json; those of parts that were
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -26,16 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from flipkd_sdk import Matcher
-from flipkd_sdk.runtimes.cpu import instruction_sets
+import runtime.setting
+from runtime.setting import THREADS
+from runtime.status import resident_mb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 FLIPKD = Path(sys.executable).with_name("flipkd")
 RESULTS = Path(__file__).parent / "results" / "cli.json"
-THREADS = 2
 _SLICES = 4
 
 OPENINGS = [
@@ -62,12 +59,11 @@ ENDINGS = ["", "abroad", "online", "at the branch", "before the weekend", "witho
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(runtime.setting.Setting):
     """What every part of the benchmark works with."""
 
-    matcher: str
     folder: Path
-    scale: float
+    """For tables."""
 
     def size(self, full: int) -> int:
         """A number of rows or texts, scaled."""
@@ -113,20 +109,12 @@ def run(command: Sequence[str | Path]) -> Run:
             break
         seconds = time.perf_counter() - start
         if seconds > 0.5 * (len(resident) + 1):
-            resident.append(_resident_mb(process.pid))
+            resident.append(resident_mb(process.pid))
         time.sleep(0.001 if seconds < 5 else 0.02)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise click.ClickException(f"{' '.join(map(str, command))} ended with {process.returncode}")
     return Run(time.perf_counter() - start, usage.ru_maxrss / 1024, resident)
-
-
-def _resident_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
 
 
 def score(setting: Setting, table: Path, out: str, *options: str) -> Run:
@@ -170,7 +158,7 @@ def bench_repeated(setting: Setting) -> dict[str, Any]:
     table = write_pairs(
         setting.folder / "repeated.csv", ((chosen.choice(distinct), chosen.choice(distinct)) for _ in range(rows))
     )
-    with _load(setting) as matcher:
+    with setting.load() as matcher:
         start = time.perf_counter()
         matcher.encode(distinct)
         encoding = time.perf_counter() - start
@@ -222,7 +210,7 @@ def bench_pairs(setting: Setting) -> dict[str, Any]:
     for i in range(_SLICES):
         some = pairs[i::_SLICES]
         table = write_pairs(setting.folder / f"slice{i}.csv", some)
-        with _load(setting) as matcher:
+        with setting.load() as matcher:
             matcher.score_pairs(some[:100])
             start = time.perf_counter()
             matcher.score_pairs(some)
@@ -247,10 +235,6 @@ def bench_pairs(setting: Setting) -> dict[str, Any]:
     return result
 
 
-def _load(setting: Setting) -> Matcher:
-    return Matcher.load(setting.matcher, device="cpu", threads=THREADS, on_truncate="ignore")
-
-
 PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "help": bench_help,
     "cold": bench_cold,
@@ -269,31 +253,16 @@ def main(matcher: str, only: tuple[str, ...], scale: float, results: Path) -> No
     found = json.loads(results.read_text()) if results.exists() else {}
     chosen = only or tuple(PARTS)
     with tempfile.TemporaryDirectory() as folder:
-        setting = Setting(str(Path(matcher).resolve()), Path(folder), scale)
+        setting = Setting(Path(matcher).resolve(), scale, Path(folder))
         for name in chosen:
             found[name] = {
                 **PARTS[name](setting),
                 "command": f"python benchmarks/cli_bench.py MATCHER --only {name}",
-                "environment": _environment(setting),
+                "environment": setting.environment(),
             }
             click.echo(f"{name}: {json.dumps({k: v for k, v in found[name].items() if k != 'environment'}, indent=2)}")
     results.parent.mkdir(exist_ok=True)
     results.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-
-
-def _environment(setting: Setting) -> dict[str, Any]:
-    with _load(setting) as matcher:
-        manifest = matcher.manifest
-        ran = {"precision": matcher.precision, "student": manifest.student.source, "layer": manifest.encoder.layer}
-    return {
-        "matcher": ran,
-        "scale": setting.scale,
-        "threads": THREADS,
-        "cpus": len(os.sched_getaffinity(0)),
-        "instruction_sets": instruction_sets(),
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in ("flipkd-sdk", "onnxruntime", "tokenizers")},
-    }
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from flipkd_sdk.exporters.activations import constant, input_of, linear_nodes
 
@@ -67,14 +68,12 @@ def quantize_linear_layers(
             ],
             {"axis": 1},
         )
-        replaced = node.inputs[1]
         node.replace_input_with(0, activation)
         node.replace_input_with(1, weight)
-        if replaced is not None and replaced.name is not None and not replaced.uses():
-            del model.graph.initializers[replaced.name]
         insert_before(model, node, tape)
         if token_scale is not None:
             _multiply_output(model, node, token_scale)
+    RemoveUnusedNodesPass()(model)
     return model
 
 
@@ -126,12 +125,9 @@ def insert_before(model: ir.Model, node: ir.Node, tape: ir.tape.Tape) -> None:
 
 def _store_half(model: ir.Model, node: ir.Node) -> None:
     """Store a weight as float16, which a session expands once, when it opens."""
-    weight = node.inputs[1]
     tape = ir.tape.Tape()
-    stored = tape.initializer(ir.tensor(constant(weight).astype(np.float16), name=f"{node.name}_half"))
+    stored = tape.initializer(ir.tensor(constant(node.inputs[1]).astype(np.float16), name=f"{node.name}_half"))
     node.replace_input_with(1, tape.op("Cast", [stored], {"to": ir.DataType.FLOAT}))
-    if weight is not None and weight.name is not None and not weight.uses():
-        del model.graph.initializers[weight.name]
     insert_before(model, node, tape)
 
 
@@ -154,8 +150,7 @@ def quantize_embedding(model: ir.Model) -> None:
     the largest values of most rows stand in the same few columns.
     """
     node = next(filter(_looks_up_tokens, model.graph))
-    table, ids = node.inputs[0], node.inputs[1]
-    values = constant(table)
+    values, ids = constant(node.inputs[0]), node.inputs[1]
     columns = np.maximum(np.quantile(np.abs(values), _COLUMN_QUANTILE, axis=0, keepdims=True), 1e-12)
     rows = np.maximum(np.abs(values / columns).max(axis=1, keepdims=True), 1e-12) / 127
     tape = ir.tape.Tape()
@@ -171,10 +166,10 @@ def quantize_embedding(model: ir.Model) -> None:
     scaled = tape.op("Mul", [integers, tape.op("Gather", [row_scale, ids])])
     expanded = tape.op("Mul", [scaled, column_scale])
     insert_before(model, node, tape)
+    name = node.outputs[0].name
     ir.convenience.replace_all_uses_with(node.outputs[0], expanded)
-    model.graph.remove(node, safe=True)
-    if table is not None and table.name is not None and not table.uses():
-        del model.graph.initializers[table.name]
+    RemoveUnusedNodesPass()(model)
+    expanded.name = name  # statistics of the graph know the value by it
 
 
 def _looks_up_tokens(node: ir.Node) -> bool:

@@ -28,7 +28,7 @@ def add_self_test(manifest: Manifest, working: Path) -> Manifest:
     Raises:
         ExecutionError: a variant could not be run.
     """
-    write_manifest(working, replace(manifest, self_test=None))
+    write_manifest(working, manifest)
     texts = made_up_sample(working, manifest)
     vectors = {}
     for precision in manifest.variants:

@@ -79,9 +79,10 @@ def add_int8(
         reference = pair_cosines(matcher.encode, dev)
     statistics = input_statistics(smoothed, batches, working)
     weights = round_weights(smoothed, statistics)
+    float_layers = smoothed.clone()
+    quantize_embedding(float_layers)
     for scale_tokens, kept in _attempts(smoothed, statistics, batches, working):
-        model = quantize_linear_layers(smoothed, weights, statistics, scale_tokens=scale_tokens, keep=kept)
-        quantize_embedding(model)
+        model = quantize_linear_layers(float_layers, weights, statistics, scale_tokens=scale_tokens, keep=kept)
         ir.save(model, working / _file("int8"))
         variant = _measure(manifest, working, "int8", dev, reference)
         if not violations(variant.drift, limits):

@@ -54,18 +54,23 @@ TEXTS = (
 CALIBRATION = Calibration(slope=6.0, intercept=-3.0, threshold=0.5, objective="f1", size=40)
 
 
-def tiny_tokenizer() -> Tokenizer:
-    """Byte-level BPE: any text can be read, and as no special token is added, an empty one has no tokens."""
+def byte_level_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    """Byte-level BPE, as SmolLM2, Qwen and GPT-2 have it, trained on texts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=340,
+        vocab_size=vocabulary,
         special_tokens=["<pad>", "<s>", "</s>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """Any text can be read, and as no special token is added, an empty one has no tokens."""
+    return byte_level_tokenizer(TEXTS, 340)
 
 
 def tiny_model(*, vocabulary: int, dimension: int, seed: int = 0, hidden: int = 24, grid: float | None = None) -> bytes:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tiny import TEXTS, tiny_tokenizer
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tiny import TEXTS, byte_level_tokenizer, tiny_tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors, trainers
 
 from flipkd_sdk.errors import ConfigError, VerificationError
 from flipkd_sdk.exporters import vocabulary
@@ -27,17 +27,8 @@ CORPUS = 3 * SENTENCES
 
 
 def byte_level() -> Tokenizer:
-    """As SmolLM2, Qwen and GPT-2 have it."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = byte_level_tokenizer(CORPUS, 500)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=500,
-        special_tokens=["<pad>", "<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer
 
 
