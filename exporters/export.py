@@ -94,7 +94,7 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
         raise TrainingError(f"{run.directory / 'splits' / 'dev.csv'}: missing, and variants are verified on it")
     location = _base_model(run)
     tokenizer = load_tokenizer(location)
-    student = load_student(location, run.adapter, run.config.student)
+    student = load_student(str(run.base or location), run.adapter, run.config.student)
     torch_cosines = pair_cosines(partial(encode_with, student, tokenizer), dev)
 
     path, trimmed = extract(student), None

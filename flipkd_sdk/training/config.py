@@ -107,6 +107,12 @@ class StudentConfig(_Section):
     initialization: Literal["teacher", "whitening", "random"] = "teacher"
     """Where A starts: at a regression on the teacher's vectors; at the whitened principal directions of the LLM's own
     states, which need no teacher and stand in where it has no vectors; or at random."""
+    blocks: Literal["first", "spread"] = "first"
+    """Which blocks stand below the site: the LLM's first ones, or as many spread evenly over its depth, with the last
+    one for the site's."""
+    mlp_width: Positive | None = None
+    """Neurons to leave in each block's MLP, the ones that the texts need most; none leaves them all. The fewer, the
+    faster the matcher."""
     pooling: Literal["mean", "last"] = "mean"
     """How token vectors become one text vector."""
     attention: Literal["causal", "bidirectional"] = "bidirectional"
@@ -115,6 +121,11 @@ class StudentConfig(_Section):
     """Keep less for the backward pass and compute it again: less memory, about a third more time."""
     max_length: Positive = 128
     """Most tokens of a text that the student reads, in training and in the exported matcher."""
+
+    @property
+    def reshaped(self) -> bool:
+        """Whether the student starts from a smaller LLM made out of `source`."""
+        return self.blocks != "first" or self.mlp_width is not None
 
 
 class LossConfig(_Section):
@@ -249,6 +260,8 @@ class TrainConfig(_Section):
             raise ValueError("alignment.epochs needs loss.similarity or loss.alignment; set one of them above 0")
         if self.labels.epochs and not (distillation or self.loss.mcl or self.loss.cosent or self.loss.label_lm):
             raise ValueError("labels.epochs needs a weight under loss; set one of them above 0")
+        if self.loss.label_lm and self.student.reshaped:
+            raise ValueError("loss.label_lm trains the whole LLM; leave student.blocks and student.mlp_width out")
         return self
 
 

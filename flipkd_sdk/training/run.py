@@ -14,12 +14,14 @@ import transformers
 from flipkd_sdk import __version__
 from flipkd_sdk.errors import InvalidPairsError, TrainingError
 from flipkd_sdk.manifest import ModelReference, sha256_of
+from flipkd_sdk.training import reshaping
 from flipkd_sdk.training import run_directory as run_files
 from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, encode, tokenize
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
 from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate, evaluate_scores
 from flipkd_sdk.training.initialization import initialize_encoder
 from flipkd_sdk.training.mining import join, mine_negatives
+from flipkd_sdk.training.narrowing import check_width
 from flipkd_sdk.training.noise_filter import filter_noise
 from flipkd_sdk.training.objective import flipped_distillation
 from flipkd_sdk.training.prompt import prompt_pairs, yes_probabilities
@@ -79,6 +81,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     tokenizer = load_tokenizer(student_model.location)
     whole = config.loss.label_lm > 0
     student = create_student(student_model.location, config.student, whole=whole).to(device)
+    check_width(student.model.get_base_model(), config.student)
     config = config.model_copy(update={"student": student.options})  # which says where in this LLM the last block is
     if resume:
         run_files.reopen(directory, config)
@@ -86,6 +89,11 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         run_files.prepare(directory, overwrite=overwrite)
         run_files.write_config(directory, config)
     write_splits(data, directory / "splits")
+    if config.student.reshaped:
+        sample = np.random.default_rng(config.seed).permutation(len(data.texts))[: reshaping.SAMPLE]
+        tokens = tokenize(tokenizer, [data.texts[i] for i in sample], config.student.max_length)
+        reshaping.reshape(student_model.location, config.student, tokens, directory / run_files.BASE)
+        student = create_student(str(directory / run_files.BASE), config.student).to(device)
 
     seconds: dict[str, float] = {}
     started = time.monotonic()

@@ -1,7 +1,8 @@
 """The run directory: what a training run leaves behind, and what export starts from.
 
-It holds ``config.json``, ``splits/``, ``adapter/`` (a plain PEFT checkpoint), ``teacher/`` where it was fine-tuned,
-``metrics.jsonl``, ``report.html`` and, written last, ``result.json``: a directory without it is not finished.
+It holds ``config.json``, ``splits/``, ``adapter/`` (a plain PEFT checkpoint), ``base/`` where the LLM was made smaller
+first, ``teacher/`` where it was fine-tuned, ``metrics.jsonl``, ``report.html`` and, written last, ``result.json``: a
+directory without it is not finished.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
+BASE = "base"
+"""The smaller LLM that the student starts from, where there is one."""
 
 
 class RunResult(BaseModel):
@@ -71,6 +74,11 @@ class FinishedRun:
     def adapter(self) -> Path:
         """The PEFT checkpoint."""
         return self.directory / "adapter"
+
+    @property
+    def base(self) -> Path | None:
+        """The LLM that the adapter was trained on, where it is not ``student.source`` itself."""
+        return self.directory / BASE if self.config.student.reshaped else None
 
     def split(self, name: str) -> Pairs | None:
         """The pairs of a split, or None where the run had none of it."""

@@ -121,6 +121,15 @@ def test_the_matcher_scores_as_the_student_does(exported_matcher: Path, tiny_run
         assert np.abs(pair_cosines(matcher.encode, pairs) - expected).max() <= 1e-5
 
 
+@pytest.mark.parametrize("shape", [{"mlp_width": 20}, {"blocks": "spread"}])
+def test_a_student_of_a_smaller_llm_is_exported_with_that_llm(
+    tmp_path: Path, wide: ExportOptions, shape: dict[str, object]
+) -> None:
+    run = read_run(write_tiny_run(tmp_path / "run", student=shape))
+    manifest = export.export(run.directory, tmp_path / "matcher", replace(wide, variants=("fp32",)))
+    assert manifest.metrics["test/fp32"] == pytest.approx(run.result.measures["student"]["test"], abs=1e-5)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(string.ascii_letters + " é如?", max_size=80), min_size=1, max_size=24))
 def test_no_int8_vector_depends_on_its_batch(matcher: Matcher, texts: list[str]) -> None:
