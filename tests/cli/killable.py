@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["killed_after", "score"]
 
+PATIENCE = 300
+"""Seconds after which a process that should end by itself counts as hanging."""
+
 load_onnxruntime()
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -29,13 +32,18 @@ def flipkd(arguments: Sequence[str], chunk_rows: int) -> None:
 
 
 def killed_after(seconds: float | None, arguments: Sequence[str], *, chunk_rows: int) -> tuple[bool, float]:
-    """Run ``flipkd`` and kill it by SIGKILL if it takes longer; whether that happened, and how long it ran."""
+    """Run ``flipkd`` and kill it by SIGKILL if it takes longer; whether that happened, and how long it ran.
+
+    With None it is left to end by itself, and a failure if it does not.
+    """
     process = _context.Process(target=flipkd, args=(arguments, chunk_rows))
     start = time.monotonic()
     process.start()
-    process.join(seconds)
+    process.join(PATIENCE if seconds is None else seconds)
+    hangs = seconds is None and process.exitcode is None
     if process.exitcode is None:
         process.kill()
     process.join()
+    assert not hangs, f"flipkd {' '.join(arguments)} hangs"
     assert process.exitcode in (0, -9), process.exitcode
     return process.exitcode == -9, time.monotonic() - start

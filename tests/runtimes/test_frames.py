@@ -140,7 +140,7 @@ def test_a_scorer_travels_to_another_process(tiny_matcher: Path, expected: NDArr
     scorer = PairScorer(tiny_matcher, a_column="q", b_column="f")
     assert len(pickle.dumps(scorer)) < 1000
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        scored = pool.apply(scorer, (batch("dict"),))
+        scored = pool.apply_async(scorer, (batch("dict"),)).get(timeout=120)
     np.testing.assert_allclose(scored["score"], expected, atol=1e-6)
 
 

@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,8 +85,9 @@ def test_a_pickle_opens_the_same_matcher(matcher: Matcher) -> None:
 def test_other_processes_agree(matcher: Matcher, method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} on this system")
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
-        scores = pool.submit(matcher.score_pairs, PAIRS).result(timeout=120)
+    # A pool of this kind ends a worker that hangs; an executor would wait for it.
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        scores = pool.apply_async(matcher.score_pairs, (PAIRS,)).get(timeout=120)
     np.testing.assert_allclose(scores, matcher.score_pairs(PAIRS), atol=TOLERANCE, rtol=0)
 
 
