@@ -64,7 +64,8 @@ def both_wheels_in(site_packages: Path) -> bool:
 
     Only their folders are looked at: importing `importlib.metadata` takes longer than all the rest of this package.
     """
-    return all(any(site_packages.glob(f"{wheel}-*.dist-info")) for wheel in ("onnxruntime", "onnxruntime_gpu"))
+    folders = [path.name for path in site_packages.iterdir() if path.name.endswith(".dist-info")]
+    return all(any(name.startswith(f"{wheel}-") for name in folders) for wheel in ("onnxruntime", "onnxruntime_gpu"))
 
 
 @functools.cache
