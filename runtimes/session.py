@@ -54,7 +54,7 @@ class EncoderSession:
             Unit vectors, shape (batch, dimension).
 
         Raises:
-            ExecutionError: onnxruntime failed, or the model gave a number that is not finite.
+            ExecutionError: onnxruntime failed, or the model gave not one finite vector per text.
         """
         try:
             vectors: NDArray[np.float32] = self._inner.run(
@@ -65,6 +65,8 @@ class EncoderSession:
                 f"onnxruntime failed on a batch of {input_ids.shape[0]} texts of {input_ids.shape[1]} tokens on "
                 f"{self.device} ({_one_line(error)}); if memory ran out, load with a smaller max_batch_tokens"
             ) from error
+        if len(vectors) != len(input_ids):
+            raise ExecutionError(f"the model gave {len(vectors)} vectors for {len(input_ids)} texts; export it again")
         if not np.isfinite(vectors).all():
             raise ExecutionError(f"the model gave a vector that is not finite on {self.device}; use another precision")
         return vectors

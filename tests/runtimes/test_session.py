@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tiny import tiny_model
 
 from flipkd_sdk.errors import ConfigError, ExecutionError, MatcherDirectoryError
@@ -206,6 +206,21 @@ def test_a_vector_that_is_not_finite_is_an_error(model: Path) -> None:
     opened = open_session(model, device="cpu", threads=1, dimension=DIMENSION)
     with pytest.raises(ExecutionError, match="not finite"):
         opened.run(IDS, np.zeros_like(MASK))
+
+
+def test_a_vector_for_each_text_is_demanded(model: Path) -> None:
+    def add_up(proto: onnx.ModelProto) -> None:
+        last = proto.graph.node[-1]
+        last.output[0] = "vectors"
+        proto.graph.node.append(
+            helper.make_node("ReduceMax", ["vectors", "axis_0"], ["sentence_embedding"], keepdims=1)
+        )
+        proto.graph.initializer.append(numpy_helper.from_array(np.array([0]), "axis_0"))
+
+    opened = open_session(changed(model, add_up), device="cpu", threads=1, dimension=DIMENSION)
+    # numpy would hand the one vector to all of them.
+    with pytest.raises(ExecutionError, match="gave 1 vectors for 2 texts"):
+        opened.run(np.concatenate([IDS, IDS]), np.concatenate([MASK, MASK]))
 
 
 def test_a_failing_run_is_an_error_of_this_package(model: Path) -> None:
