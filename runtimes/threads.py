@@ -29,7 +29,8 @@ def cgroup_cpu_quota(root: Path = Path("/")) -> float | None:
     its cgroup as the host knows it while its own is mounted at the top; the way up ends there too.
     """
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        # As file names are decoded: a group may have any name, and a locale may be ASCII.
+        lines = os.fsdecode((root / "proc/self/cgroup").read_bytes()).splitlines()
     except OSError:
         return None
     limits = []

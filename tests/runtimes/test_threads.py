@@ -73,6 +73,15 @@ def test_the_quota_is_read_from_either_version_of_cgroups(case: str, tmp_path: P
     assert cgroup_cpu_quota(fake(tmp_path, files)) == expected
 
 
+def test_a_group_may_have_a_name_in_no_encoding(tmp_path: Path) -> None:
+    fake(tmp_path, {"proc/self/cgroup": "", "sys/fs/cgroup/cpu.max": "200000 100000"})
+    (tmp_path / "proc/self/cgroup").write_bytes(b"0::/caf\xe9\n")
+    group = tmp_path / "sys/fs/cgroup" / os.fsdecode(b"caf\xe9")
+    group.mkdir()
+    (group / "cpu.max").write_text("100000 100000\n")
+    assert cgroup_cpu_quota(tmp_path) == 1.0
+
+
 @pytest.mark.parametrize(("quota", "expected"), [("max", 8), ("50000", 1), ("250000", 2), ("9900000", 8)])
 def test_threads_are_the_affinity_within_the_quota(
     quota: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
