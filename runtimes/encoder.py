@@ -51,7 +51,7 @@ class TextEncoder:
         session: runs the model.
         dimension: length of the vectors.
         max_batch_tokens: most tokens of one run, padding included.
-        cache: vectors kept between calls; none by default.
+        cache: vectors kept between calls, except those of huge texts; none by default.
         refuse_long: raise for a text longer than the matcher reads, instead of cutting it off.
     """
 
@@ -97,9 +97,11 @@ class TextEncoder:
             cut += len(cut_places)
             vectors[window] = self.encode_tokens(tokens, max_rows=max_rows)
             if self._cache is not None:
+                # A text is kept as it is, however little of it is read, so huge ones would make the cache as large.
                 self._cache.put(
                     (texts[place], CachedVector(vectors[place].copy(), found.was_cut))
                     for place, found in zip(window, tokens, strict=True)
+                    if not self.tokenizer.is_huge(texts[place])
                 )
         return Encoded(vectors, cut)
 

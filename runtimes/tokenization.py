@@ -58,6 +58,10 @@ class TextTokenizer:
         self.padding_id = empty_token_id
         """Any token of the vocabulary would do: the attention mask hides it."""
 
+    def is_huge(self, text: str) -> bool:
+        """Whether a text is so much longer than what can be read that only a start of it is looked at."""
+        return len(text) > self._looks[0]
+
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Token ids of each text; a text without any token becomes the manifest's ``empty_token_id``.
 
@@ -67,7 +71,7 @@ class TextTokenizer:
             ExecutionError: the tokenizer failed on a text.
         """
         # Nobody should wait for the tokens of a book where its first page is read.
-        huge = [len(text) > self._looks[0] for text in texts]
+        huge = [self.is_huge(text) for text in texts]
         ordinary = [text for text, is_huge in zip(texts, huge, strict=True) if not is_huge]
         with _failures_named():
             encodings = iter(self._encode_whole(ordinary))

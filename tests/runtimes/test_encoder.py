@@ -96,6 +96,15 @@ def test_the_cache_keeps_nothing_but_its_vectors() -> None:
     assert kept.vector.base is None
 
 
+def test_the_cache_keeps_no_huge_text() -> None:
+    cache = VectorCache(10)
+    made = make(Recorder(), cache=cache)
+    texts = ["short", "word " * 1_000_000]
+    for _ in range(2):
+        np.testing.assert_array_equal(made.encode(distinct_texts(texts)).vectors, expected(texts))
+    assert [entry is not None for entry in cache.get(texts)] == [True, False]
+
+
 def test_runs_stay_within_the_limits() -> None:
     session = Recorder()
     made = make(session)
