@@ -111,7 +111,7 @@ def read_candidates(path: str | Path, *, identity: str, dimension: int) -> tuple
         )
     if sha256_of(files[TEXTS_FILE]) != manifest.texts_sha256:
         raise CandidateSetError(f"{files[TEXTS_FILE]}: its SHA-256 differs from the manifest's; the file was changed")
-    with files[TEXTS_FILE].open(encoding="ascii", newline="\n") as lines:
+    with files[TEXTS_FILE].open("rb") as lines:
         texts = [_text(line, files[TEXTS_FILE]) for line in lines]
     vectors = _map_vectors(files[VECTORS_FILE])
     if len(texts) != manifest.count or vectors.dtype != np.float32 or vectors.shape != (manifest.count, dimension):
@@ -141,9 +141,9 @@ def _read_manifest(path: Path) -> CandidatesManifest:
     return CandidatesManifest(**content)
 
 
-def _text(line: str, path: Path) -> str:
+def _text(line: bytes, path: Path) -> str:
     try:
-        text = json.loads(line)
+        text = json.loads(line.decode("ascii"))
     except (ValueError, RecursionError):
         text = None
     if not isinstance(text, str):

@@ -80,7 +80,9 @@ class CandidateSet:
             matcher: a matcher of the same model, tokenizer and precision as the one that encoded the candidates.
 
         Raises:
-            CandidatesError: it is not such a directory, was changed, or belongs to another matcher or a newer release.
+            CandidateSetError: it is not such a directory, was changed, or belongs to another matcher or a newer
+                release.
+            MatcherClosedError: the matcher was closed.
         """
         # Files are seldom needed, and what reads them is slow to import.
         from flipkd_sdk.runtimes.candidate_files import read_candidates
@@ -98,6 +100,7 @@ class CandidateSet:
         Raises:
             OutputExistsError: something is there, and overwriting it was not asked for or it holds no candidates.
             OSError: it cannot be written.
+            MatcherClosedError: the matcher was closed.
         """
         from flipkd_sdk.runtimes.candidate_files import write_candidates
 
@@ -191,7 +194,8 @@ class CandidateSet:
                 vectors = np.empty((max(size, 2 * old.size), vectors.shape[1]), dtype=np.float32)
                 vectors[: old.size] = old.used
             vectors[old.size : size] = fresh
-            old.texts.extend(distinct.texts[place] for place in distinct.index)
+            # Over whatever an append that ran out of memory left behind.
+            old.texts[old.size :] = [distinct.texts[place] for place in distinct.index]
             self._content = _Content(old.texts, vectors, size)
 
     def remove(self, indices: Iterable[int]) -> None:

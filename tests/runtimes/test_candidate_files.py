@@ -15,6 +15,7 @@ from tiny import CALIBRATION, TEXTS, write_tiny_matcher
 
 from flipkd_sdk.calibration import Calibration
 from flipkd_sdk.errors import CandidateSetError, ConfigError, FlipKDError, OutputExistsError
+from flipkd_sdk.manifest import sha256_of
 from flipkd_sdk.runtimes import matcher as matcher_module
 from flipkd_sdk.runtimes.candidates import CandidateSet
 from flipkd_sdk.runtimes.matcher import Matcher
@@ -155,6 +156,11 @@ def pickled(path: Path) -> None:
     np.save(path / "vectors.npy", np.array([{}] * len(TEXTS), dtype=object), allow_pickle=True)
 
 
+def not_ascii(path: Path) -> None:
+    (path / "texts.jsonl").write_bytes('"é"\n'.encode("latin-1") * len(TEXTS))
+    rewrite(texts_sha256=sha256_of(path / "texts.jsonl"))(path)
+
+
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no directory": (shutil.rmtree, "missing or not a plain file"),
     "no vectors": (lambda path: (path / "vectors.npy").unlink(), r"vectors\.npy: missing"),
@@ -169,6 +175,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a wrong type": (rewrite(count="ten"), "expected the keys"),
     "a number for true": (rewrite(count=True), "expected the keys"),
     "a changed text": (put("texts.jsonl", b'"a"\n'), "SHA-256 differs"),
+    "texts in another encoding": (not_ascii, "not a JSON string"),
     "texts cut short": (cut("texts.jsonl"), "SHA-256 differs"),
     "another count": (rewrite(count=11), "do not belong together"),
     "vectors cut short": (cut("vectors.npy"), "not an array that can be mapped"),

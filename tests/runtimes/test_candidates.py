@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from flipkd_sdk.runtimes.candidates import CandidateSet, Match
 from flipkd_sdk.runtimes.matcher import Matcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -93,6 +93,36 @@ def test_it_changes_like_a_list(
         np.testing.assert_allclose(candidates.vectors, matcher.encode(model), atol=1e-6)
     found = {match.index: match.text for match in candidates.rank(TEXTS[0], top_k=None)}
     assert found == dict(enumerate(model))
+
+
+def test_an_append_that_runs_out_of_memory_leaves_it_usable(matcher: Matcher) -> None:
+    class Full(list[str]):
+        """A list that memory runs out for half-way; once."""
+
+        full = True
+
+        def extend(self, texts: Iterable[str]) -> None:
+            for text in texts:
+                self.append(text)
+                self._fail()
+
+        def __setitem__(self, place: Any, texts: Any) -> None:
+            super().__setitem__(place, list(texts)[: 1 if Full.full else None])
+            self._fail()
+
+        def _fail(self) -> None:
+            if Full.full:
+                Full.full = False
+                raise MemoryError
+
+    candidates = CandidateSet(matcher, Full(["a", "b"]), matcher.encode(["a", "b"]))
+    with pytest.raises(MemoryError):
+        candidates.append(["c", "d"])
+    assert candidates.texts == ["a", "b"]
+    candidates.append(["e", "f"])
+    assert candidates.texts == ["a", "b", "e", "f"]
+    np.testing.assert_allclose(candidates.vectors, matcher.encode(["a", "b", "e", "f"]), atol=1e-6)
+    assert candidates.rank("e", top_k=1)[0].text == "e"
 
 
 def test_negative_places_are_refused(matcher: Matcher) -> None:
