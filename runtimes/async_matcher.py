@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
+from flipkd_sdk.errors import MatcherClosedError
 from flipkd_sdk.runtimes.microbatch import MicroBatcher
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class AsyncMatcher:
     def __init__(self, matcher: Matcher, *, max_delay: float = 0.002, max_batch_size: int = 64) -> None:
         self._matcher = matcher
         self._batcher = MicroBatcher(matcher, max_delay=max_delay, max_batch_size=max_batch_size)
+        self._closed = False
 
     async def score(self, a: str, b: str) -> float:
         """What `Matcher.score` gives. Raises as it does, and `MatcherClosedError` also after `aclose`."""
@@ -68,15 +70,21 @@ class AsyncMatcher:
         self, pairs: Iterable[tuple[str, str]], *, batch_size: int | None = None
     ) -> NDArray[np.float32]:
         """What `Matcher.score_pairs` gives, shape (n,). Raises as it does."""
-        return await asyncio.to_thread(self._matcher.score_pairs, pairs, batch_size=batch_size)
+        return await asyncio.to_thread(self._open_matcher().score_pairs, pairs, batch_size=batch_size)
 
     async def score_matrix(self, a_texts: Iterable[str], b_texts: Iterable[str]) -> NDArray[np.float32]:
         """What `Matcher.score_matrix` gives, shape (n, m). Raises as it does."""
-        return await asyncio.to_thread(self._matcher.score_matrix, a_texts, b_texts)
+        return await asyncio.to_thread(self._open_matcher().score_matrix, a_texts, b_texts)
 
     async def aclose(self) -> None:
         """Answer the calls that were handed in, and end. Closing twice is harmless."""
+        self._closed = True
         await asyncio.to_thread(self._batcher.close)
+
+    def _open_matcher(self) -> Matcher:
+        if self._closed:
+            raise MatcherClosedError("this AsyncMatcher was closed; make another one")
+        return self._matcher
 
     async def __aenter__(self) -> Self:
         return self

@@ -148,8 +148,17 @@ def test_after_closing_it_says_so_and_the_matcher_lives_on(matcher: Matcher) -> 
         async with AsyncMatcher(matcher) as served:
             pass
         await served.aclose()
-        with pytest.raises(MatcherClosedError, match="closed"):
-            await served.score("a", "b")
+        candidates = matcher.candidates(["a"])
+        for call in (
+            served.score("a", "b"),
+            served.is_match("a", "b"),
+            served.encode(["a"]),
+            served.rank("a", candidates),
+            served.score_pairs([("a", "b")]),
+            served.score_matrix(["a"], ["b"]),
+        ):
+            with pytest.raises(MatcherClosedError, match="closed"):
+                await call
 
     asyncio.run(use())
     assert 0 <= matcher.score("a", "b") <= 1
