@@ -8,6 +8,7 @@ caller never waits at all, and steady callers wait for each other and not for th
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import time
@@ -15,7 +16,6 @@ import weakref
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -34,15 +34,13 @@ if TYPE_CHECKING:
     from flipkd_sdk.runtimes.candidates import CandidateSet, Match
     from flipkd_sdk.runtimes.matcher import Matcher
 
-_FIRST, _SECOND = np.array([0]), np.array([1])
-
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One caller's texts, and what is made of their vectors."""
+    """One caller's texts, and whether they are a pair to be scored; if not, their vectors are wanted."""
 
     distinct: DistinctTexts
-    finish: Callable[[NDArray[np.float32]], Any]
+    is_pair: bool
     future: Future[Any] = field(default_factory=Future)
 
 
@@ -69,7 +67,7 @@ class MicroBatcher:
     def __init__(self, matcher: Matcher, *, max_delay: float = 0.002, max_batch_size: int = 64) -> None:
         if not 0 <= max_delay <= threading.TIMEOUT_MAX:
             raise ConfigError(f"max_delay must be a number of seconds from 0 on; it is {max_delay}")
-        if max_batch_size < 1:
+        if operator.index(max_batch_size) < 1:
             raise ConfigError(f"max_batch_size must be at least 1; it is {max_batch_size}")
         self._matcher = matcher
         self._make_worker = partial(_Worker, partial(_encode_calls, matcher), max_delay, max_batch_size)
@@ -99,7 +97,7 @@ class MicroBatcher:
             InvalidTextError: a text is not a str. Other errors come with the result.
             MatcherClosedError: after `close`.
         """
-        return self._submit(distinct_of_pair(a, b), partial(_score, self._matcher.manifest.calibration))
+        return self._submit(distinct_of_pair(a, b), is_pair=True)
 
     def submit_texts(self, texts: Iterable[str]) -> Future[NDArray[np.float32]]:
         """Hand in a few texts and get a future of what `Matcher.encode` gives for them, shape (n, d).
@@ -108,7 +106,7 @@ class MicroBatcher:
             InvalidTextError: an element is not a str. Other errors come with the result.
             MatcherClosedError: after `close`.
         """
-        return self._submit(distinct_texts(several(texts, "texts")), _unchanged)
+        return self._submit(distinct_texts(several(texts, "texts")), is_pair=False)
 
     def submit_query(self, query: str) -> Future[NDArray[np.float32]]:
         """Hand in a query and get a future of its vector, shape (1, d), as `CandidateSet.rank_vectors` takes it.
@@ -117,7 +115,7 @@ class MicroBatcher:
             InvalidTextError: the query is not a str. Other errors come with the result.
             MatcherClosedError: after `close`.
         """
-        return self._submit(distinct_texts([query], lambda _: "query"), _unchanged)
+        return self._submit(distinct_texts([query], lambda _: "query"), is_pair=False)
 
     def close(self) -> None:
         """Answer the calls that were handed in, and end. Closing twice is harmless."""
@@ -141,8 +139,8 @@ class MicroBatcher:
         if self._finalizer.detach() is not None:
             self._restart()
 
-    def _submit(self, distinct: DistinctTexts, finish: Callable[[NDArray[np.float32]], Any]) -> Future[Any]:
-        call = _Call(distinct, finish)
+    def _submit(self, distinct: DistinctTexts, *, is_pair: bool) -> Future[Any]:
+        call = _Call(distinct, is_pair)
         self._worker.put(call)
         return call.future
 
@@ -165,8 +163,10 @@ class _Worker:
             if self._closed:
                 raise MatcherClosedError("this micro-batcher was closed; make another one")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="flipkd-microbatch", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="flipkd-microbatch", daemon=True)
+                thread.start()
+                # Not before it runs: where no thread can be started now, the next call tries again.
+                self._thread = thread
             self._waiting.append(call)
             # Waking the thread for each call would cost more than the calls in between are worth.
             if len(self._waiting) == 1 or len(self._waiting) >= self._wanted:
@@ -197,7 +197,7 @@ class _Worker:
             # Counted before anybody is answered: those who come back at once would count twice.
             self._expected = max(1, len(running) + len(self._waiting))
         for call, result in zip(running, results, strict=True):
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 call.future.set_exception(result)
             else:
                 call.future.set_result(result)
@@ -218,27 +218,30 @@ class _Worker:
 def _encode_calls(matcher: Matcher, calls: Sequence[_Call]) -> list[Any]:
     """The result of each call, or the error that it caused."""
     try:
-        if len(calls) == 1:
-            # By itself, so that messages call its texts as the caller does.
-            return [calls[0].finish(matcher.encode_distinct(calls[0].distinct)[calls[0].distinct.index])]
-        joined = distinct_texts(chain.from_iterable(call.distinct.texts for call in calls))
-        vectors = matcher.encode_distinct(joined)[joined.index]
-        ends = np.cumsum([len(call.distinct.texts) for call in calls])
-        parts = np.split(vectors, ends[:-1])
-        return [call.finish(part[call.distinct.index]) for call, part in zip(calls, parts, strict=True)]
-    except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
+        # One by itself as it came, so that messages call its texts as the caller does.
+        distinct = calls[0].distinct if len(calls) == 1 else _joined(calls)
+        return _results(calls, distinct.index, matcher.encode_distinct(distinct), matcher.manifest.calibration)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
         if len(calls) == 1:
             return [error]
         # One of them spoils it for all: by itself each finds out whether it was the one.
         return [_encode_calls(matcher, [call])[0] for call in calls]
 
 
-def _score(calibration: Calibration, vectors: NDArray[np.float32]) -> float:
-    return float(calibration.probability(pair_cosines(vectors, _FIRST, _SECOND))[0])
+def _joined(calls: Sequence[_Call]) -> DistinctTexts:
+    """The texts of all calls, in turn."""
+    return distinct_texts(call.distinct.texts[place] for call in calls for place in call.distinct.index)
 
 
-def _unchanged(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return vectors
+def _results(
+    calls: Sequence[_Call], index: NDArray[np.int64], vectors: NDArray[np.float32], calibration: Calibration
+) -> list[Any]:
+    """What each call wanted; ``index`` has a place in ``vectors`` for each of their texts in turn."""
+    places = np.split(index, np.cumsum([len(call.distinct.index) for call in calls])[:-1])
+    # Pair by pair, numpy would take longer to be called than to compute.
+    pairs = np.array([mine for call, mine in zip(calls, places, strict=True) if call.is_pair], dtype=np.int64)
+    scores = iter(calibration.probability(pair_cosines(vectors, *pairs.reshape(-1, 2).T)).tolist())
+    return [next(scores) if call.is_pair else vectors[mine] for call, mine in zip(calls, places, strict=True)]
 
 
 _batchers: weakref.WeakSet[MicroBatcher] = weakref.WeakSet()

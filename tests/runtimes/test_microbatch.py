@@ -172,6 +172,38 @@ def test_an_unforeseen_error_reaches_its_callers_and_ends_nothing(
         assert 0 <= batcher.score("a", "b") <= 1
 
 
+def test_even_an_error_that_ends_threads_reaches_its_callers(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(distinct: DistinctTexts) -> NDArray[np.float32]:
+        raise SystemExit(3)
+
+    with MicroBatcher(matcher) as batcher:
+        with monkeypatch.context() as patch:
+            patch.setattr(matcher, "encode_distinct", fail)
+            with pytest.raises(SystemExit):
+                batcher.submit_pair("a", "b").result(60)
+        assert 0 <= batcher.submit_pair("a", "b").result(60) <= 1
+
+
+def test_calls_of_all_kinds_are_joined(gate: Gate, matcher: Matcher) -> None:
+    batcher = MicroBatcher(gate, max_delay=0)  # type: ignore[arg-type]
+    batcher.submit_texts(["first"])
+    assert gate.entered.acquire(timeout=60)
+    pair, none, same = batcher.submit_pair("a", "b"), batcher.submit_texts([]), batcher.submit_pair("b", "b")
+    several, query, last = (
+        batcher.submit_texts(["b", "c", "b"]),
+        batcher.submit_query("a"),
+        batcher.submit_pair("c", "a"),
+    )
+    gate.opened.set()
+    batcher.close()
+    assert gate.runs == [1, 3]
+    scores = [future.result(60) for future in (pair, same, last)]
+    np.testing.assert_allclose(scores, matcher.score_pairs([("a", "b"), ("b", "b"), ("c", "a")]), atol=1e-6)
+    assert none.result(60).shape == (0, 16)
+    np.testing.assert_allclose(several.result(60), matcher.encode(["b", "c", "b"]), atol=1e-6)
+    np.testing.assert_allclose(query.result(60), matcher.encode(["a"]), atol=1e-6)
+
+
 def test_a_call_can_be_cancelled_until_it_runs(gate: Gate) -> None:
     batcher = MicroBatcher(gate)  # type: ignore[arg-type]
     running = batcher.submit_texts(["a"])
@@ -212,6 +244,25 @@ def test_a_closed_matcher_is_each_caller_s_error(tiny_matcher: Path) -> None:
         for _ in range(2):
             with pytest.raises(MatcherClosedError, match=r"Matcher\.load"):
                 batcher.score("a", "b")
+
+
+def test_where_no_thread_can_be_started_the_next_call_tries_again(
+    matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with MicroBatcher(matcher) as batcher:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            with pytest.raises(RuntimeError, match="can't start"):
+                batcher.submit_pair("a", "b")
+        assert 0 <= batcher.submit_pair("a", "b").result(60) <= 1
+
+
+def test_half_a_call_is_no_batch_size(matcher: Matcher) -> None:
+    with pytest.raises(TypeError):
+        MicroBatcher(matcher, max_batch_size=2.5)  # type: ignore[arg-type]
 
 
 def test_a_forgotten_one_ends_by_itself(matcher: Matcher) -> None:
