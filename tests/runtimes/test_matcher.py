@@ -235,6 +235,10 @@ def test_inputs_are_left_as_they_were(matcher: Matcher) -> None:
     matcher.score_matrix(texts, texts)
     matcher.rank(texts[0], texts)
     matcher.encode(texts)
+    candidates = matcher.candidates(texts)
+    candidates.append(texts)
+    candidates.remove([0])
+    candidates.append(["new"])
     assert (pairs, texts) == before
 
 

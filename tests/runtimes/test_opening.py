@@ -185,6 +185,21 @@ def test_opening_again_refuses_another_matcher(directory: Path) -> None:
         open_matcher(directory, LoadOptions(), before)
 
 
+def test_each_run_stays_within_the_caller_s_limits(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, int]] = []
+    run = EncoderSession.run
+    monkeypatch.setattr(EncoderSession, "run", lambda self, ids, mask: shapes.append(ids.shape) or run(self, ids, mask))
+    pairs = [(f"question {i} " * (i % 5), f"answer {i}") for i in range(300)]
+    for budget, most in ((None, 512), (100, 100)):
+        shapes.clear()
+        with Matcher.load(directory, device="cpu", max_batch_tokens=budget, on_truncate="ignore") as matcher:
+            matcher.score_pairs(pairs)
+            assert most / 2 < max(rows * width for rows, width in shapes) <= most
+            shapes.clear()
+            matcher.score_pairs(pairs, batch_size=3)
+            assert max(rows for rows, _ in shapes) == 3
+
+
 def test_vectors_are_kept_between_calls_only_on_request(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
     run = EncoderSession.run
