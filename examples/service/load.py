@@ -1,71 +1,201 @@
-"""Puts load on the service and checks that a pair's score never changes, whatever else is asked meanwhile.
+"""Puts load on the service: no request may fail, no score may differ from the matcher's own, no memory may leak.
 
-    pip install httpx
-    python examples/service/load.py --requests 10000 --callers 64
+    pip install fastapi uvicorn httpx
+    python examples/service/load.py --requests 10000 --callers 32
 
-Ends with 1 if a request failed or a score moved by more than 1e-6.
+Starts the service on a free port and stops it again; with --url it takes one that runs already, whose memory it cannot
+see. FLIPKD_MATCHER names the matcher directory, as for the service.
+
+Ends with 1 if a request failed, a score is not the matcher's own (to 1e-6), the service's memory grew by more than 5%
+after the first fifth of the requests, or the service did not end in order.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import csv
+import json
+import os
 import random
+import signal
+import socket
 import statistics
+import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-FAQ = Path(__file__).parent.parent / "bank_faq" / "questions.csv"
+from flipkd_sdk import Matcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Pair = tuple[str, str]
+
+FOLDER = Path(__file__).parent
+FAQ = FOLDER.parent / "bank_faq" / "questions.csv"
 TOLERANCE = 1e-6
+GROWTH = 1.05
+PATIENCE = 60.0
+"""Seconds that the service may take to start, to answer and to stop."""
 
 
-async def load(url: str, requests: int, callers: int) -> bool:
-    """Send requests from a number of callers at once; whether all went well."""
+@dataclass
+class Load:
+    """Requests to the service from a number of callers at once, and what came of them."""
+
+    url: str
+    expected: dict[Pair, float]
+    """The matcher's own scores."""
+    process: int | None = None
+    """The service's, to see its memory."""
+    seconds: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    largest_change: float = 0.0
+    total_seconds: float = 0.0
+    resident_mb: list[float | None] = field(default_factory=list)
+    """After the warm-up and at the end."""
+
+    async def put(self, requests: int, callers: int) -> None:
+        """Send requests, each for one of the pairs, until all are answered."""
+        draw = random.Random(1)  # noqa: S311 - the same load every time
+        pairs = list(self.expected)
+        work = iter([draw.choice(pairs) for _ in range(requests)])
+        warm_up = requests // 5
+
+        async def caller(client: httpx.AsyncClient) -> None:
+            for pair in work:
+                await self.ask(client, pair)
+                if len(self.seconds) >= warm_up and not self.resident_mb:
+                    self.resident_mb.append(resident_mb(self.process))
+
+        limits = httpx.Limits(max_connections=callers)
+        async with httpx.AsyncClient(base_url=self.url, timeout=PATIENCE, limits=limits) as client:
+            start = time.perf_counter()
+            await asyncio.gather(*(caller(client) for _ in range(callers)))
+            self.total_seconds = time.perf_counter() - start
+        self.resident_mb.append(resident_mb(self.process))
+
+    async def ask(self, client: httpx.AsyncClient, pair: Pair) -> None:
+        """Send one request and compare its score."""
+        start = time.perf_counter()
+        try:
+            answer = await client.post("/score", json={"a": pair[0], "b": pair[1]})
+            answer.raise_for_status()
+            change = abs(answer.json()["score"] - self.expected[pair])
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            self.failures.append(f"{type(error).__name__}: {error}")
+            return
+        self.seconds.append(time.perf_counter() - start)
+        self.largest_change = max(self.largest_change, change)
+        if not change <= TOLERANCE:
+            self.failures.append(f"score moved by {change:.3g}: {pair}")
+
+    def report(self) -> dict[str, Any]:
+        """What was measured, and whether all went well."""
+        cuts = statistics.quantiles(self.seconds, n=100, method="inclusive") if len(self.seconds) > 1 else [0.0] * 99
+        warm, end = self.resident_mb[0], self.resident_mb[-1]
+        return {
+            "requests": len(self.seconds) + len(self.failures),
+            "requests_per_second": len(self.seconds) / self.total_seconds,
+            "p50_seconds": cuts[49],
+            "p99_seconds": cuts[98],
+            "failures": len(self.failures),
+            "largest_change": self.largest_change,
+            "resident_mb_after_warm_up": warm,
+            "resident_mb_at_end": end,
+            "passed": not self.failures and (warm is None or end is None or end <= GROWTH * warm),
+        }
+
+
+def own_scores(matcher: Path, count: int) -> dict[Pair, float]:
+    """Pairs of the FAQ's questions, and the score that the matcher gives for each by itself."""
     with FAQ.open(encoding="utf-8", newline="") as file:
         questions = [row["text"] for row in csv.DictReader(file)]
-    draw = random.Random(0)  # noqa: S311 - the same load every time
-    pairs = [tuple(draw.sample(questions, 2)) for _ in range(max(1, requests // 10))]
-    work = iter([draw.choice(pairs) for _ in range(requests)])
-    known: dict[tuple[str, ...], float] = {}
-    seconds: list[float] = []
-    failures: list[str] = []
+    draw = random.Random(0)  # noqa: S311
+    pairs = {(draw.choice(questions), draw.choice(questions)) for _ in range(count)}
+    with Matcher.load(matcher, on_truncate="ignore") as opened:
+        return {pair: opened.score(*pair) for pair in sorted(pairs)}
 
-    async def caller(client: httpx.AsyncClient) -> None:
-        for pair in work:
-            start = time.perf_counter()
-            try:
-                answer = await client.post("/score", json={"a": pair[0], "b": pair[1]})
-                answer.raise_for_status()
-            except httpx.HTTPError as error:
-                failures.append(f"{type(error).__name__}: {error}")
-                continue
-            seconds.append(time.perf_counter() - start)
-            score = answer.json()["score"]
-            if abs(known.setdefault(pair, score) - score) > TOLERANCE:
-                failures.append(f"score moved from {known[pair]} to {score}: {pair}")
 
-    limits = httpx.Limits(max_connections=callers)
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-        start = time.perf_counter()
-        await asyncio.gather(*(caller(client) for _ in range(callers)))
-        total = time.perf_counter() - start
-    print(f"{requests} requests from {callers} callers: {len(seconds) / total:.0f}/s, {len(failures)} failures")
-    if len(seconds) > 1:
-        cuts = statistics.quantiles(seconds, n=100)
-        print(f"p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms")
-    for failure in failures[:5]:
+@contextlib.contextmanager
+def service(matcher: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Address and process of the service on a free port, ready; killed if it is not ended by then."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(FOLDER), "app:app", "--log-level", "warning"]
+    process = subprocess.Popen([*command, "--port", port], env={**os.environ, "FLIPKD_MATCHER": str(matcher)})  # noqa: S603
+    try:
+        until = time.monotonic() + PATIENCE
+        while not ready(url):
+            if process.poll() is not None or time.monotonic() > until:
+                sys.exit("the service did not start")
+            time.sleep(0.1)
+        yield url, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ready(url: str) -> bool:
+    """Whether the service can answer."""
+    try:
+        return httpx.get(f"{url}/health/ready", timeout=PATIENCE).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def ends_in_order(process: subprocess.Popen[bytes]) -> bool:
+    """Ask the service to stop, and whether it did so by itself; uvicorn ends with the signal that stopped it."""
+    process.terminate()
+    try:
+        return process.wait(PATIENCE) in (0, -signal.SIGTERM)
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def resident_mb(process: int | None) -> float | None:
+    """Resident memory of a process; None where it cannot be seen."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), None)
+
+
+def main() -> bool:
+    """Run the load and print what came of it; whether all went well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--callers", type=int, default=32)
+    parser.add_argument("--matcher", type=Path, default=os.environ.get("FLIPKD_MATCHER", "demo/matcher"))
+    parser.add_argument("--url", help="a service that runs already, with the same matcher")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    options = parser.parse_args()
+    expected = own_scores(options.matcher, max(1, options.requests // 10))
+    if options.url:
+        load, in_order = Load(options.url, expected), True
+        asyncio.run(load.put(options.requests, options.callers))
+    else:
+        with service(options.matcher) as (url, process):
+            load = Load(url, expected, process.pid)
+            asyncio.run(load.put(options.requests, options.callers))
+            in_order = ends_in_order(process)
+    found = {"callers": options.callers, **load.report(), "ended_in_order": in_order}
+    found["passed"] = found["passed"] and in_order
+    for failure in load.failures[:5]:
         print(failure, file=sys.stderr)
-    return not failures
+    print(json.dumps(found) if options.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
+    return bool(found["passed"])
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--callers", type=int, default=64)
-    options = parser.parse_args()
-    sys.exit(not asyncio.run(load(options.url, options.requests, options.callers)))
+    sys.exit(not main())
