@@ -6,9 +6,8 @@ once, and onnxruntime uses the CPUs already.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -33,8 +32,7 @@ _TOKENIZER_CHUNK = 512
 """Texts tokenized at a time: what tokenizers keeps of a token takes some hundred bytes until the ids are copied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """Vectors of the distinct texts of one call."""
 
     vectors: NDArray[np.float32]

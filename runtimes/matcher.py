@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from pathlib import Path
@@ -11,10 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError, MatcherClosedError
-from flipkd_sdk.manifest import SCORING_VERSION
-from flipkd_sdk.runtimes.candidates import CandidateSet, Match, matches
 from flipkd_sdk.runtimes.opening import LoadOptions, OpenMatcher, open_matcher
-from flipkd_sdk.runtimes.search import Ranking, search
 from flipkd_sdk.runtimes.similarity import matrix_blocks, pair_cosines
 from flipkd_sdk.runtimes.texts import (
     DistinctTexts,
@@ -32,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flipkd_sdk.manifest import Manifest
+    from flipkd_sdk.runtimes.candidates import CandidateSet, Match
 
 _logger = logging.getLogger("flipkd_sdk")
 
@@ -191,6 +188,9 @@ class Matcher:
             ConfigError: ``top_k`` is less than 1.
             MatcherClosedError: after `close`.
         """
+        from flipkd_sdk.runtimes.candidates import matches
+        from flipkd_sdk.runtimes.search import Ranking, search
+
         ranking = Ranking(self.manifest.calibration, top_k, score_cutoff)
         distinct, _ = distinct_of_two(
             [query], several(candidates, "candidates"), lambda _: "query", "candidate {}".format
@@ -207,6 +207,9 @@ class Matcher:
             TextTooLongError: a text is too long and ``on_truncate="error"``.
             MatcherClosedError: after `close`.
         """
+        # Whoever scores pairs alone need not import what searches.
+        from flipkd_sdk.runtimes.candidates import CandidateSet
+
         distinct = distinct_texts(several(texts, "texts"))
         vectors = self.encode_distinct(distinct)[distinct.index]
         return CandidateSet(self, [distinct.texts[place] for place in distinct.index], vectors)
@@ -251,6 +254,10 @@ class Matcher:
 
         Vectors of matchers with the same identity can be compared. The calibration is no part of it.
         """
+        import hashlib
+
+        from flipkd_sdk.manifest import SCORING_VERSION
+
         tokenizer, variant = self.manifest.tokenizer, self.manifest.variant(self.precision)
         parts = (variant.sha256, tokenizer.sha256, tokenizer.max_length, tokenizer.empty_token_id, SCORING_VERSION)
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()

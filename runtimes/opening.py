@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flipkd_sdk.errors import ConfigError, ExecutionError, MatcherDirectoryError
-from flipkd_sdk.manifest import Manifest, checked_file, read_manifest
 from flipkd_sdk.runtimes.cache import VectorCache
 from flipkd_sdk.runtimes.encoder import TextEncoder
-from flipkd_sdk.runtimes.self_test import refuse_other_vectors
 from flipkd_sdk.runtimes.session import EncoderSession, cuda_is_built_in, open_session, providers
 from flipkd_sdk.runtimes.threads import available_threads
 from flipkd_sdk.runtimes.tokenization import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from flipkd_sdk.manifest import TokenizerSpec, Variant
+    from flipkd_sdk.manifest import Manifest, TokenizerSpec, Variant
     from flipkd_sdk.runtimes.tokenization import TextTokenizer
 
 ON_TRUNCATE = ("warn", "error", "ignore")
@@ -68,8 +67,7 @@ class LoadOptions:
             raise ConfigError(f"unknown on_truncate {self.on_truncate!r}; use 'warn', 'error' or 'ignore'")
 
 
-@dataclass(frozen=True, slots=True)
-class OpenMatcher:
+class OpenMatcher(NamedTuple):
     """A matcher directory, opened."""
 
     manifest: Manifest
@@ -99,14 +97,16 @@ def open_matcher(
         ExecutionError: onnxruntime is missing, or the device is not what would run.
         SelfTestError: the variant gives other vectors here.
     """
+    # Here, so that a program which loads no matcher, or not yet, starts without them.
+    from flipkd_sdk.manifest import read_manifest
+    from flipkd_sdk.runtimes.self_test import refuse_other_vectors
+
     manifest = read_manifest(directory)
     if expected is not None and manifest != expected:
         raise MatcherDirectoryError(f"{directory}: was replaced since this matcher was loaded; load it again")
     checked_model = functools.cache(functools.partial(_checked_model, directory, manifest))
     devices = _devices(options)
-    with ThreadPoolExecutor(1) as pool:
-        # Hashing takes a good part of the start and nothing but a CPU. Its error comes up where the file is opened.
-        pool.submit(checked_model, _precision(manifest, options, devices[0]))
+    with _meanwhile(functools.partial(checked_model, _precision(manifest, options, devices[0]))):
         tokenizer = _load_tokenizer(directory, manifest)
     session, precision = _open_session(manifest, options, devices, checked_model)
     _logger.info("%s: runs %s on %s", directory, precision, session.device)
@@ -124,6 +124,23 @@ def open_matcher(
     return OpenMatcher(manifest, precision, encoder)
 
 
+@contextlib.contextmanager
+def _meanwhile(check: Callable[[], Path]) -> Iterator[None]:
+    """Hash a file in a thread: it takes a good part of the start, and nothing but a CPU."""
+
+    def work() -> None:
+        # The error comes up again where the file is opened.
+        with contextlib.suppress(Exception):
+            check()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def _load_tokenizer(directory: Path, manifest: Manifest) -> TextTokenizer:
     path = _checked_file(directory, manifest.tokenizer, _MAX_TOKENIZER_BYTES)
     return load_tokenizer(path, manifest.tokenizer)
@@ -134,6 +151,8 @@ def _checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:
 
 
 def _checked_file(directory: Path, entry: TokenizerSpec | Variant, most: int) -> Path:
+    from flipkd_sdk.manifest import checked_file
+
     # Before it is hashed, which would take hours for what a sparse file claims to hold.
     if entry.bytes > most:
         raise MatcherDirectoryError(f"{directory / entry.file}: {entry.bytes} bytes; at most {most} are accepted")

@@ -25,7 +25,6 @@ from flipkd_sdk.errors import MatcherDirectoryError, SelfTestError
 from flipkd_sdk.manifest import checked_file
 from flipkd_sdk.runtimes.cpu import instruction_sets
 from flipkd_sdk.runtimes.tokenization import TokenIds
-from flipkd_sdk.self_test import MAX_BYTES, draw_sample, read_self_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +47,8 @@ def made_up_sample(directory: Path, manifest: Manifest) -> tuple[tuple[int, ...]
     Raises:
         MatcherDirectoryError: the tokenizer's file is missing or changed.
     """
+    from flipkd_sdk.self_test import draw_sample
+
     path = checked_file(directory, manifest.tokenizer)
     tokenizer = Tokenizer.from_buffer(path.read_bytes())
     every = set(tokenizer.get_vocab().values())
@@ -69,6 +70,9 @@ def load_self_test(directory: Path, manifest: Manifest) -> SelfTest | None:
     entry = manifest.self_test
     if entry is None:
         return None
+    # On a CPU like that of the export the file is not opened, and what reads it need not be imported.
+    from flipkd_sdk.self_test import MAX_BYTES, read_self_test
+
     if entry.bytes > MAX_BYTES:
         raise MatcherDirectoryError(f"{directory / entry.file}: {entry.bytes} bytes; at most {MAX_BYTES} are accepted")
     path = checked_file(directory, entry)

@@ -6,7 +6,7 @@ short question into gigabytes. Real ones replace a character by at most a few.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,6 @@ def normalizer_growth(normalizer: dict[str, Any]) -> float:
 
 def _longest_replacement(charsmap: str) -> int:
     """SentencePiece's table: the size of an index in four bytes, the index, and the replacements with a NUL each."""
-    content = base64.b64decode(charsmap)
+    content = binascii.a2b_base64(charsmap)
     index_size = int.from_bytes(content[:4], "little")
     return max(len(replacement) for replacement in content[4 + index_size :].split(b"\0"))

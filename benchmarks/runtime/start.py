@@ -41,9 +41,10 @@ def cold_start(setting: Setting) -> dict[str, Any]:
 
 
 def import_time(setting: Setting) -> dict[str, Any]:
-    """The import statement, against importing its three dependencies; an empty interpreter is subtracted.
+    """Import with the engine, against importing the three dependencies; an empty interpreter is subtracted.
 
-    The package imports onnxruntime when a matcher is loaded. What both take together stands beside it.
+    The package imports onnxruntime when a matcher is loaded, so here it is called for. The import statement alone
+    stands beside it.
     """
     ours = "from flipkd_sdk import Matcher"
     engine = "from flipkd_sdk.runtimes.engine import load_onnxruntime; load_onnxruntime()"
@@ -58,11 +59,11 @@ def import_time(setting: Setting) -> dict[str, Any]:
         },
         base=[sys.executable, "-c", ""],
     )
-    ratio = found["matcher_to_bare"]
+    ratio = found["matcher_and_engine_seconds"] / found["bare_seconds"]
     return {
         **found,
-        "matcher_and_engine_to_bare": found["matcher_and_engine_seconds"] / found["bare_seconds"],
-        "target": "matcher at most 1.15 of bare (medians)",
+        "matcher_and_engine_to_bare": ratio,
+        "target": "matcher_and_engine at most 1.15 of bare (medians)",
         "met": ratio <= 1.15,
     }
 

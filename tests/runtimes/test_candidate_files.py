@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import CALIBRATION, TEXTS, write_tiny_matcher
 
+from flipkd_sdk import manifest
 from flipkd_sdk.calibration import Calibration
 from flipkd_sdk.errors import CandidateSetError, ConfigError, FlipKDError, OutputExistsError
 from flipkd_sdk.manifest import sha256_of
-from flipkd_sdk.runtimes import matcher as matcher_module
 from flipkd_sdk.runtimes.candidates import CandidateSet
 from flipkd_sdk.runtimes.matcher import Matcher
 
@@ -114,7 +114,7 @@ def test_they_belong_to_one_matcher(saved: Path, matcher: Matcher, tiny_matcher:
 def test_a_release_that_scores_differently_refuses_them(
     saved: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matcher_module, "SCORING_VERSION", 2)
+    monkeypatch.setattr(manifest, "SCORING_VERSION", 2)
     with pytest.raises(CandidateSetError, match="made by another"):
         CandidateSet.load(saved, matcher)
 

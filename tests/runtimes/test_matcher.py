@@ -20,7 +20,8 @@ from flipkd_sdk.errors import (
     MatcherClosedError,
     TextTooLongError,
 )
-from flipkd_sdk.runtimes.matcher import Match, Matcher
+from flipkd_sdk.runtimes.candidates import Match
+from flipkd_sdk.runtimes.matcher import Matcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
