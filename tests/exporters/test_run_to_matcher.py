@@ -57,6 +57,13 @@ def matcher(exported_matcher: Path) -> Iterator[Matcher]:
         yield opened
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_graph_holds_standard_operators_alone(exported_matcher: Path, precision: str) -> None:
+    model = ir.load(exported_matcher / f"model_{precision}.onnx")
+    assert {node.domain for node in ir.traversal.RecursiveGraphIterator(model.graph)} == {""}
+    assert not model.functions
+
+
 def test_the_directory_holds_what_the_manifest_names(exported_matcher: Path, tiny_run: Path) -> None:
     assert names(exported_matcher) == [
         "README.md",
