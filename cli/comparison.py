@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipkd_sdk.metrics import summary
-from flipkd_sdk.significance import Interval, bootstrap_intervals, mcnemar
+from flipkd_sdk.significance import Measured, bootstrap_intervals, mcnemar, summary_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,15 +36,6 @@ class Scoring:
     def decision(self) -> NDArray[np.bool_]:
         """Which pairs it takes for matches; shape (n,)."""
         return self.probability.astype(np.float64) >= self.threshold
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Measures by name, and how sure they are."""
-
-    values: Mapping[str, float]
-    intervals: Mapping[str, Interval]
-    """By the same names; empty if none were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +86,9 @@ class Comparison:
 
 def measure(scoring: Scoring, label: NDArray[np.int8], *, resamples: int, seed: int) -> Measured:
     """The measures of one matcher."""
-
-    def measures(probability: NDArray[np.float32], label: NDArray[np.int8]) -> Mapping[str, float]:
-        return summary(probability, label, scoring.threshold)
-
-    order = np.argsort(scoring.probability)
-    intervals = bootstrap_intervals(measures, scoring.probability[order], label[order], resamples=resamples, seed=seed)
-    return Measured(measures(scoring.probability, label), intervals)
+    probability, threshold = scoring.probability, scoring.threshold
+    intervals = summary_intervals(probability, label, threshold, resamples=resamples, seed=seed)
+    return Measured(summary(probability, label, threshold), intervals)
 
 
 def compare(first: Scoring, other: Scoring, pairs: Pairs, *, resamples: int, seed: int) -> Comparison:

@@ -16,9 +16,9 @@ from flipkd_sdk.cli.files import check_output, open_output
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flipkd_sdk.cli.comparison import ChangedPair, Comparison, Measured, Scoring
+    from flipkd_sdk.cli.comparison import ChangedPair, Comparison, Scoring
     from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.significance import Interval
+    from flipkd_sdk.significance import Interval, Measured
 
 _SHOWN = 10
 _SHOWN_CHARACTERS = 60
@@ -70,9 +70,9 @@ def evaluate(
 ) -> None:
     """Measure MATCHER, a directory made by 'flipkd export', on the labelled PAIRS of a CSV or JSONL file.
 
-    Accuracy, precision, recall and F1 are those at the matcher's own threshold; average precision and the area under
-    the ROC curve need no threshold; the calibration error tells how far match probabilities are from match rates. Each
-    stands with the interval that 95% of such tables would give.
+    Accuracy, precision, recall and F1 are those at the matcher's own threshold; average precision, the area under the
+    ROC curve and Spearman's rank correlation with the label need no threshold; the calibration error tells how far
+    match probabilities are from match rates. Each stands with the interval that 95% of such tables would give.
 
     With --compare, the differences to another matcher, the pairs that the two decide differently, and McNemar's exact
     test of whether one decides more of them rightly.

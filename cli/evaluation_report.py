@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import io
 from html import escape
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from flipkd_sdk.metrics import average_precision, precision_recall_curve
+from flipkd_sdk.plots import Scored, draw_precision_recall, draw_reliability, draw_scores, picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
-    from flipkd_sdk.cli.comparison import Comparison, Measured, Scoring
+    from flipkd_sdk.cli.comparison import Comparison, Scoring
     from flipkd_sdk.pairs import Pairs
+    from flipkd_sdk.significance import Measured
 
-_BINS = 10
 _CHANGED_ROWS = 200
-_COLOURS = ("#2a6fdb", "#d1495b")
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -73,12 +67,15 @@ def _sections(
     if importlib.util.find_spec("matplotlib") is None:
         yield "<p>For plots, install matplotlib and write the report again.</p>"
     else:
+        scored = [Scored(system.name, system.probability, pairs.label) for system in systems]
+        threshold = systems[0].threshold
         yield "<h2>Plots</h2>"
-        yield _figure("Precision over recall", _draw_precision_recall, pairs, systems)
+        yield _figure("Precision over recall", lambda axes: draw_precision_recall(axes, scored))
         yield _figure(
-            "Share of matches among pairs of a score; calibrated on the diagonal", _draw_reliability, pairs, systems
+            "Share of matches among pairs of a score; calibrated on the diagonal",
+            lambda axes: draw_reliability(axes, scored),
         )
-        yield _figure("Scores of matches and of other pairs", _draw_scores, pairs, systems[:1])
+        yield _figure("Scores of matches and of other pairs", lambda axes: draw_scores(axes, scored[0], threshold))
     if comparison is not None and comparison.changed:
         yield "<h2>Pairs that change sides</h2>"
         yield _table(
@@ -113,54 +110,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def _figure(
-    caption: str, draw: Callable[[Axes, Pairs, Sequence[Scoring]], None], pairs: Pairs, systems: Sequence[Scoring]
-) -> str:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    draw(axes, pairs, systems)
-    axes.legend(frameon=False, fontsize="small")
-    axes.spines[["top", "right"]].set_visible(False)
-    file = io.BytesIO()
-    figure.savefig(file, format="svg")
-    image = "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
+def _figure(caption: str, draw: Callable[[Axes], None]) -> str:
+    image = picture(draw)
     return f'<figure><img src="{image}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
-
-
-def _draw_precision_recall(axes: Axes, pairs: Pairs, systems: Sequence[Scoring]) -> None:
-    for system, colour in zip(systems, _COLOURS, strict=False):
-        precision, recall = precision_recall_curve(system.probability, pairs.label)
-        label = f"{system.name}, AP {average_precision(system.probability, pairs.label):.3f}"
-        axes.plot(recall, precision, color=colour, label=label)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-
-
-def _draw_reliability(axes: Axes, pairs: Pairs, systems: Sequence[Scoring]) -> None:
-    axes.plot([0, 1], [0, 1], color="#c5cad3", linewidth=1)
-    for system, colour in zip(systems, _COLOURS, strict=False):
-        score, rate = reliability(system.probability, pairs.label)
-        axes.plot(score, rate, "o-", color=colour, label=system.name)
-    axes.set(xlabel="score", ylabel="share of matches", xlim=(0, 1), ylim=(0, 1.02))
-
-
-def _draw_scores(axes: Axes, pairs: Pairs, systems: Sequence[Scoring]) -> None:
-    (system,) = systems
-    for label, name, colour in ((0, "other pairs", "#8a8f98"), (1, "matches", _COLOURS[0])):
-        scores = system.probability[pairs.label == label]
-        axes.hist(scores, bins=_BINS * 2, range=(0, 1), color=colour, alpha=0.6, label=name)
-    axes.axvline(system.threshold, color="#1d2330", linestyle="--", linewidth=1, label="threshold")
-    axes.set(xlabel="score", ylabel="pairs")
-
-
-def reliability(
-    probability: NDArray[np.float32], label: NDArray[np.int8]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean score and share of matches in each of ten equal bins of [0, 1] that holds a pair; both shape (bins,)."""
-    scores = probability.astype(np.float64)
-    index = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
-    count = np.bincount(index, minlength=_BINS)
-    there = count > 0
-    means = [np.bincount(index, weights, _BINS)[there] / count[there] for weights in (scores, label)]
-    return means[0], means[1]

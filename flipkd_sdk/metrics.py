@@ -33,21 +33,12 @@ def precision_recall_curve(score: Scores, label: Labels) -> tuple[NDArray[np.flo
 
 def roc_auc(score: Scores, label: Labels) -> float:
     """Probability that a random match scores above a random non-match, ties counted half; NaN with one class only."""
-    label = np.asarray(label)
-    positives = int(label.sum())
-    negatives = len(label) - positives
-    if not positives or not negatives:
-        return float("nan")
-    rank = _ranks(np.asarray(score, dtype=np.float64))
-    return float((rank[label == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return _roc_auc(_ranks(np.asarray(score, dtype=np.float64)), np.asarray(label))
 
 
 def spearman(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
     """Spearman's rank correlation, ties given their mean rank; NaN where one side is constant."""
-    a, b = _ranks(np.asarray(x, dtype=np.float64)), _ranks(np.asarray(y, dtype=np.float64))
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else float("nan")
+    return _correlation(_ranks(np.asarray(x, dtype=np.float64)), _ranks(np.asarray(y, dtype=np.float64)))
 
 
 def at_threshold(score: Scores, label: Labels, threshold: float) -> dict[str, float]:
@@ -65,6 +56,18 @@ def at_threshold(score: Scores, label: Labels, threshold: float) -> dict[str, fl
     }
 
 
+def reliability_curve(
+    probability: Scores, label: Labels, *, bins: int = 10
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean score and share of matches in each equal-width bin of [0, 1] that holds a pair; both shape (≤ bins,)."""
+    scores = np.asarray(probability, dtype=np.float64)
+    index = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    count = np.bincount(index, minlength=bins)
+    there = count > 0
+    means = [np.bincount(index, weights, bins)[there] / count[there] for weights in (scores, label)]
+    return means[0], means[1]
+
+
 def calibration_error(probability: Scores, label: Labels, *, bins: int = 10) -> float:
     """Expected calibration error over equal-width bins of [0, 1] (Naeini et al., 2015)."""
     probability = np.asarray(probability, dtype=np.float64)
@@ -76,12 +79,30 @@ def calibration_error(probability: Scores, label: Labels, *, bins: int = 10) -> 
 
 def summary(probability: Scores, label: Labels, threshold: float) -> dict[str, float]:
     """All measures of calibrated scores by name, those of `at_threshold` among them."""
+    # Sorting is what takes time. Ranks of two values are a linear function of them, so labels need none.
+    rank, label = _ranks(np.asarray(probability, dtype=np.float64)), np.asarray(label)
     return {
         **at_threshold(probability, label, threshold),
         "average_precision": average_precision(probability, label),
-        "roc_auc": roc_auc(probability, label),
+        "roc_auc": _roc_auc(rank, label),
+        "spearman": _correlation(rank, label.astype(np.float64)),
         "calibration_error": calibration_error(probability, label),
     }
+
+
+def _roc_auc(rank: NDArray[np.float64], label: Labels) -> float:
+    positives = int(label.sum())
+    negatives = len(label) - positives
+    if not positives or not negatives:
+        return float("nan")
+    return float((rank[label == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Pearson's; NaN where one side is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else float("nan")
 
 
 def _cumulative(score: Scores, label: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.metrics import summary
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -22,6 +24,15 @@ class Interval:
 
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Measures by name, and how sure they are."""
+
+    values: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    """By the same names; empty if none were asked for."""
 
 
 def bootstrap_intervals(
@@ -47,6 +58,25 @@ def bootstrap_intervals(
             found.setdefault(name, []).append(value)
     tail = 50 * (1 - CONFIDENCE)
     return {name: Interval(*_percentiles(values, tail, 100 - tail)) for name, values in found.items()}
+
+
+def summary_intervals(
+    probability: NDArray[np.floating],
+    label: NDArray[np.integer],
+    threshold: float,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """`bootstrap_intervals` of all measures of `flipkd_sdk.metrics.summary`, with the threshold as it stands."""
+    order = np.argsort(probability)
+    return bootstrap_intervals(
+        lambda score, truth: summary(score, truth, threshold),
+        probability[order],
+        label[order],
+        resamples=resamples,
+        seed=seed,
+    )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from tiny import TEXTS, write_tiny_matcher
 
 from flipkd_sdk import Matcher
-from flipkd_sdk.cli.evaluation_report import reliability
 from flipkd_sdk.cli.main import cli
 from flipkd_sdk.metrics import summary
 from flipkd_sdk.significance import mcnemar
@@ -56,7 +55,7 @@ def test_the_table_shows_the_same_figures(tiny_matcher: Path, pairs: Path) -> No
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("5 pairs, 3 of them matches; ")
     figures = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
-    for name in ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc", "calibration_error"):
+    for name in ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc", "spearman"):
         line = next(line for line in done.stdout.splitlines() if line.strip().startswith(name.replace("_", " ")))
         assert f"{figures[name]:.4f}" in line.split()
 
@@ -140,9 +139,3 @@ def test_the_report_stands_alone(
         assert word in html
     again = CliRunner().invoke(cli, arguments)
     assert "exists already; pass --overwrite" in again.stderr
-
-
-def test_reliability_is_the_mean_of_each_bin() -> None:
-    score, rate = reliability(np.array([0.0, 0.04, 0.55, 1.0], np.float32), np.array([0, 1, 1, 1], np.int8))
-    np.testing.assert_allclose(score, [0.02, 0.55, 1.0], rtol=1e-6)
-    assert rate.tolist() == [0.5, 1.0, 1.0]

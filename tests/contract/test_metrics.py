@@ -85,6 +85,14 @@ def test_spearman_is_the_correlation_of_mean_ranks(rows: list[tuple[float, float
     assert metrics.spearman(x, y) == pytest.approx(expected, abs=1e-12)
 
 
+@given(scored())
+def test_the_summary_has_the_measures_as_they_are_alone(data: tuple[Floats, Labels]) -> None:
+    score, label = data
+    found = metrics.summary(score, label, 0.5)
+    alone = {name: getattr(metrics, name)(score, label) for name in ("average_precision", "roc_auc", "spearman")}
+    assert {name: found[name] for name in alone} == pytest.approx(alone, abs=1e-12, nan_ok=True)
+
+
 @given(scored(both=False), st.integers(1, 12))
 @settings(deadline=None)
 def test_calibration_error_is_the_weighted_gap_of_the_bins(data: tuple[Floats, Labels], bins: int) -> None:
@@ -95,6 +103,12 @@ def test_calibration_error_is_the_weighted_gap_of_the_bins(data: tuple[Floats, L
         if inside.any():
             expected += inside.mean() * abs(probability[inside].mean() - label[inside].mean())
     assert metrics.calibration_error(probability, label, bins=bins) == pytest.approx(expected, abs=1e-12)
+
+
+def test_reliability_is_the_mean_of_each_bin() -> None:
+    score, rate = metrics.reliability_curve(np.array([0.0, 0.04, 0.55, 1.0], np.float32), np.array([0, 1, 1, 1]))
+    np.testing.assert_allclose(score, [0.02, 0.55, 1.0], rtol=1e-6)
+    assert rate.tolist() == [0.5, 1.0, 1.0]
 
 
 def test_measures_without_one_of_the_classes_are_not_numbers_and_do_not_warn() -> None:
@@ -117,6 +131,7 @@ def test_summary_holds_every_measure() -> None:
             "f1": 2 / 3,
             "average_precision": 1.0,
             "roc_auc": 1.0,
+            "spearman": 3**0.5 / 2,
             "calibration_error": (0.05 + 0.8 + 0.2) / 3,
         }
     )

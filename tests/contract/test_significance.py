@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flipkd_sdk.significance import Interval, bootstrap_intervals, mcnemar
+from flipkd_sdk.metrics import summary
+from flipkd_sdk.significance import Interval, bootstrap_intervals, mcnemar, summary_intervals
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -49,3 +50,16 @@ def test_resamples_without_a_measure_do_not_count() -> None:
     assert found["known"] == Interval(1.0, 1.0)
     assert math.isnan(found["unknown"].low)
     assert bootstrap_intervals(share, np.array([0, 1]), resamples=0) == {}
+
+
+def test_intervals_of_a_summary_are_those_of_its_measures_whatever_the_order_of_the_pairs() -> None:
+    random = np.random.default_rng(0)
+    label = np.repeat([0, 1], 40).astype(np.int8)
+    score = np.clip(0.3 * label + random.uniform(0, 0.7, 80), 0, 1).astype(np.float32)
+    found = summary_intervals(score, label, 0.5, resamples=200)
+    measured = summary(score, label, 0.5)
+    assert found.keys() == measured.keys()
+    assert all(found[name].low <= value <= found[name].high for name, value in measured.items() if name[0] != "c")
+    assert all(interval.low < interval.high for interval in found.values())
+    mixed = random.permutation(80)
+    assert summary_intervals(score[mixed], label[mixed], 0.5, resamples=200) == found
