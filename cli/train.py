@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.training.run_directory import RunResult
 
-_MEASURES = ("average_precision", "roc_auc", "f1", "precision", "recall", "accuracy", "calibration_error")
+_MEASURES = ("average_precision", "roc_auc", "spearman", "f1", "precision", "recall", "accuracy", "calibration_error")
+_RETRIEVAL = ("top1", "mrr")
 
 
 def _assignment(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, object]:
@@ -139,4 +140,8 @@ def _summary(result: RunResult, out: Path) -> Iterator[str]:
         (system, *(f"{splits[split][name]:.4f}" for name in _MEASURES)) for system, splits in result.measures.items()
     ]
     yield columns([head, *rows])
+    if result.retrieval:
+        head = (f"retrieval, {result.queries:,} queries", *(name for name in _RETRIEVAL))
+        rows = [(system, *(f"{found[name]:.4f}" for name in _RETRIEVAL)) for system, found in result.retrieval.items()]
+        yield columns([head, *rows])
     yield columns([("run", str(out)), ("report", str(out / "report.html")), ("next", f"flipkd export {out} --out DIR")])

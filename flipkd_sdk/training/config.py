@@ -62,11 +62,23 @@ class DataConfig(_Section):
     teacher_score_column: str = "teacher_score"
     """Column of the teacher's scores, in [−1, 1], where ``teacher.kind`` is ``scores``."""
     text_column: str = "text"
-    """Column of the unlabelled texts."""
+    """Column of the unlabelled texts, and of the queries and exemplars."""
+    queries: Path | None = None
+    """Queries with their intents, on which retrieval is measured at the end; CSV or JSONL, and never learned from."""
+    exemplars: Path | None = None
+    """Texts with their intents, among which the queries are looked up; what is to be learned from stands in `texts`."""
+    intent_column: str = "intent"
+    """Column of the intents of queries and exemplars."""
     dev_share: Share = 0.15
     """Share of the pairs kept for development, where `dev` is not given."""
     test_share: Share = 0.15
     """Share of the pairs kept for the test, where `dev` and `test` are not given."""
+
+    @model_validator(mode="after")
+    def _queries_with_exemplars(self) -> Self:
+        if (self.queries is None) != (self.exemplars is None):
+            raise ValueError("queries and exemplars go together; give both files, or neither")
+        return self
 
 
 class TeacherConfig(_Section):
@@ -288,7 +300,7 @@ def read_options(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: not readable TOML: {error}") from error
     data = content.get("data")
     if isinstance(data, dict):
-        for key in ("pairs", "dev", "test", "texts"):
+        for key in ("pairs", "dev", "test", "texts", "queries", "exemplars"):
             if isinstance(data.get(key), str):
                 data[key] = path.parent / data[key]
     return content

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.pairs import read_pairs, read_texts, split_pairs, write_pairs
+from flipkd_sdk.retrieval import read_retrieval_set
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from flipkd_sdk.pairs import Pairs
+    from flipkd_sdk.retrieval import RetrievalSet
     from flipkd_sdk.training.config import DataConfig
 
 logger = logging.getLogger("flipkd_sdk")
@@ -28,7 +30,12 @@ class TrainingData:
     test: Pairs | None
     """None where the user keeps the test to themselves."""
     texts: tuple[str, ...]
-    """Distinct texts for L_dist: those of the train pairs, and the unlabelled ones that are not in dev or test."""
+    """Distinct texts for L_dist: those of the train pairs, and the unlabelled ones that are neither in dev or test nor
+    queries."""
+    queries: RetrievalSet | None = None
+    """What retrieval is measured on, if anything."""
+    learned_queries: int = 0
+    """How many distinct queries stand in the train pairs."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -45,7 +52,8 @@ def read_data(config: DataConfig, *, seed: int, teacher_scores: bool = False) ->
         teacher_scores: read the column of the teacher's scores too.
 
     Raises:
-        InvalidPairsError: a file cannot be used, or the pairs are too few to split.
+        InvalidPairsError: a file cannot be used, the pairs are too few to split, or an intent of the queries has no
+            exemplar.
         ConfigError: a test file is given without a development file.
     """
     read = partial(
@@ -70,8 +78,22 @@ def read_data(config: DataConfig, *, seed: int, teacher_scores: bool = False) ->
             "%d texts stand in the train pairs and in the dev or test pairs; measures will flatter", len(shared)
         )
     unlabelled = read_texts(config.texts, column=config.text_column) if config.texts is not None else []
-    texts = dict.fromkeys(train.texts) | dict.fromkeys(text for text in unlabelled if text not in held_out)
-    return TrainingData(train, dev, test, tuple(texts))
+    queries = _read_queries(config)
+    asked = set(queries.queries.texts) if queries is not None else set()
+    if learned := len(asked.intersection(train.texts)):
+        logger.warning("%d of %d queries stand in the train pairs; retrieval will flatter", learned, len(asked))
+    if left_out := len(asked.intersection(unlabelled)):
+        logger.warning("%d of %d queries stand in the unlabelled texts; they are left out there", left_out, len(asked))
+    unseen = held_out | asked
+    texts = dict.fromkeys(train.texts) | dict.fromkeys(text for text in unlabelled if text not in unseen)
+    return TrainingData(train, dev, test, tuple(texts), queries, learned)
+
+
+def _read_queries(config: DataConfig) -> RetrievalSet | None:
+    if config.queries is None or config.exemplars is None:
+        return None
+    columns = {"text_column": config.text_column, "intent_column": config.intent_column}
+    return read_retrieval_set(config.queries, config.exemplars, **columns)
 
 
 def write_splits(data: TrainingData, directory: Path) -> None:

@@ -1,13 +1,15 @@
-"""Quality of an encoder on pairs: cosines, calibration on the development split, measures on both splits."""
+"""Quality of an encoder: cosines of pairs, calibration on the development split, measures with their intervals."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk import calibration, metrics
+from flipkd_sdk import calibration, metrics, retrieval
+from flipkd_sdk.plots import Scored
+from flipkd_sdk.significance import Measured, bootstrap_intervals, summary_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.calibration import Calibration
     from flipkd_sdk.pairs import Pairs
+    from flipkd_sdk.retrieval import RetrievalSet
+    from flipkd_sdk.significance import Interval
 
     Encode = Callable[[Sequence[str]], NDArray[np.float32]]
     """n texts → unit vectors (n, d)."""
@@ -33,6 +37,14 @@ class Evaluation:
     labels: dict[str, NDArray[np.integer]]
     measures: dict[str, dict[str, float]]
     """By split: those of `flipkd_sdk.metrics.summary`."""
+    intervals: dict[str, dict[str, Interval]]
+    """By split: 95% bootstrap intervals of the same."""
+    retrieval: Measured | None = None
+    """Those of `flipkd_sdk.retrieval.summary`, where there are queries and the system encodes texts."""
+
+    def scored(self, name: str, split: str) -> Scored:
+        """A split's probabilities and labels under a name, as plots want them."""
+        return Scored(name, self.calibration.probability(self.cosines[split]), self.labels[split])
 
 
 def pair_cosines(encode: Encode, pairs: Pairs) -> NDArray[np.float32]:
@@ -49,13 +61,16 @@ def average_precision(encode: Encode, pairs: Pairs) -> float:
     return metrics.average_precision(pair_cosines(encode, pairs), pairs.label)
 
 
-def evaluate(encode: Encode, dev: Pairs, test: Pairs | None, *, objective: str) -> Evaluation:
-    """Calibrate on the development pairs and measure on both splits.
+def evaluate(
+    encode: Encode, dev: Pairs, test: Pairs | None, *, objective: str, queries: RetrievalSet | None = None
+) -> Evaluation:
+    """Calibrate on the development pairs and measure on both splits, and on the queries if there are any.
 
     Raises:
         InvalidPairsError: the development pairs do not allow a calibration (see `flipkd_sdk.calibration.fit`).
     """
-    return evaluate_scores(lambda pairs: pair_cosines(encode, pairs), dev, test, objective=objective)
+    found = evaluate_scores(lambda pairs: pair_cosines(encode, pairs), dev, test, objective=objective)
+    return found if queries is None else replace(found, retrieval=evaluate_retrieval(encode, queries))
 
 
 def evaluate_scores(score: Score, dev: Pairs, test: Pairs | None, *, objective: str) -> Evaluation:
@@ -67,8 +82,30 @@ def evaluate_scores(score: Score, dev: Pairs, test: Pairs | None, *, objective: 
     splits = {"dev": dev} | ({"test": test} if test is not None else {})
     cosines = {name: score(pairs) for name, pairs in splits.items()}
     fitted = calibration.fit(cosines["dev"], dev.label, objective=objective)
-    measures = {
-        name: metrics.summary(fitted.probability(cosines[name]), pairs.label, fitted.threshold)
-        for name, pairs in splits.items()
-    }
-    return Evaluation(fitted, cosines, {name: pairs.label for name, pairs in splits.items()}, measures)
+    measures, intervals = {}, {}
+    for name, pairs in splits.items():
+        probability = fitted.probability(cosines[name])
+        measures[name] = metrics.summary(probability, pairs.label, fitted.threshold)
+        intervals[name] = summary_intervals(probability, pairs.label, fitted.threshold)
+    return Evaluation(fitted, cosines, {name: pairs.label for name, pairs in splits.items()}, measures, intervals)
+
+
+def evaluate_retrieval(encode: Encode, queries: RetrievalSet) -> Measured:
+    """Top-1 and MRR of the queries among the exemplars, with intervals over the queries; each text is encoded once."""
+    texts = queries.texts
+    position = {text: i for i, text in enumerate(texts)}
+    vectors = encode(texts)
+    sides = (queries.queries, queries.exemplars)
+    asked, offered = (vectors[[position[text] for text in side.texts]] for side in sides)
+    ranks = retrieval.first_ranks(asked, offered, *(side.intents for side in sides))
+    return Measured(retrieval.summary(ranks), bootstrap_intervals(retrieval.summary, ranks))
+
+
+def advantage(one: Evaluation, other: Evaluation, split: str) -> tuple[float, Interval]:
+    """Average precision of one system minus another's on the same pairs, with the interval of the difference."""
+
+    def difference(p: NDArray[np.float32], q: NDArray[np.float32], label: NDArray[np.integer]) -> dict[str, float]:
+        return {"difference": metrics.average_precision(p, label) - metrics.average_precision(q, label)}
+
+    columns = *(system.scored("", split).probability for system in (one, other)), one.labels[split]
+    return difference(*columns)["difference"], bootstrap_intervals(difference, *columns)["difference"]

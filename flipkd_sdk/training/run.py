@@ -34,7 +34,7 @@ from flipkd_sdk.training.teacher_cache import cached_vectors
 from flipkd_sdk.training.trainer import Stage, train_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.pairs import Pairs
+    from flipkd_sdk.significance import Interval
     from flipkd_sdk.training.config import TrainConfig
 
 logger = logging.getLogger("flipkd_sdk")
@@ -113,7 +114,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     )
     records = train_student(config, student, tokenizer, labelled, data.dev, directory, resume=resume)
     encode_texts = partial(encode_with, student, tokenizer)
-    systems["student"] = evaluate(encode_texts, data.dev, data.test, objective=config.objective)
+    systems["student"] = evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)
     if whole:
         try:
             systems["student's answer"] = evaluate_answers(config, student, tokenizer, data)
@@ -122,18 +123,28 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     student.model.save_pretrained(str(directory / "adapter"))
     seconds["student"] = time.monotonic() - started - sum(seconds.values())
 
+    retrieval = {name: system.retrieval for name, system in systems.items() if system.retrieval is not None}
     result = RunResult(
         sdk_version=__version__,
         student=student_model.reference,
         teacher=teacher.reference if teacher else _no_encoder(config),
         calibration=systems["student"].calibration,
         measures={name: system.measures for name, system in systems.items()},
+        intervals={
+            name: {split: _bounds(found) for split, found in system.intervals.items()}
+            for name, system in systems.items()
+        },
         pairs=data.sizes,
         texts=len(corpus.position),
         truncated_texts=corpus.tokens.truncated,
         dropped_positives=len(noise.dropped(data.train.label, 1)),
         dropped_negatives=len(noise.dropped(data.train.label, 0)),
         mined_negatives=len(mined),
+        queries=len(data.queries.queries) if data.queries else 0,
+        exemplars=len(data.queries.exemplars) if data.queries else 0,
+        learned_queries=data.learned_queries,
+        retrieval={name: dict(found.values) for name, found in retrieval.items()},
+        retrieval_intervals={name: _bounds(found.intervals) for name, found in retrieval.items()},
         trainable_parameters=sum(weight.numel() for weight in student.parameters() if weight.requires_grad),
         seconds={phase: round(value, 1) for phase, value in seconds.items()},
     )
@@ -142,10 +153,14 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     return result
 
 
+def _bounds(intervals: Mapping[str, Interval]) -> dict[str, tuple[float, float]]:
+    return {name: (interval.low, interval.high) for name, interval in intervals.items()}
+
+
 def prepare_teacher(
     config: TrainConfig, teacher: Teacher | None, data: TrainingData, directory: Path, *, resume: bool = False
 ) -> tuple[dict[str, Evaluation], Teacher | None]:
-    """Fine-tune the teacher if asked for, and measure it on the development and test pairs.
+    """Fine-tune the teacher if asked for, and measure it on the development and test pairs, and on the queries.
 
     Returns:
         Its measures by name, and the teacher that the student learns from.
@@ -156,10 +171,15 @@ def prepare_teacher(
             return {}, None
         scores = evaluate_scores(_given_scores, data.dev, data.test, objective=config.objective)
         return {"teacher": scores}, None
+
+    def measure(teacher: Teacher) -> Evaluation:
+        encode_texts = partial(cached_vectors, teacher, directory=default_cache_dir() / "teacher_vectors")
+        return evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)
+
     systems = {}
     if config.teacher.epochs:
         if not config.teacher.from_scratch:
-            systems["teacher as is"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
+            systems["teacher as is"] = measure(teacher)
         teacher = fine_tune(
             teacher,
             data.train,
@@ -170,7 +190,7 @@ def prepare_teacher(
             resume=resume,
             bf16=computes_in_bf16(config),
         )
-    systems["teacher"] = evaluate(teacher.encode, data.dev, data.test, objective=config.objective)
+    systems["teacher"] = measure(teacher)
     return systems, teacher
 
 

@@ -45,6 +45,8 @@ class RunResult(BaseModel):
     """The student's, fitted on the development split."""
     measures: dict[str, dict[str, dict[str, float]]]
     """By system (``teacher as is``, ``teacher``, ``student``, ``student's answer``), then by split."""
+    intervals: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
+    """95% bootstrap intervals of the same."""
     pairs: dict[str, int]
     """Number of pairs by split."""
     texts: int
@@ -57,6 +59,16 @@ class RunResult(BaseModel):
     """Negatives that it left out."""
     mined_negatives: int = 0
     """Pairs that were mined from the texts and joined the train pairs with label 0."""
+    queries: int = 0
+    """Queries that retrieval was measured on."""
+    exemplars: int = 0
+    """Texts among which they were looked up."""
+    learned_queries: int = 0
+    """Distinct queries that stand in the train pairs, where retrieval flatters."""
+    retrieval: dict[str, dict[str, float]] = {}
+    """``top1`` and ``mrr`` by system that encodes texts; empty without queries."""
+    retrieval_intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    """95% bootstrap intervals of the same, over the queries."""
     trainable_parameters: int
     seconds: dict[str, float]
     """Wall time by phase."""

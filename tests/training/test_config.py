@@ -23,6 +23,7 @@ def test_pairs_are_all_that_is_needed() -> None:
     [
         ({}, "option data: Field required"),
         ({"data": {}}, "option data.pairs: Field required"),
+        ({"data": {"pairs": "p", "queries": "q"}}, "option data: queries and exemplars go together; give both files"),
         ({"teacher": {"kind": "none"}}, "test: teacher.kind = 'none' leaves nothing to loss.mcl"),
         ({"teacher": {"kind": "scores", "epochs": 1}}, "test: teacher.epochs: there is nothing to fine-tune where"),
         ({"teacher": {"from_scratch": True}}, "test: teacher.from_scratch needs teacher.epochs above 0"),
@@ -68,10 +69,14 @@ def test_a_section_may_be_given_in_part() -> None:
 
 def test_a_file_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
-    path.write_text('seed = 3\n[data]\npairs = "data/pairs.csv"\ntexts = "/abs/texts.txt"\n[student]\nlayer = 2\n')
+    path.write_text(
+        'seed = 3\n[data]\npairs = "data/pairs.csv"\ntexts = "/abs/texts.txt"\nqueries = "q.csv"\nexemplars = "e.csv"\n'
+        "[student]\nlayer = 2\n"
+    )
     config = load_config(path)
     assert config.data.pairs == tmp_path / "data" / "pairs.csv"
     assert config.data.texts == Path("/abs/texts.txt")
+    assert (config.data.queries, config.data.exemplars) == (tmp_path / "q.csv", tmp_path / "e.csv")
     assert config.data.dev is None
     assert (config.seed, config.student.layer) == (3, 2)
 

@@ -91,3 +91,30 @@ def test_splits_are_written_for_the_exporter(files: dict[str, Path], tmp_path: P
     write_splits(data, tmp_path / "splits")
     assert {path.name for path in (tmp_path / "splits").iterdir()} == {"train.csv", "dev.csv"}
     assert same(read_pairs(tmp_path / "splits" / "dev.csv"), data.dev)
+
+
+def test_queries_are_kept_from_what_is_learned_and_those_that_are_not_are_told(
+    files: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = tiny_pairs(20, 0)
+    (tmp_path / "texts.txt").write_text("new\nasked\nasked too\n", encoding="utf-8")
+    (tmp_path / "exemplars.csv").write_text("q,kind\nknown,x\nknown too,y\n", encoding="utf-8")
+    (tmp_path / "queries.csv").write_text(
+        f"q,kind\nasked,x\nasked,x\nasked too,y\n{train.a[0]},y\nnever seen,x\n", encoding="utf-8"
+    )
+    config = DataConfig(
+        **files,
+        texts=tmp_path / "texts.txt",
+        queries=tmp_path / "queries.csv",
+        exemplars=tmp_path / "exemplars.csv",
+        text_column="q",
+        intent_column="kind",
+    )
+    data = read_data(config, seed=0)
+    assert data.texts == (*train.texts, "new")
+    assert data.queries is not None
+    assert (len(data.queries.queries), len(data.queries.exemplars), data.learned_queries) == (5, 2, 1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 of 4 queries stand in the train pairs; retrieval will flatter",
+        "2 of 4 queries stand in the unlabelled texts; they are left out there",
+    ]

@@ -9,7 +9,15 @@ from tiny_models import tiny_pairs
 from flipkd_sdk import calibration, metrics
 from flipkd_sdk.errors import InvalidPairsError
 from flipkd_sdk.pairs import Pairs
-from flipkd_sdk.training.evaluation import average_precision, evaluate, pair_cosines
+from flipkd_sdk.retrieval import IntentTexts, RetrievalSet
+from flipkd_sdk.significance import Interval, summary_intervals
+from flipkd_sdk.training.evaluation import (
+    average_precision,
+    evaluate,
+    evaluate_retrieval,
+    evaluate_scores,
+    pair_cosines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +54,36 @@ def test_calibration_and_threshold_come_from_the_development_pairs_alone() -> No
     probability = one.calibration.probability(one.cosines["test"])
     assert one.measures["test"] == metrics.summary(probability, test.label, one.calibration.threshold)
     assert np.array_equal(one.labels["test"], test.label)
+    assert one.intervals["test"] == summary_intervals(probability, test.label, one.calibration.threshold)
+    assert one.intervals["dev"] == other.intervals["dev"]
+    assert one.retrieval is None
+
+
+def test_the_threshold_is_the_best_on_the_development_pairs_and_may_be_a_bad_one_for_the_test_pairs() -> None:
+    label = np.array([0, 0, 1, 1], np.int8)
+    dev, test = (Pairs(("a",) * 4, (name,) * 4, label) for name in ("dev", "test"))
+    scores = {"dev": [0.1, 0.2, 0.8, 0.9], "test": [0.81, 0.82, 0.91, 0.92]}
+    found = evaluate_scores(lambda pairs: np.array(scores[pairs.b[0]], np.float32), dev, test, objective="f1")
+    assert found.measures["dev"]["f1"] == 1.0
+    assert found.measures["test"]["average_precision"] == 1.0
+    assert (found.measures["test"]["accuracy"], found.measures["test"]["recall"]) == (0.5, 1.0)
+
+
+def test_retrieval_is_that_of_the_vectors_and_each_text_is_encoded_once() -> None:
+    exemplars = IntentTexts(("aaa", "eee", "ooo", "aaa"), ("a", "e", "o", "a"))
+    queries = IntentTexts(("aae", "oee", "aaae", "ooe"), ("a", "o", "e", "e"))
+    seen: list[str] = []
+
+    def counting(texts: Sequence[str]) -> np.ndarray:
+        seen.extend(texts)
+        return encode(texts)
+
+    found = evaluate_retrieval(counting, RetrievalSet(queries, exemplars))
+    assert sorted(seen) == sorted(set(queries.texts + exemplars.texts))
+    assert found.values == pytest.approx({"top1": 0.25, "mrr": (1 + 1 / 2 + 1 / 3 + 1 / 2) / 4})
+    assert found.intervals["top1"] == Interval(0.0, 0.75)
+    whole = evaluate(encode, tiny_pairs(40), None, objective="f1", queries=RetrievalSet(queries, exemplars))
+    assert whole.retrieval == found
 
 
 def test_without_test_pairs_there_is_one_split() -> None:

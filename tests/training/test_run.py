@@ -17,9 +17,10 @@ from flipkd_sdk.errors import ConfigError, FlipKDError, InvalidPairsError, Outpu
 from flipkd_sdk.manifest import sha256_of
 from flipkd_sdk.metrics import average_precision
 from flipkd_sdk.pairs import Pairs, write_pairs
+from flipkd_sdk.retrieval import read_retrieval_set
 from flipkd_sdk.training import run as run_module
 from flipkd_sdk.training.config import validate_config
-from flipkd_sdk.training.evaluation import pair_cosines
+from flipkd_sdk.training.evaluation import evaluate_retrieval, pair_cosines
 from flipkd_sdk.training.run import encode_with, train
 from flipkd_sdk.training.run_directory import read_run
 from flipkd_sdk.training.student import load_student, load_tokenizer
@@ -180,6 +181,45 @@ def test_unlabelled_texts_join_and_cut_texts_are_counted(
     assert result.texts == 96 + sum(bool(text.strip()) for text in TEXTS)
     assert result.truncated_texts == 1
     assert f"1 of {result.texts} texts are longer than student.max_length = 40 tokens" in caplog.text
+
+
+def test_figures_stand_with_intervals(tiny_run: Path) -> None:
+    result = read_run(tiny_run).result
+    assert result.intervals.keys() == result.measures.keys()
+    for system, splits in result.measures.items():
+        for split, measures in splits.items():
+            assert result.intervals[system][split].keys() == measures.keys()
+            for name in ("average_precision", "spearman", "accuracy"):
+                low, high = result.intervals[system][split][name]
+                assert low <= measures[name] <= high
+                assert low < high or measures[name] == 1.0
+    assert (result.retrieval, result.queries) == ({}, 0)
+
+
+def test_retrieval_is_measured_for_every_encoder(
+    inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, seed in (("exemplars", 7), ("queries", 8)):
+        pairs = tiny_pairs(60, seed)
+        rows = [f"{text},{text.split()[3]}" for text in pairs.a]  # the verb is the intent
+        (inputs / f"{name}.csv").write_text("\n".join(["text,intent", *rows]), encoding="utf-8")
+    files = {name: inputs / f"{name}.csv" for name in ("queries", "exemplars")}
+    tuning = {"epochs": 1, "learning_rate": 1e-3}
+    result = train(tiny_config(inputs, data={**files, "texts": files["queries"]}, teacher=tuning), tmp_path / "run")
+    assert result.retrieval.keys() == result.retrieval_intervals.keys() == {"teacher as is", "teacher", "student"}
+    assert (result.queries, result.exemplars, result.learned_queries, result.texts) == (60, 60, 0, 96)
+    assert "60 of 60 queries stand in the unlabelled texts; they are left out there" in caplog.text
+    for system, found in result.retrieval.items():
+        assert 0.2 < found["top1"] <= found["mrr"] <= 1
+        low, high = result.retrieval_intervals[system]["top1"]
+        assert low <= found["top1"] <= high
+    run = read_run(tmp_path / "run")
+    assert run.result == result
+    student = load_student(run.config.student.source, run.adapter, run.config.student)
+    tokenizer = load_tokenizer(run.config.student.source)
+    queries = read_retrieval_set(files["queries"], files["exemplars"])
+    again = evaluate_retrieval(lambda texts: encode_with(student, tokenizer, texts), queries)
+    assert again.values == pytest.approx(result.retrieval["student"])
 
 
 def test_stages_may_be_left_out(inputs: Path, tmp_path: Path) -> None:

@@ -34,6 +34,23 @@ def test_what_is_written_is_what_is_read(tiny_run: Path, tmp_path: Path) -> None
         assert (tmp_path / name).read_bytes() == (tiny_run / name).read_bytes()
 
 
+def test_a_result_of_an_earlier_release_is_read(tiny_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    content = json.loads((path / RESULT_FILE).read_text())
+    for name in ("intervals", "queries", "exemplars", "learned_queries", "retrieval", "retrieval_intervals"):
+        del content[name]
+    (path / RESULT_FILE).write_text(json.dumps(content))
+    config = json.loads((path / CONFIG_FILE).read_text())
+    for name in ("queries", "exemplars", "intent_column"):
+        del config["data"][name]
+    (path / CONFIG_FILE).write_text(json.dumps(config))
+    run = read_run(path)
+    assert run.result.measures == read_run(tiny_run).result.measures
+    assert run.result.intervals == run.result.retrieval == {}
+    assert run.config == read_run(tiny_run).config
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
