@@ -148,7 +148,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         trainable_parameters=sum(weight.numel() for weight in student.parameters() if weight.requires_grad),
         seconds={phase: round(value, 1) for phase, value in seconds.items()},
     )
-    write_report(directory / "report.html", config, result, systems, records, data.train, noise, mined)
+    write_report(directory / "report.html", config, result, systems, records, data, noise, mined)
     run_files.write_result(directory, result)
     return result
 

@@ -220,6 +220,7 @@ def test_retrieval_is_measured_for_every_encoder(
     queries = read_retrieval_set(files["queries"], files["exemplars"])
     again = evaluate_retrieval(lambda texts: encode_with(student, tokenizer, texts), queries)
     assert again.values == pytest.approx(result.retrieval["student"])
+    assert "looked up among 60 exemplars" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_stages_may_be_left_out(inputs: Path, tmp_path: Path) -> None:
