@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from flipkd_sdk.training.memory import advising
 from flipkd_sdk.training.student import empty_token_id
 
 if TYPE_CHECKING:
@@ -81,17 +82,23 @@ def encode(
 
     Returns:
         float32, shape (n, d), in the order of the texts.
+
+    Raises:
+        TrainingError: memory ran out; the message says what to change.
     """
     order = np.argsort([len(ids) for ids in texts.token_ids], kind="stable")
     parts = []
     starts = range(0, len(order), batch_size)
     for start in tqdm(starts, desc=progress, unit="batch", disable=None if progress else True, leave=False):
         batch = texts.batch(order[start : start + batch_size].tolist(), left=left)
-        parts.append(forward(batch["input_ids"].to(device), batch["attention_mask"].to(device)).float().cpu().numpy())
-    sorted_vectors = np.concatenate(parts)
-    vectors = np.empty_like(sorted_vectors)
-    vectors[order] = sorted_vectors
-    return vectors
+        longest = batch["input_ids"].shape[1]
+        with advising(f"encoding texts of up to {longest} tokens", "lower the model's max_length"):
+            vectors = forward(batch["input_ids"].to(device), batch["attention_mask"].to(device))
+            parts.append(vectors.float().cpu().numpy())
+    by_length = np.concatenate(parts)
+    in_order = np.empty_like(by_length)
+    in_order[order] = by_length
+    return in_order
 
 
 @dataclass(frozen=True, slots=True, eq=False)

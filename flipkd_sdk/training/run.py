@@ -16,7 +16,7 @@ from flipkd_sdk.errors import InvalidPairsError, TrainingError
 from flipkd_sdk.manifest import ModelReference, sha256_of
 from flipkd_sdk.training import reshaping
 from flipkd_sdk.training import run_directory as run_files
-from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, encode, tokenize
+from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, TokenizedTexts, encode, tokenize
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
 from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate, evaluate_scores
 from flipkd_sdk.training.initialization import initialize_encoder
@@ -229,17 +229,20 @@ def build_corpus(
 ) -> Corpus:
     """Tokenize the texts for the student and show each to the teacher once."""
     tokens = tokenize(tokenizer, texts, student.options.max_length)
-    if tokens.truncated:
-        limit = student.options.max_length
-        logger.warning(
-            "%d of %d texts are longer than student.max_length = %d tokens", tokens.truncated, len(texts), limit
-        )
+    _warn_of_cut(tokens, "student", student.options.max_length)
     position = {text: i for i, text in enumerate(texts)}
     if teacher is None:
         return Corpus(position, tokens, None, None)
+    _warn_of_cut(tokenize(teacher.tokenizer, texts, teacher.max_length), "teacher", teacher.max_length)
     vectors = cached_vectors(teacher, texts, default_cache_dir() / "teacher_vectors")
     targets = alignment_targets(vectors, student.encoder_weight.shape[0])
     return Corpus(position, tokens, torch.from_numpy(vectors), torch.from_numpy(targets))
+
+
+def _warn_of_cut(tokens: TokenizedTexts, model: str, limit: int) -> None:
+    if tokens.truncated:
+        message = "%d of %d texts are longer than %s.max_length = %d tokens"
+        logger.warning(message, tokens.truncated, len(tokens.token_ids), model, limit)
 
 
 def train_student(

@@ -19,6 +19,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from flipkd_sdk.errors import TrainingError
 from flipkd_sdk.training import checkpoints
+from flipkd_sdk.training.memory import advising
 from flipkd_sdk.training.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -97,23 +98,14 @@ def train_stage(stage: Stage) -> list[dict[str, Any]]:
 
 def _train(stage: Stage, watcher: Watcher, checkpoint: Path | None) -> None:
     trainer = _StageTrainer(stage, watcher)
-    try:
-        with watcher.stopping_on_interrupt():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"stage {stage.name!r}: out of memory at a batch size of {stage.config.batch_size}; lower the stage's "
-            "batch_size or the model's max_length, or set student.gradient_checkpointing = true"
-        ) from error
+    advice = (
+        f"lower the stage's batch_size, which is {stage.config.batch_size}, or the model's max_length, or set "
+        "student.gradient_checkpointing = true"
+    )
+    with advising(f"stage {stage.name!r}", advice), watcher.stopping_on_interrupt():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watcher.interrupted:
         raise KeyboardInterrupt
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # The CPU's allocator has no error class of its own.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class _EpochSampler(LengthGroupedSampler):

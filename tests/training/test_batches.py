@@ -8,6 +8,7 @@ import torch
 from tiny import TEXTS, tiny_tokenizer
 from tiny_models import pretrained_tokenizer, tiny_pairs
 
+from flipkd_sdk.errors import TrainingError
 from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, TokenizedTexts, encode, tokenize
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ def test_encoding_keeps_the_order(batch_size: int) -> None:
 
     assert encode(tokens, forward, batch_size=batch_size).tolist() == [[18, 3], [8, 1], [19, 2], [1, 1], [8, 2]]
     assert widths == sorted(widths)
+
+
+def test_a_batch_that_does_not_fit_into_memory_names_the_setting() -> None:
+    def forward(*_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    message = r"^encoding texts of up to 3 tokens: out of memory; lower the model's max_length$"
+    with pytest.raises(TrainingError, match=message):
+        encode(TokenizedTexts([[5, 6, 7]], pad_token_id=0, truncated=0), forward)
 
 
 def test_an_item_of_texts_is_its_position() -> None:

@@ -175,12 +175,14 @@ def test_unlabelled_texts_join_and_cut_texts_are_counted(
     inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (inputs / "texts.txt").write_text("\n".join(filter(str.strip, TEXTS)), encoding="utf-8")
-    config = tiny_config(inputs, data={"texts": inputs / "texts.txt"}, student={"max_length": 40})
+    limits = {"student": {"max_length": 40}, "teacher": {"max_length": 44}}
+    config = tiny_config(inputs, data={"texts": inputs / "texts.txt"}, **limits)
     with caplog.at_level(logging.WARNING, logger="flipkd_sdk"):
         result = train(config, tmp_path / "run")
     assert result.texts == 96 + sum(bool(text.strip()) for text in TEXTS)
     assert result.truncated_texts == 1
-    assert f"1 of {result.texts} texts are longer than student.max_length = 40 tokens" in caplog.text
+    for limit in ("student.max_length = 40", "teacher.max_length = 44"):
+        assert f"1 of {result.texts} texts are longer than {limit} tokens" in caplog.text
 
 
 def test_figures_stand_with_intervals(tiny_run: Path) -> None:

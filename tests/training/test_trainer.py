@@ -190,7 +190,7 @@ def test_out_of_memory_names_the_setting(tmp_path: Path, error: Exception) -> No
     def objective(*_: object) -> dict[str, torch.Tensor]:
         raise error
 
-    with pytest.raises(TrainingError, match="'toy': out of memory at a batch size of 8; lower the stage's batch_size"):
+    with pytest.raises(TrainingError, match="'toy': out of memory; lower the stage's batch_size, which is 8, or the"):
         train_stage(toy_stage(tmp_path, objective=objective))
 
 
