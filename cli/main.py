@@ -120,3 +120,7 @@ def _message(error: Exception, command: str | None) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).splitlines())
+
+
+if __name__ == "__main__":
+    run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,10 +128,15 @@ def train(
         checked = validate_config(options, origin=origin)
     quieten_transformers()
 
+    from flipkd_sdk.training import processes
     from flipkd_sdk.training.run import train as run_training
 
+    processes.start()
+    if not processes.is_main():  # the main one warns
+        logging.getLogger("flipkd_sdk").setLevel(logging.ERROR)
     result = run_training(checked, out, overwrite=overwrite, resume=resume)
-    click.echo("\n\n".join(_summary(result, out)))
+    if processes.is_main():
+        click.echo("\n\n".join(_summary(result, out)))
 
 
 def _summary(result: RunResult, out: Path) -> Iterator[str]:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from flipkd_sdk.training.memory import advising
+from flipkd_sdk.training.processes import share
 from flipkd_sdk.training.student import empty_token_id
 
 if TYPE_CHECKING:
@@ -113,9 +114,12 @@ class Corpus:
     """The same in the student's r dimensions, float32 (n, r)."""
 
     def batch(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """Tokens, teacher vectors and targets where there are such, and the positions themselves as ``text``."""
+        """Tokens, teacher vectors and targets where there are such, and the positions themselves as ``text``.
+
+        Of several processes each gets the tokens of its `share` alone.
+        """
         index = torch.tensor(positions, dtype=torch.int64)
-        batch = {**self.tokens.batch(positions), "text": index}
+        batch = {**self.tokens.batch(share(positions)), "text": index}
         if self.teacher is not None:
             batch["teacher"] = self.teacher[index]
         if self.target is not None:
@@ -178,7 +182,8 @@ class PairDataset(Dataset[int]):
         """A batch of the label stage: the k first texts, then the k second ones, with ``label`` and ``keep`` (k,).
 
         ``row`` (k,) says which pairs they are. With the teacher's scores also ``teacher_score`` (k,); with prompts
-        ``prompt_ids`` and ``prompt_mask`` (k, seq), and ``word`` (k,), the token of each label word.
+        ``prompt_ids`` and ``prompt_mask`` (k, seq), and ``word`` (k,), the token of each label word. Of several
+        processes each gets the tokens of its `share` alone.
         """
         rows = list(items)
         texts = self.corpus.batch([*(self.a[i] for i in rows), *(self.b[i] for i in rows)])
@@ -186,6 +191,6 @@ class PairDataset(Dataset[int]):
         if self.teacher_score is not None:
             batch["teacher_score"] = self.teacher_score[rows]
         if self.prompts is not None:
-            batch |= self.prompts.batch(rows)
+            batch |= self.prompts.batch(share(rows))
             batch["word"] = torch.tensor(self.prompts.words)[batch["label"]]
         return batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from flipkd_sdk.plots import Scored
 from flipkd_sdk.significance import Measured, bootstrap_intervals, summary_intervals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -109,3 +109,21 @@ def advantage(one: Evaluation, other: Evaluation, split: str) -> tuple[float, In
 
     columns = *(system.scored("", split).probability for system in (one, other)), one.labels[split]
     return difference(*columns)["difference"], bootstrap_intervals(difference, *columns)["difference"]
+
+
+def figures(systems: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Measures and retrieval with their intervals by system, in the fields of `RunResult`."""
+    retrieval = {name: system.retrieval for name, system in systems.items() if system.retrieval is not None}
+    return {
+        "measures": {name: system.measures for name, system in systems.items()},
+        "intervals": {
+            name: {split: _bounds(found) for split, found in system.intervals.items()}
+            for name, system in systems.items()
+        },
+        "retrieval": {name: dict(found.values) for name, found in retrieval.items()},
+        "retrieval_intervals": {name: _bounds(found.intervals) for name, found in retrieval.items()},
+    }
+
+
+def _bounds(intervals: Mapping[str, Interval]) -> dict[str, tuple[float, float]]:
+    return {name: (interval.low, interval.high) for name, interval in intervals.items()}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from flipkd_sdk.training.batches import TokenizedTexts, encode
+from flipkd_sdk.training.processes import from_main
 from flipkd_sdk.training.readout import pool
 
 if TYPE_CHECKING:
@@ -35,20 +36,23 @@ def initialize_encoder(student: Student, corpus: Corpus, *, seed: int) -> None:
     teacher has no vectors, which is logged: the states' principal directions at equal length. ``random``: as peft left
     it.
     """
-    kind = student.options.initialization
-    if kind == "random":
+    if student.options.initialization == "random":
         return
+    solution = from_main(lambda: _solution(student, corpus, seed))
+    with torch.no_grad():
+        student.encoder_weight.copy_(torch.from_numpy(solution))
+
+
+def _solution(student: Student, corpus: Corpus, seed: int) -> NDArray[np.float64]:
+    kind = student.options.initialization
     count = len(corpus.tokens.token_ids)
     chosen = np.sort(np.random.default_rng(seed).permutation(count)[:_SAMPLE])
     states = _pooled_states(student, corpus, chosen)
     if kind == "teacher" and corpus.target is not None:
-        solution = _regression(states, corpus.target[torch.from_numpy(chosen)].numpy())
-    else:
-        if kind == "teacher":
-            logger.warning("no teacher vectors to start A from: it starts at whitened principal directions of the LLM")
-        solution = _whitening(states, student.encoder_weight.shape[0])
-    with torch.no_grad():
-        student.encoder_weight.copy_(torch.from_numpy(solution))
+        return _regression(states, corpus.target[torch.from_numpy(chosen)].numpy())
+    if kind == "teacher":
+        logger.warning("no teacher vectors to start A from: it starts at whitened principal directions of the LLM")
+    return _whitening(states, student.encoder_weight.shape[0])
 
 
 def _regression(states: NDArray[np.float64], target: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -14,11 +14,11 @@ import transformers
 from flipkd_sdk import __version__
 from flipkd_sdk.errors import InvalidPairsError, TrainingError
 from flipkd_sdk.manifest import ModelReference, sha256_of
-from flipkd_sdk.training import reshaping
+from flipkd_sdk.training import processes, reshaping
 from flipkd_sdk.training import run_directory as run_files
 from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, TokenizedTexts, encode, tokenize
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
-from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate, evaluate_scores
+from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate, evaluate_scores, figures
 from flipkd_sdk.training.initialization import initialize_encoder
 from flipkd_sdk.training.mining import join, mine_negatives
 from flipkd_sdk.training.narrowing import check_width
@@ -34,7 +34,7 @@ from flipkd_sdk.training.teacher_cache import cached_vectors
 from flipkd_sdk.training.trainer import Stage, train_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Any
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.significance import Interval
     from flipkd_sdk.training.config import TrainConfig
 
 logger = logging.getLogger("flipkd_sdk")
@@ -50,6 +49,8 @@ logger = logging.getLogger("flipkd_sdk")
 
 def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resume: bool = False) -> RunResult:
     """Train a student and write the run directory.
+
+    Of several processes (see `flipkd_sdk.training.processes`) the main one writes, and all return the result.
 
     Args:
         config: all options.
@@ -62,39 +63,31 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         InvalidPairsError: the pairs or texts cannot be used.
         ModelSourceError: the teacher or the student cannot be loaded.
         ConfigError: options contradict each other.
-        TrainingError: a loss became NaN or infinite.
+        TrainingError: a loss became NaN or infinite, or memory ran out.
     """
+    processes.start()
     # Whatever can be wrong with the inputs comes out before an earlier run is replaced and before hours are spent.
     resume = resume and (directory / run_files.CONFIG_FILE).is_file()
     if resume and (directory / run_files.RESULT_FILE).is_file():
         return run_files.read_run(directory).result
-    if not resume:
-        run_files.check_output(directory, overwrite=overwrite)
-    data = read_data(config.data, seed=config.seed, teacher_scores=config.teacher.kind == "scores")
-    student_model = resolve(config.student.source)
+    with processes.main_first():  # it tells what is wrong, and converts models
+        processes.refuse_indivisible(_batch_sizes(config))
+        if not resume:
+            run_files.check_output(directory, overwrite=overwrite)
+        data = read_data(config.data, seed=config.seed, teacher_scores=config.teacher.kind == "scores")
+        student_model = resolve(config.student.source)
+        teacher = _load_teacher(config)
     transformers.set_seed(config.seed)
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    teacher = None
-    if config.teacher.kind == "encoder":
-        teacher_model = resolve(config.teacher.source, weights=not config.teacher.from_scratch)
-        teacher = load_teacher(teacher_model, config.teacher.max_length, from_scratch=config.teacher.from_scratch)
-        teacher.encoder.to(device)
     tokenizer = load_tokenizer(student_model.location)
     whole = config.loss.label_lm > 0
-    student = create_student(student_model.location, config.student, whole=whole).to(device)
+    student = create_student(student_model.location, config.student, whole=whole).to(processes.device())
     check_width(student.model.get_base_model(), config.student)
     config = config.model_copy(update={"student": student.options})  # which says where in this LLM the last block is
-    if resume:
-        run_files.reopen(directory, config)
-    else:
-        run_files.prepare(directory, overwrite=overwrite)
-        run_files.write_config(directory, config)
-    write_splits(data, directory / "splits")
+    processes.from_main(partial(_open, directory, config, data, overwrite=overwrite, resume=resume))
     if config.student.reshaped:
-        sample = np.random.default_rng(config.seed).permutation(len(data.texts))[: reshaping.SAMPLE]
-        tokens = tokenize(tokenizer, [data.texts[i] for i in sample], config.student.max_length)
-        reshaping.reshape(student_model.location, config.student, tokens, directory / run_files.BASE)
-        student = create_student(str(directory / run_files.BASE), config.student).to(device)
+        smaller = directory / run_files.BASE
+        processes.from_main(partial(_reshape, student_model.location, config, tokenizer, data.texts, smaller))
+        student = create_student(str(smaller), config.student).to(processes.device())
 
     seconds: dict[str, float] = {}
     started = time.monotonic()
@@ -104,8 +97,9 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     corpus = build_corpus(data.texts, teacher, student, tokenizer)
     seconds["teacher vectors"] = time.monotonic() - started - sum(seconds.values())
 
-    noise = filter_noise(corpus.teacher_scores(data.train), data.train.label, config.noise_filter)
-    mined = mine_negatives(corpus, data.train, config.mining)
+    scores = corpus.teacher_scores(data.train)
+    noise = processes.from_main(partial(filter_noise, scores, data.train.label, config.noise_filter))
+    mined = processes.from_main(partial(mine_negatives, corpus, data.train, config.mining))
     labelled = PairDataset(
         corpus,
         pairs := join(data.train, mined),
@@ -113,48 +107,66 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         prompt_pairs(tokenizer, pairs, config.prompt, max_length=config.student.max_length) if whole else None,
     )
     records = train_student(config, student, tokenizer, labelled, data.dev, directory, resume=resume)
-    encode_texts = partial(encode_with, student, tokenizer)
-    systems["student"] = evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)
-    if whole:
-        try:
-            systems["student's answer"] = evaluate_answers(config, student, tokenizer, data)
-        except InvalidPairsError as error:  # the encoder path is the product, and it is trained
-            logger.warning("the student's own answer, its decoder path, is left out of the report: %s", error)
-    student.model.save_pretrained(str(directory / "adapter"))
-    seconds["student"] = time.monotonic() - started - sum(seconds.values())
 
-    retrieval = {name: system.retrieval for name, system in systems.items() if system.retrieval is not None}
-    result = RunResult(
-        sdk_version=__version__,
-        student=student_model.reference,
-        teacher=teacher.reference if teacher else _no_encoder(config),
-        calibration=systems["student"].calibration,
-        measures={name: system.measures for name, system in systems.items()},
-        intervals={
-            name: {split: _bounds(found) for split, found in system.intervals.items()}
-            for name, system in systems.items()
-        },
-        pairs=data.sizes,
-        texts=len(corpus.position),
-        truncated_texts=corpus.tokens.truncated,
-        dropped_positives=len(noise.dropped(data.train.label, 1)),
-        dropped_negatives=len(noise.dropped(data.train.label, 0)),
-        mined_negatives=len(mined),
-        queries=len(data.queries.queries) if data.queries else 0,
-        exemplars=len(data.queries.exemplars) if data.queries else 0,
-        learned_queries=data.learned_queries,
-        retrieval={name: dict(found.values) for name, found in retrieval.items()},
-        retrieval_intervals={name: _bounds(found.intervals) for name, found in retrieval.items()},
-        trainable_parameters=sum(weight.numel() for weight in student.parameters() if weight.requires_grad),
-        seconds={phase: round(value, 1) for phase, value in seconds.items()},
-    )
-    write_report(directory / "report.html", config, result, systems, records, data, noise, mined)
-    run_files.write_result(directory, result)
-    return result
+    def conclude() -> RunResult:
+        systems.update(evaluate_student(config, student, tokenizer, data))
+        student.model.save_pretrained(str(directory / "adapter"))
+        seconds["student"] = time.monotonic() - started - sum(seconds.values())
+        result = RunResult(
+            sdk_version=__version__,
+            student=student_model.reference,
+            teacher=teacher.reference if teacher else _no_encoder(config),
+            calibration=systems["student"].calibration,
+            **figures(systems),
+            pairs=data.sizes,
+            texts=len(corpus.position),
+            truncated_texts=corpus.tokens.truncated,
+            dropped_positives=len(noise.dropped(data.train.label, 1)),
+            dropped_negatives=len(noise.dropped(data.train.label, 0)),
+            mined_negatives=len(mined),
+            queries=len(data.queries.queries) if data.queries else 0,
+            exemplars=len(data.queries.exemplars) if data.queries else 0,
+            learned_queries=data.learned_queries,
+            trainable_parameters=sum(weight.numel() for weight in student.parameters() if weight.requires_grad),
+            seconds={phase: round(value, 1) for phase, value in seconds.items()},
+        )
+        write_report(directory / "report.html", config, result, systems, records, data, noise, mined)
+        run_files.write_result(directory, result)
+        return result
+
+    return processes.from_main(conclude)
 
 
-def _bounds(intervals: Mapping[str, Interval]) -> dict[str, tuple[float, float]]:
-    return {name: (interval.low, interval.high) for name, interval in intervals.items()}
+def _batch_sizes(config: TrainConfig) -> dict[str, int]:
+    stages = {"teacher": config.teacher, "alignment": config.alignment, "labels": config.labels}
+    return {f"{name}.batch_size": stage.batch_size for name, stage in stages.items() if stage.epochs}
+
+
+def _load_teacher(config: TrainConfig) -> Teacher | None:
+    if config.teacher.kind != "encoder":
+        return None
+    transformers.set_seed(config.seed)  # of weights from scratch
+    model = resolve(config.teacher.source, weights=not config.teacher.from_scratch)
+    teacher = load_teacher(model, config.teacher.max_length, from_scratch=config.teacher.from_scratch)
+    teacher.encoder.to(processes.device())
+    return teacher
+
+
+def _reshape(
+    location: str, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], directory: Path
+) -> None:
+    sample = np.random.default_rng(config.seed).permutation(len(texts))[: reshaping.SAMPLE]
+    tokens = tokenize(tokenizer, [texts[i] for i in sample], config.student.max_length)
+    reshaping.reshape(location, config.student, tokens, directory)
+
+
+def _open(directory: Path, config: TrainConfig, data: TrainingData, *, overwrite: bool, resume: bool) -> None:
+    if resume:
+        run_files.reopen(directory, config)
+    else:
+        run_files.prepare(directory, overwrite=overwrite)
+        run_files.write_config(directory, config)
+    write_splits(data, directory / "splits")
 
 
 def prepare_teacher(
@@ -173,13 +185,13 @@ def prepare_teacher(
         return {"teacher": scores}, None
 
     def measure(teacher: Teacher) -> Evaluation:
-        encode_texts = partial(cached_vectors, teacher, directory=default_cache_dir() / "teacher_vectors")
+        encode_texts = partial(cached_vectors, teacher, directory=_vector_cache())
         return evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)
 
     systems = {}
     if config.teacher.epochs:
         if not config.teacher.from_scratch:
-            systems["teacher as is"] = measure(teacher)
+            systems["teacher as is"] = processes.from_main(partial(measure, teacher))
         teacher = fine_tune(
             teacher,
             data.train,
@@ -190,7 +202,7 @@ def prepare_teacher(
             resume=resume,
             bf16=computes_in_bf16(config),
         )
-    systems["teacher"] = measure(teacher)
+    systems["teacher"] = processes.from_main(partial(measure, teacher))
     return systems, teacher
 
 
@@ -206,6 +218,20 @@ def _no_encoder(config: TrainConfig) -> ModelReference:
         return ModelReference("none", "none", "none")
     source = f"column {config.data.teacher_score_column} of {config.data.pairs.name}"
     return ModelReference(source, sha256_of(config.data.pairs), "unknown")
+
+
+def evaluate_student(
+    config: TrainConfig, student: Student, tokenizer: PreTrainedTokenizerBase, data: TrainingData
+) -> dict[str, Evaluation]:
+    """The student's encoder path and, where that is trained too, its decoder path."""
+    encode_texts = partial(encode_with, student, tokenizer)
+    systems = {"student": evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)}
+    if config.loss.label_lm > 0:
+        try:
+            systems["student's answer"] = evaluate_answers(config, student, tokenizer, data)
+        except InvalidPairsError as error:  # the encoder path is the product, and it is trained
+            logger.warning("the student's own answer, its decoder path, is left out of the report: %s", error)
+    return systems
 
 
 def evaluate_answers(
@@ -233,16 +259,25 @@ def build_corpus(
     position = {text: i for i, text in enumerate(texts)}
     if teacher is None:
         return Corpus(position, tokens, None, None)
+
     _warn_of_cut(tokenize(teacher.tokenizer, texts, teacher.max_length), "teacher", teacher.max_length)
-    vectors = cached_vectors(teacher, texts, default_cache_dir() / "teacher_vectors")
-    targets = alignment_targets(vectors, student.encoder_weight.shape[0])
-    return Corpus(position, tokens, torch.from_numpy(vectors), torch.from_numpy(targets))
+
+    def shown() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        vectors = cached_vectors(teacher, texts, _vector_cache())
+        return vectors, alignment_targets(vectors, student.encoder_weight.shape[0])
+
+    vectors, targets = map(torch.from_numpy, processes.from_main(shown))
+    return Corpus(position, tokens, vectors, targets)
 
 
 def _warn_of_cut(tokens: TokenizedTexts, model: str, limit: int) -> None:
     if tokens.truncated:
         message = "%d of %d texts are longer than %s.max_length = %d tokens"
         logger.warning(message, tokens.truncated, len(tokens.token_ids), model, limit)
+
+
+def _vector_cache() -> Path:
+    return default_cache_dir() / "teacher_vectors"
 
 
 def train_student(

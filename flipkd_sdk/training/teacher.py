@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from flipkd_sdk.manifest import sha256_of
 from flipkd_sdk.training.batches import Corpus, PairDataset, encode, tokenize
 from flipkd_sdk.training.config import StageConfig
 from flipkd_sdk.training.losses import cosent
+from flipkd_sdk.training.processes import from_main
 from flipkd_sdk.training.readout import pool
 from flipkd_sdk.training.sentence_modules import dense_directories, read_dense, read_pooling, write_modules
 from flipkd_sdk.training.sources import loading, revision_of
@@ -157,11 +159,17 @@ def fine_tune(
     dataset = PairDataset(corpus, train, np.ones(len(train), dtype=bool))
     encoder = teacher.encoder
     train_stage(Stage("teacher", encoder, dataset, objective, stage, development, run_directory, seed, resume, bf16))
-    directory = run_directory / "teacher"
-    teacher.encoder.model.save_pretrained(directory)
+    revision = from_main(partial(_save, teacher, run_directory / "teacher"))
+    return replace(teacher, reference=replace(teacher.reference, revision=revision))
+
+
+def _save(teacher: Teacher, directory: Path) -> str:
+    """Write the teacher as a sentence-transformers directory, and return its revision."""
+    encoder = teacher.encoder
+    encoder.model.save_pretrained(directory)
     teacher.tokenizer.save_pretrained(directory)
     write_modules(directory, encoder.pooling, encoder.model.config.hidden_size, encoder.dense)
-    return replace(teacher, reference=replace(teacher.reference, revision=_revision_with_dense(directory)))
+    return _revision_with_dense(directory)
 
 
 def alignment_targets(vectors: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:

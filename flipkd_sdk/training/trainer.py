@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from flipkd_sdk.errors import TrainingError
-from flipkd_sdk.training import checkpoints
+from flipkd_sdk.training import checkpoints, processes
 from flipkd_sdk.training.memory import advising
 from flipkd_sdk.training.watcher import Watcher
 
@@ -91,7 +93,9 @@ def train_stage(stage: Stage) -> list[dict[str, Any]]:
         watcher = Watcher(stage, checkpoints.read_progress(checkpoint) if checkpoint else None)
         if not watcher.patience_is_over:
             _train(stage, watcher, checkpoint)
-        checkpoints.write_finished(stage.checkpoints, watcher.progress)
+        processes.wait()  # for those that still read or write a checkpoint
+        if processes.is_main():
+            checkpoints.write_finished(stage.checkpoints, watcher.progress)
     watcher.restore_best()
     return watcher.progress.records
 
@@ -126,7 +130,7 @@ class _StageTrainer(Trainer):
     def __init__(self, stage: Stage, watcher: Watcher) -> None:
         arguments = TrainingArguments(
             output_dir=str(stage.checkpoints),
-            per_device_train_batch_size=stage.config.batch_size,
+            per_device_train_batch_size=max(1, stage.config.batch_size // processes.count()),
             num_train_epochs=stage.config.epochs,
             learning_rate=stage.config.learning_rate,
             lr_scheduler_type="linear",
@@ -134,7 +138,8 @@ class _StageTrainer(Trainer):
             weight_decay=0.0,
             max_grad_norm=_GRADIENT_CLIP,
             bf16=stage.bf16,
-            use_cpu=torch.accelerator.current_accelerator(check_available=True) is None,
+            use_cpu=processes.device().type == "cpu",
+            ddp_broadcast_buffers=False,
             logging_steps=_LOG_STEPS,
             logging_nan_inf_filter=False,
             save_strategy="steps",
@@ -158,8 +163,20 @@ class _StageTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)
 
-    def _get_train_sampler(self, train_dataset: object = None) -> _EpochSampler:
-        return _EpochSampler(self.args.train_batch_size, self.stage.dataset.lengths, self.stage.seed)
+    def get_train_dataloader(self) -> DataLoader[int]:
+        """Whole batches in every process; the datasets' collators give each its share of the texts."""
+        size, dataset = self.stage.config.batch_size, self.stage.dataset
+        loader = DataLoader(
+            dataset,
+            batch_size=size,
+            sampler=_EpochSampler(size, dataset.lengths, self.stage.seed),
+            collate_fn=dataset.collate,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        whole: DataLoader[int] = prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
+        return whole
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         checkpoints.write_weights(
@@ -178,6 +195,9 @@ class _StageTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         vectors, inputs = self.stage.outputs(model, inputs)
+        vectors = processes.gather(vectors, len(inputs["text"]))
+        if "logits" in inputs:
+            inputs["logits"] = processes.gather(inputs["logits"].float(), len(inputs["row"]))
         terms = self.stage.objective(vectors, inputs)
         for name, term in terms.items():
             value = float(term.detach())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from flipkd_sdk.training import processes
 from flipkd_sdk.training.checkpoints import Progress, trainable, write_progress
 from flipkd_sdk.training.estimate import estimate
 
@@ -75,7 +76,8 @@ class Watcher(TrainerCallback):
     ) -> None:
         """Measure the start, and say what is to be expected."""
         total, done = state.max_steps, state.global_step
-        self.bar = tqdm(total=total, initial=done, desc=self.stage.name, unit="step", disable=None, leave=False)
+        hidden = None if processes.is_main() else True  # None leaves it to whether there is a terminal
+        self.bar = tqdm(total=total, initial=done, desc=self.stage.name, unit="step", disable=hidden, leave=False)
         # A stage that only makes things worse leaves the model as it was. And a checkpoint of an epoch's last step may
         # lack the measurement after it.
         at_an_end = float(state.epoch or 0.0).is_integer() or done >= total
@@ -88,6 +90,7 @@ class Watcher(TrainerCallback):
         """Move the bar; after Ctrl-C write a checkpoint and stop."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
+        self.interrupted = processes.any_of(self.interrupted)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 
@@ -114,7 +117,9 @@ class Watcher(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Put the progress beside Trainer's own files."""
-        write_progress(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.progress)
+        processes.wait()  # a checkpoint with its progress is complete
+        if processes.is_main():
+            write_progress(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.progress)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Close the bar."""
@@ -123,7 +128,7 @@ class Watcher(TrainerCallback):
 
     def _measure(self, state: TrainerState) -> None:
         self.stage.model.eval()
-        average_precision = self.stage.development()
+        average_precision = processes.from_main(self.stage.development)
         self.stage.model.train()
         self._record(state, {"average_precision": average_precision})
         if average_precision > self.progress.best:
@@ -141,5 +146,7 @@ class Watcher(TrainerCallback):
             self.bar.set_postfix({name: f"{values[name]:.4f}" for name in shown if name in values}, refresh=False)
 
     def _write(self, record: dict[str, Any]) -> None:
+        if not processes.is_main():
+            return
         with (self.stage.run_directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
