@@ -10,7 +10,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
@@ -25,6 +24,7 @@ from flipkd_sdk.training.evaluation import pair_cosines
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
@@ -92,10 +92,7 @@ def trim_student(
         width=width,
         unchanged=unchanged_share(backend, trimmed.tokenizer, dev.texts),
         growth=token_count(trimmed.tokenizer, dev.texts) / max(1, token_count(backend, dev.texts)),
-        spearman=metrics.spearman(moved, cosines),
-        max_cosine_change=float(np.abs(moved - cosines).max()),
-        average_precision_change=metrics.average_precision(moved, dev.label)
-        - metrics.average_precision(cosines, dev.label),
+        **metrics.agreement(moved, cosines, dev.label),
     )
     return TrimmedStudent(smaller, moved, report)
 

@@ -90,6 +90,24 @@ def summary(probability: Scores, label: Labels, threshold: float) -> dict[str, f
     }
 
 
+def agreement(cosine: Scores, reference: Scores, label: Labels) -> dict[str, float]:
+    """How far pairs' cosines are from a reference's: rank correlation, largest change, change of average precision.
+
+    Args:
+        cosine: of each pair, shape (n,).
+        reference: the same pairs' cosines before a change of the model, shape (n,).
+        label: 1 match, 0 none, shape (n,).
+
+    Returns:
+        ``spearman``, ``max_cosine_change`` and ``average_precision_change``, the names that the manifest has for them.
+    """
+    return {
+        "spearman": spearman(cosine, reference),
+        "max_cosine_change": float(np.abs(cosine - reference).max()),
+        "average_precision_change": average_precision(cosine, label) - average_precision(reference, label),
+    }
+
+
 def _roc_auc(rank: NDArray[np.float64], label: Labels) -> float:
     positives = int(label.sum())
     negatives = len(label) - positives

@@ -171,9 +171,7 @@ def measured_drift(
         return metrics.at_threshold(calibration.probability(values), label, calibration.threshold)["f1"]
 
     return Drift(
-        spearman=metrics.spearman(cosine, reference),
-        max_cosine_change=float(np.abs(cosine - reference).max()),
-        average_precision_change=metrics.average_precision(cosine, label) - metrics.average_precision(reference, label),
+        **metrics.agreement(cosine, reference, label),
         f1_change=f1(cosine) - f1(reference),
         alone_vs_batched=alone_vs_batched,
     )

@@ -93,6 +93,14 @@ def test_the_summary_has_the_measures_as_they_are_alone(data: tuple[Floats, Labe
     assert {name: found[name] for name in alone} == pytest.approx(alone, abs=1e-12, nan_ok=True)
 
 
+def test_agreement_is_what_a_change_does_to_rank_value_and_quality() -> None:
+    reference, label = np.array([0.9, 0.4, 0.5, 0.1], np.float32), np.array([1, 1, 0, 0], np.int8)
+    moved = reference + np.array([0.0, 0.2, -0.05, 0.0], np.float32)
+    assert metrics.agreement(moved, reference, label) == pytest.approx(
+        {"spearman": 0.8, "max_cosine_change": 0.2, "average_precision_change": 1 - 5 / 6}
+    )
+
+
 @given(scored(both=False), st.integers(1, 12))
 @settings(deadline=None)
 def test_calibration_error_is_the_weighted_gap_of_the_bins(data: tuple[Floats, Labels], bins: int) -> None:
