@@ -121,7 +121,7 @@ def matcher(directory: str) -> Iterator[Finding]:
 
 def _verified_here(verified_on: tuple[str, ...], precision: str) -> Finding:
     here = set(instruction_sets())
-    if precision == "fp32" or not verified_on or here & _DOT_PRODUCT_SETS == set(verified_on) & _DOT_PRODUCT_SETS:
+    if precision != "int8" or not verified_on or here & _DOT_PRODUCT_SETS == set(verified_on) & _DOT_PRODUCT_SETS:
         return Finding("ok", "verification", f"{precision} was verified on this kind of CPU")
     found = f"{precision} was verified on {' '.join(verified_on)}, other 8-bit instructions than here"
     return Finding("note", "verification", found, "'flipkd verify' shows whether it computes the same here")

@@ -27,7 +27,10 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Matcher directory to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a matcher directory that is there.")
 @click.option(
-    "--variants", default="int8", show_default=True, help="Precisions to keep, separated by commas: int8, fp32."
+    "--variants",
+    default="int8",
+    show_default=True,
+    help="Precisions to keep, by commas: int8, fp32, int4 (the smallest), fp16 (for CUDA).",
 )
 @click.option("--alpha", type=click.FloatRange(0, 1), default=0.75, show_default=True, help="SmoothQuant's strength.")
 @click.option(
@@ -35,7 +38,7 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
     type=click.IntRange(min=1),
     default=512,
     show_default=True,
-    help="Train texts that the int8 ranges are taken from.",
+    help="Train texts that ranges and rounding are taken from.",
 )
 @click.option("--trim-vocab", is_flag=True, help="Keep only the tokens that the run's texts need, and frequent ones.")
 @click.option(
@@ -70,7 +73,7 @@ def export(
     \b
     flipkd export runs/faq --out faq-matcher
     flipkd export runs/faq --out faq-matcher --variants int8,fp32 --limit int8.max_cosine_change=0.05
-    flipkd export runs/faq --out faq-matcher --trim-vocab
+    flipkd export runs/faq --out faq-matcher --variants int4 --trim-vocab
     """
     if vocab_size is not None and not trim_vocab:
         raise click.UsageError("--vocab-size says how much --trim-vocab keeps; pass that option too")

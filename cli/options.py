@@ -69,7 +69,7 @@ def execution_options(command: Command) -> Command:
         "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the processors of this process]"
     )
     precision = click.option(
-        "--precision", default="auto", show_default=True, help="Variant of the model, such as int8 or fp32."
+        "--precision", default="auto", show_default=True, help="Variant of the model: fp32, fp16, int8 or int4."
     )
     device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
     return device(precision(threads(command)))

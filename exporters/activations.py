@@ -116,6 +116,25 @@ def linear_inputs(model: ir.Model, batches: Sequence[Batch], working: Path) -> I
         yield {name: output.reshape(-1, output.shape[-1]) for name, output in zip(names, outputs, strict=True)}
 
 
+def largest_values(model: ir.Model, batches: Sequence[Batch], working: Path) -> dict[str, float]:
+    """Largest absolute value of every float32 value that a graph computes, over all batches, by value name.
+
+    Args:
+        model: a float32 graph.
+        batches: sample inputs.
+        working: a directory for the instrumented copy of the graph.
+    """
+    probed = model.clone()
+    computed = [value for node in probed.graph for value in node.outputs if value.dtype == ir.DataType.FLOAT]
+    tape = ir.tape.Tape()
+    peaks = [tape.op("ReduceMax", [tape.op("Abs", [value])], {"keepdims": 0}) for value in computed]
+    probed.graph.extend(tape.nodes)
+    probed.graph.outputs.extend(peaks)
+    session = open_graph(probed, working)
+    largest = np.max([session.run([peak.name for peak in peaks], batch) for batch in batches], axis=0)
+    return {str(value.name): float(peak) for value, peak in zip(computed, largest, strict=True)}
+
+
 def open_graph(model: ir.Model, working: Path) -> Any:  # noqa: ANN401 - onnxruntime ships no types
     """An onnxruntime session on the CPU for a graph, which passes through a file of the working directory."""
     file = working / "probed.onnx"

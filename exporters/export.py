@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flipkd_sdk import metrics
 from flipkd_sdk.errors import ConfigError, TrainingError
-from flipkd_sdk.exporters.activations import channel_maxima
+from flipkd_sdk.exporters.activations import channel_maxima, input_statistics
 from flipkd_sdk.exporters.calibration_data import sample_batches
 from flipkd_sdk.exporters.encoder_path import extract
 from flipkd_sdk.exporters.graph import export_graph
@@ -16,7 +16,7 @@ from flipkd_sdk.exporters.matcher_directory import describe, publishing, write_m
 from flipkd_sdk.exporters.self_test import add_self_test
 from flipkd_sdk.exporters.smoothing import smooth
 from flipkd_sdk.exporters.trimming import trim_student
-from flipkd_sdk.exporters.variants import add_fp32, add_int8
+from flipkd_sdk.exporters.variants import Workbench, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
 from flipkd_sdk.exporters.verification import LIMITS, Limits
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluation import pair_cosines
@@ -26,12 +26,15 @@ from flipkd_sdk.training.sources import resolve
 from flipkd_sdk.training.student import load_student, load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import onnx_ir as ir
+
+    from flipkd_sdk.exporters.calibration_data import Batch
     from flipkd_sdk.manifest import Manifest
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class ExportOptions:
     alpha: float = 0.75
     """SmoothQuant's α, the share of the activations' difficulty that moves to the weights."""
     calibration_texts: int = 512
-    """How many train texts the activation ranges are taken from, at most."""
+    """How many train texts the activations are sampled from, at most."""
     limits: Mapping[str, Limits] = field(default_factory=lambda: LIMITS)
     """By precision."""
     seed: int = 0
@@ -104,19 +107,15 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     manifest = describe(run, tokenizer, path.encoder_weight.shape[0], working)
     manifest = replace(manifest, trimmed_vocabulary=trimmed)
     graph = export_graph(path)
-    manifest = add_fp32(manifest, graph, working, dev, torch_cosines, options.limits["fp32"])
-    if "int8" in options.variants:
+    bench = Workbench(working, dev, options.limits)
+    manifest = add_fp32(manifest, graph, bench, torch_cosines)
+    if set(options.variants) != {"fp32"}:
         texts = (run.split("train") or dev).texts
+        max_length = run.config.student.max_length
         batches = sample_batches(
-            tokenizer,
-            texts,
-            count=options.calibration_texts,
-            max_length=run.config.student.max_length,
-            seed=options.seed,
+            tokenizer, texts, count=options.calibration_texts, max_length=max_length, seed=options.seed
         )
-        maxima = channel_maxima(graph, batches, working)
-        smooth(graph, maxima, alpha=options.alpha)
-        manifest = add_int8(manifest, graph, working, batches, dev, options.limits["int8"])
+        manifest = _add_smaller(manifest, graph, batches, bench, options)
 
     for precision in set(manifest.variants) - set(options.variants):
         (working / manifest.variants[precision].file).unlink()
@@ -125,6 +124,24 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     write_manifest(working, manifest)
     manifest = replace(manifest, metrics=_measures(run, working, options.variants))
     write_manifest(working, manifest)
+    return manifest
+
+
+def _add_smaller(
+    manifest: Manifest, graph: ir.Model, batches: Sequence[Batch], bench: Workbench, options: ExportOptions
+) -> Manifest:
+    """Add the variants that are made from the float32 graph, which is smoothed in place."""
+    reference = fp32_cosines(manifest, bench)
+    if "fp16" in options.variants:
+        manifest = add_fp16(manifest, graph, batches, bench, reference)
+    if {"int8", "int4"}.isdisjoint(options.variants):
+        return manifest
+    smooth(graph, channel_maxima(graph, batches, bench.working), alpha=options.alpha)
+    statistics = input_statistics(graph, batches, bench.working)
+    if "int8" in options.variants:
+        manifest = add_int8(manifest, graph, statistics, batches, bench, reference)
+    if "int4" in options.variants:
+        manifest = add_int4(manifest, graph, statistics, bench, reference)
     return manifest
 
 

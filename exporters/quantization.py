@@ -14,6 +14,12 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from flipkd_sdk.exporters.activations import constant, input_of, linear_nodes
+from flipkd_sdk.exporters.graph_edits import (
+    insert_before,
+    store_read_out_as_half,
+    store_weight_as_half,
+    token_lookup,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -46,13 +52,12 @@ def quantize_linear_layers(
         keep: names of layers that compute in float32; their weights are stored as float16, and so is A.
     """
     model = model.clone()
-    for node in [node for node in model.graph if node.op_type == "Gemm"]:
-        _store_half(model, node)
+    store_read_out_as_half(model)
     inputs: dict[str, tuple[ir.Value, ir.Value | None]] = {}
     for node in linear_nodes(model):
         name, source = str(node.name), input_of(node)
         if name in keep:
-            _store_half(model, node)
+            store_weight_as_half(model, node)
             continue
         tape = ir.tape.Tape()
         if source not in inputs:
@@ -116,21 +121,6 @@ def quantized_input(
     return tape.op("DequantizeLinear", [integers, scale, zero_point]), token_scale
 
 
-def insert_before(model: ir.Model, node: ir.Node, tape: ir.tape.Tape) -> None:
-    """Put a tape's nodes in front of a node, and its constants into the graph."""
-    for value in tape.initializers:
-        model.graph.register_initializer(value)
-    model.graph.insert_before(node, tape.nodes)
-
-
-def _store_half(model: ir.Model, node: ir.Node) -> None:
-    """Store a weight as float16, which a session expands once, when it opens."""
-    tape = ir.tape.Tape()
-    stored = tape.initializer(ir.tensor(constant(node.inputs[1]).astype(np.float16), name=f"{node.name}_half"))
-    node.replace_input_with(1, tape.op("Cast", [stored], {"to": ir.DataType.FLOAT}))
-    insert_before(model, node, tape)
-
-
 def _multiply_output(model: ir.Model, node: ir.Node, factor: ir.Value) -> None:
     product = node.outputs[0]
     tape = ir.tape.Tape()
@@ -149,7 +139,7 @@ def quantize_embedding(model: ir.Model) -> None:
     only the rows of the batch's tokens are ever expanded. The columns' scales halve the error of rows alone, because
     the largest values of most rows stand in the same few columns.
     """
-    node = next(filter(_looks_up_tokens, model.graph))
+    node = token_lookup(model)
     values, ids = constant(node.inputs[0]), node.inputs[1]
     columns = np.maximum(np.quantile(np.abs(values), _COLUMN_QUANTILE, axis=0, keepdims=True), 1e-12)
     rows = np.maximum(np.abs(values / columns).max(axis=1, keepdims=True), 1e-12) / 127
@@ -170,12 +160,3 @@ def quantize_embedding(model: ir.Model) -> None:
     ir.convenience.replace_all_uses_with(node.outputs[0], expanded)
     RemoveUnusedNodesPass()(model)
     expanded.name = name  # statistics of the graph know the value by it
-
-
-def _looks_up_tokens(node: ir.Node) -> bool:
-    """Whether a node takes the rows of the token ids out of a table; GPT-2 reshapes the ids first."""
-    if node.op_type != "Gather" or (ids := node.inputs[1]) is None:
-        return False
-    maker = ids.producer()
-    source = maker.inputs[0] if maker is not None and maker.op_type == "Reshape" else ids
-    return source is not None and source.name == "input_ids"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.activations import InputStatistics
 
 _LEVELS = 63
-"""On either side of zero: 7 bits."""
+"""Of int8 weights, on either side of zero: 7 bits."""
 _DAMPING = 0.01
 """Share of the mean eigenvalue that is added to the Gram matrix, which a sample may leave singular."""
 _BLOCK = 64
@@ -37,20 +37,20 @@ class RoundedWeight:
     """A weight matrix as integers: W ≈ integers · scale."""
 
     integers: NDArray[np.int8]
-    """Shape (in, out), within ±63."""
+    """Shape (in, out)."""
     scale: NDArray[np.float32]
-    """One for each output, shape (out,)."""
+    """One for each output, shape (out,), or for each block of inputs and each output, shape (blocks, out)."""
 
 
 def round_weights(model: ir.Model, statistics: Mapping[str, InputStatistics]) -> dict[str, RoundedWeight]:
-    """Round the weights of all linear layers to 7 bits.
+    """Round the weights of all linear layers to 7 bits, with one scale for each output.
 
     Args:
         model: a float32 graph.
         statistics: of the layers' inputs, by value name.
 
     Returns:
-        By layer name.
+        By layer name; integers within ±63.
     """
     return {
         str(node.name): round_weight(constant(node.inputs[1]), statistics[input_of(node)].gram)
@@ -59,13 +59,32 @@ def round_weights(model: ir.Model, statistics: Mapping[str, InputStatistics]) ->
 
 
 def round_weight(weight: NDArray[np.float32], gram: NDArray[np.float64]) -> RoundedWeight:
-    """Round one weight matrix, with one scale for each output.
+    """Round one weight matrix to 7 bits, with one scale for each output.
 
     Args:
         weight: W of y = x·W, shape (in, out).
         gram: Σ x·xᵀ over a sample of inputs, shape (in, in).
     """
     scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / _LEVELS
+    return RoundedWeight(round_to_grid(weight, scale, gram, least=-_LEVELS, most=_LEVELS), scale.astype(np.float32))
+
+
+def round_to_grid(
+    weight: NDArray[np.float32], scale: NDArray[np.float32], gram: NDArray[np.float64], *, least: int, most: int
+) -> NDArray[np.int8]:
+    """Round one weight matrix to multiples of given scales.
+
+    Args:
+        weight: W of y = x·W, shape (in, out).
+        scale: not zero, of a shape that broadcasts to W's.
+        gram: Σ x·xᵀ over a sample of inputs, shape (in, in).
+        least: smallest integer.
+        most: largest integer.
+
+    Returns:
+        The integers, shape (in, out).
+    """
+    scale = np.broadcast_to(scale, weight.shape)
     hessian = gram + _DAMPING * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
     # The rows that matter most come first, while there are many others to make up for them.
     order = np.argsort(-np.diag(hessian), kind="stable")
@@ -77,9 +96,10 @@ def round_weight(weight: NDArray[np.float32], gram: NDArray[np.float64]) -> Roun
         end = min(start + _BLOCK, len(left))
         losses = np.empty((end - start, left.shape[1]))
         for row in range(start, end):
-            rounded = np.clip(np.rint(left[row] / scale), -_LEVELS, _LEVELS)
+            step = scale[order[row]]
+            rounded = np.clip(np.rint(left[row] / step), least, most)
             integers[order[row]] = rounded
-            losses[row - start] = (left[row] - rounded * scale) / upper[row, row]
+            losses[row - start] = (left[row] - rounded * step) / upper[row, row]
             left[row + 1 : end] -= np.outer(upper[row, row + 1 : end], losses[row - start])
         left[end:] -= upper[start:end, end:].T @ losses
-    return RoundedWeight(integers, scale.astype(np.float32))
+    return integers

@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from flipkd_sdk.exporters.activations import input_of, linear_nodes, open_graph
-from flipkd_sdk.exporters.quantization import insert_before, quantized_input
+from flipkd_sdk.exporters.graph_edits import insert_before
+from flipkd_sdk.exporters.quantization import quantized_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

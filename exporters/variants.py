@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from flipkd_sdk.exporters.activations import input_statistics
+from flipkd_sdk.exporters.blockwise import quantize_blockwise
+from flipkd_sdk.exporters.half import convert_to_half
 from flipkd_sdk.exporters.matcher_directory import write_manifest
 from flipkd_sdk.exporters.quantization import quantize_embedding, quantize_linear_layers
 from flipkd_sdk.exporters.rounding import round_weights
@@ -19,7 +20,7 @@ from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluation import pair_cosines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -34,9 +35,19 @@ _UNMEASURED = Drift(1.0, 0.0, 0.0, 0.0, 0.0)
 """Stands in the working directory's manifest while the variant is measured."""
 
 
-def add_fp32(
-    manifest: Manifest, graph: ir.Model, working: Path, dev: Pairs, torch_cosines: NDArray[np.float32], limits: Limits
-) -> Manifest:
+@dataclass(frozen=True, slots=True, eq=False)
+class Workbench:
+    """What every variant is made and measured with."""
+
+    working: Path
+    """The working directory, with the tokenizer and the variants that are there already."""
+    dev: Pairs
+    """Labelled pairs to measure on."""
+    limits: Mapping[str, Limits]
+    """What a variant must keep, by precision."""
+
+
+def add_fp32(manifest: Manifest, graph: ir.Model, bench: Workbench, torch_cosines: NDArray[np.float32]) -> Manifest:
     """Write the float32 variant and hold it to the student in torch.
 
     Returns:
@@ -45,14 +56,69 @@ def add_fp32(
     Raises:
         VerificationError: it is outside its limits.
     """
-    ir.save(graph, working / _file("fp32"))
-    variant = _measure(manifest, working, "fp32", dev, torch_cosines)
-    enforce("fp32", variant.drift, limits)
-    return _with(manifest, "fp32", variant)
+    return _add(manifest, "fp32", [graph], bench, torch_cosines)
+
+
+def fp32_cosines(manifest: Manifest, bench: Workbench) -> NDArray[np.float32]:
+    """The development pairs' cosines that all other variants are held to, shape (n,)."""
+    write_manifest(bench.working, manifest)
+    with Matcher.load(bench.working, precision="fp32", device="cpu", on_truncate="ignore") as matcher:
+        return pair_cosines(matcher.encode, bench.dev)
+
+
+def add_fp16(
+    manifest: Manifest, graph: ir.Model, batches: Sequence[Batch], bench: Workbench, reference: NDArray[np.float32]
+) -> Manifest:
+    """Write the float16 variant and hold it, on the CPU, to the float32 variant.
+
+    Args:
+        manifest: with the variants that are there already.
+        graph: the float32 graph.
+        batches: sample inputs that the range of each value is taken from.
+        bench: what it is measured with.
+        reference: cosines of the float32 variant.
+
+    Returns:
+        The manifest with the variant.
+
+    Raises:
+        VerificationError: it is outside its limits.
+    """
+    return _add(manifest, "fp16", [convert_to_half(graph, batches, bench.working)], bench, reference)
+
+
+def add_int4(
+    manifest: Manifest,
+    smoothed: ir.Model,
+    statistics: Mapping[str, InputStatistics],
+    bench: Workbench,
+    reference: NDArray[np.float32],
+) -> Manifest:
+    """Write the int4 variant and hold it to the float32 variant.
+
+    Args:
+        manifest: with the variants that are there already.
+        smoothed: the float32 graph after SmoothQuant.
+        statistics: of its linear layers' inputs, by value name.
+        bench: what it is measured with.
+        reference: cosines of the float32 variant.
+
+    Returns:
+        The manifest with the variant.
+
+    Raises:
+        VerificationError: it is outside its limits.
+    """
+    return _add(manifest, "int4", [quantize_blockwise(smoothed, statistics)], bench, reference)
 
 
 def add_int8(
-    manifest: Manifest, smoothed: ir.Model, working: Path, batches: Sequence[Batch], dev: Pairs, limits: Limits
+    manifest: Manifest,
+    smoothed: ir.Model,
+    statistics: Mapping[str, InputStatistics],
+    batches: Sequence[Batch],
+    bench: Workbench,
+    reference: NDArray[np.float32],
 ) -> Manifest:
     """Write the int8 variant and hold it to the float32 variant.
 
@@ -61,12 +127,12 @@ def add_int8(
     ones.
 
     Args:
-        manifest: with the fp32 variant, whose file is in the working directory.
+        manifest: with the variants that are there already.
         smoothed: the float32 graph after SmoothQuant.
-        working: the working directory.
-        batches: sample inputs that the activation ranges are taken from.
-        dev: labelled pairs to measure on.
-        limits: what the variant must keep.
+        statistics: of its linear layers' inputs, by value name.
+        batches: sample inputs, to find the sensitive layers with.
+        bench: what it is measured with.
+        reference: cosines of the float32 variant.
 
     Returns:
         The manifest with the variant.
@@ -74,21 +140,14 @@ def add_int8(
     Raises:
         VerificationError: it is outside its limits even so.
     """
-    write_manifest(working, manifest)
-    with Matcher.load(working, precision="fp32", device="cpu", on_truncate="ignore") as matcher:
-        reference = pair_cosines(matcher.encode, dev)
-    statistics = input_statistics(smoothed, batches, working)
     weights = round_weights(smoothed, statistics)
     float_layers = smoothed.clone()
     quantize_embedding(float_layers)
-    for scale_tokens, kept in _attempts(smoothed, statistics, batches, working):
-        model = quantize_linear_layers(float_layers, weights, statistics, scale_tokens=scale_tokens, keep=kept)
-        ir.save(model, working / _file("int8"))
-        variant = _measure(manifest, working, "int8", dev, reference)
-        if not violations(variant.drift, limits):
-            break
-    enforce("int8", variant.drift, limits)
-    return _with(manifest, "int8", variant)
+    models = (
+        quantize_linear_layers(float_layers, weights, statistics, scale_tokens=scale_tokens, keep=kept)
+        for scale_tokens, kept in _attempts(smoothed, statistics, batches, bench.working)
+    )
+    return _add(manifest, "int8", models, bench, reference)
 
 
 def _attempts(
@@ -105,6 +164,28 @@ def _attempts(
         count *= 2
     if half:
         yield True, ranking[:half]
+
+
+def _add(
+    manifest: Manifest,
+    precision: str,
+    models: Iterable[ir.Model],
+    bench: Workbench,
+    reference: NDArray[np.float32],
+) -> Manifest:
+    """Write and measure one model after the other, up to the first that keeps the limits.
+
+    Raises:
+        VerificationError: none does; the message has the figures of the last one.
+    """
+    limits = bench.limits[precision]
+    for model in models:
+        ir.save(model, bench.working / _file(precision))
+        variant = _measure(manifest, bench.working, precision, bench.dev, reference)
+        if not violations(variant.drift, limits):
+            break
+    enforce(precision, variant.drift, limits)
+    return _with(manifest, precision, variant)
 
 
 def _measure(manifest: Manifest, working: Path, precision: str, dev: Pairs, reference: NDArray[np.float32]) -> Variant:

@@ -165,7 +165,7 @@ class Manifest:
     encoder: EncoderSpec
     tokenizer: TokenizerSpec
     variants: Mapping[str, Variant]
-    """By precision: ``fp32``, ``int8``, …"""
+    """By precision: ``fp32``, ``fp16``, ``int8``, ``int4``."""
     calibration: Calibration
     metrics: Mapping[str, Mapping[str, float]]
     """By split and system, such as ``"test/int8"``: the measures of `flipkd_sdk.metrics.summary`."""

@@ -76,8 +76,8 @@ class Matcher:
             directory: the matcher directory.
             device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"auto"``: CUDA where the installed onnxruntime has it and
                 it starts, else the CPU, with one warning through `logging` if it does not start.
-            precision: a variant of the matcher, such as ``"int8"``, or ``"auto"``: on the CPU int8, else fp32; on CUDA
-                fp16, else fp32, else int8.
+            precision: a variant of the matcher: ``"fp32"``, ``"fp16"``, ``"int8"``, ``"int4"``, or ``"auto"``, which is
+                the first that is there of int8, fp32, int4, fp16 on the CPU and of fp16, fp32, int8, int4 on CUDA.
             threads: CPU threads of one run; None for what the process may use, by its CPU affinity and cgroup quota.
             max_batch_tokens: most tokens of one run, padding included; bounds memory and does not move scores. None for
                 512 on the CPU and 16,384 on CUDA.

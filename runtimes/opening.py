@@ -32,8 +32,8 @@ _MAX_TOKENIZER_BYTES = 1 << 28
 """Eight times the largest known; it takes some ten times as much memory."""
 _MAX_MODEL_BYTES = (1 << 31) - 1
 """Protobuf has no larger messages."""
-_PREFERRED_ON_CPU = ("int8", "fp32")
-_PREFERRED_ON_CUDA = ("fp16", "fp32", "int8")
+_PREFERRED_ON_CPU = ("int8", "fp32", "int4", "fp16")
+_PREFERRED_ON_CUDA = ("fp16", "fp32", "int8", "int4")
 
 _logger = logging.getLogger("flipkd_sdk")
 

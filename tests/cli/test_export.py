@@ -114,10 +114,10 @@ def test_it_says_what_was_written_and_measured(asked: dict[str, Any], tiny_match
         (["--out", "m", "--limit", "int8.spearman=much"], 2, "write NAME=NUMBER, as in int8.max_cosine_change=0.05"),
         (["--out", "m", "--limit", "int8.f1=1"], 1, "unknown limit 'int8.f1'; there are: fp32.spearman, "),
         (["--out", "m", "--limit", "int8.spearman=nan"], 1, "limit int8.spearman: nan is not a number"),
-        (["--out", "m", "--variants", "int4"], 1, "unknown variant 'int4'; there are: fp32, int8"),
+        (["--out", "m", "--variants", "int3"], 1, "unknown variant 'int3'; there are: fp32, fp16, int8, int4"),
         (["--out", "m", "--vocab-size", "9"], 2, "--vocab-size says how much --trim-vocab keeps; pass that option too"),
         (["--out", "m", "--trim-vocab", "--vocab-size", "-1"], 2, "-1 is not in the range x>=0"),
-        (["--out", "m", "--variants", ","], 1, "no variant to export; choose from: fp32, int8"),
+        (["--out", "m", "--variants", ","], 1, "no variant to export; choose from: fp32, fp16, int8, int4"),
     ],
 )
 def test_what_cannot_be_is_refused(asked: dict[str, Any], arguments: list[str], code: int, message: str) -> None:

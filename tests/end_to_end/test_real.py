@@ -50,7 +50,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLIPKD_CACHE", str(directory / "cache"))
         train(validate_config(content, origin="train.toml"), directory / "run")
-        export(directory / "run", directory / "matcher")
+        export(directory / "run", directory / "matcher", ExportOptions(variants=("int8", "int4")))
         export(directory / "run", directory / "fp32", ExportOptions(variants=("fp32",)))
     return directory
 
@@ -61,11 +61,15 @@ def test_the_student_learned_and_int8_keeps_it(work: Path) -> None:
         whole = fp32.manifest.metrics["test/fp32"]["average_precision"]
         drift = int8.manifest.variant("int8").drift
         size = int8.manifest.variant("int8").bytes
+        smallest = int8.manifest.variant("int4")
     assert whole > 0.8
     assert abs(quantized - whole) <= 0.01
     assert drift.spearman >= 0.998
     assert drift.alone_vs_batched <= 1e-6
     assert size < 70e6
+    assert smallest.bytes < 0.6 * size
+    assert smallest.drift.spearman >= 0.99
+    assert smallest.drift.alone_vs_batched <= 1e-6
 
 
 def test_a_pair_scores_the_same_alone_in_a_batch_and_in_reverse(work: Path) -> None:

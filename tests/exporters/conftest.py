@@ -28,6 +28,13 @@ WIDE = {
     "int8.average_precision_change": 0.5,
     "int8.alone_vs_batched": 1e-5,
     "fp32.alone_vs_batched": 1e-5,
+    "fp16.spearman": 0.5,
+    "fp16.max_cosine_change": 0.1,
+    "fp16.average_precision_change": 0.5,
+    "int4.spearman": 0.0,
+    "int4.max_cosine_change": 1.0,
+    "int4.average_precision_change": 0.5,
+    "int4.alone_vs_batched": 1e-5,
 }
 """A toy student's cosines lie so close together that any rounding changes their order, and its curve is so steep that
 the last digits of a cosine show in the score."""
@@ -94,6 +101,18 @@ def first_export(
 def exported_matcher(first_export: tuple[Path, ir.Model]) -> Path:
     """Exported once from the tiny run; tests that change it must copy it."""
     return first_export[0]
+
+
+@pytest.fixture(scope="session")
+def every_variant(
+    first_export: tuple[Path, ir.Model], tiny_run: Path, wide: ExportOptions, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A matcher of the tiny run in all precisions; tests that change it must copy it."""
+    out = tmp_path_factory.mktemp("matchers") / "matcher"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(export, "export_graph", lambda _: first_export[1].clone())
+        export.export(tiny_run, out, ExportOptions(variants=export.PRECISIONS, limits=wide.limits))
+    return out
 
 
 @pytest.fixture

@@ -51,9 +51,9 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-@pytest.fixture(scope="module")
-def matcher(exported_matcher: Path) -> Iterator[Matcher]:
-    with Matcher.load(exported_matcher, precision="int8", device="cpu") as opened:
+@pytest.fixture(scope="module", params=["int8", "int4"])
+def matcher(every_variant: Path, request: pytest.FixtureRequest) -> Iterator[Matcher]:
+    with Matcher.load(every_variant, precision=request.param, device="cpu") as opened:
         yield opened
 
 
@@ -139,13 +139,35 @@ def test_a_student_of_a_smaller_llm_is_exported_with_that_llm(
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(string.ascii_letters + " é如?", max_size=80), min_size=1, max_size=24))
-def test_no_int8_vector_depends_on_its_batch(matcher: Matcher, texts: list[str]) -> None:
+def test_no_quantized_vector_depends_on_its_batch(matcher: Matcher, texts: list[str]) -> None:
     together = matcher.encode(texts)
     assert np.abs(together - [matcher.encode([text])[0] for text in texts]).max() <= 1e-6
     assert np.abs(together - matcher.encode(texts[::-1])[::-1]).max() <= 1e-6
     pairs = list(zip(texts, texts[::-1], strict=True))
     alone = np.array([matcher.score(a, b) for a, b in pairs])
     assert np.abs(matcher.score_pairs(pairs, batch_size=3) - alone).max() <= 1e-5
+
+
+def test_every_variant_is_exported_verified_and_loaded(every_variant: Path, tiny_run: Path) -> None:
+    manifest = read_manifest(every_variant)
+    assert list(manifest.variants) == ["fp32", "fp16", "int8", "int4"]
+    size = {name: variant.bytes for name, variant in manifest.variants.items()}
+    assert size["int4"] < size["int8"] < size["fp16"] < size["fp32"]
+    assert 0 < manifest.variants["fp16"].drift.max_cosine_change < 0.005
+    assert 0 < manifest.variants["int8"].drift.max_cosine_change < manifest.variants["int4"].drift.max_cosine_change
+    assert {variant.providers for variant in manifest.variants.values()} == {("CPUExecutionProvider",)}
+    dev = read_run(tiny_run).split("dev")
+    assert dev is not None
+    cosines = {}
+    for name, variant in manifest.variants.items():
+        with Matcher.load(every_variant, precision=name, device="cpu") as matcher:
+            cosines[name] = pair_cosines(matcher.encode, dev)
+        if name != "fp32":
+            moved = np.abs(cosines[name] - cosines["fp32"]).max()
+            assert moved == pytest.approx(variant.drift.max_cosine_change, abs=1e-6)
+    assert not verification.verify(every_variant, LoadOptions(device="cpu")).failures
+    with Matcher.load(every_variant, device="cpu") as matcher:
+        assert matcher.precision == "int8"
 
 
 def test_empty_texts_score(matcher: Matcher) -> None:
@@ -163,14 +185,14 @@ def test_the_tokenizer_neither_cuts_nor_pads(exported_matcher: Path, run_copy: P
     assert tokenizer.backend_tokenizer.truncation is not None, "else the export would have nothing to undo"
 
 
-def test_the_graphs_refer_to_no_other_file(exported_matcher: Path) -> None:
-    for precision in ("int8", "fp32"):
-        model = ir.load(exported_matcher / f"model_{precision}.onnx")
+def test_the_graphs_refer_to_no_other_file(every_variant: Path) -> None:
+    for precision in export.PRECISIONS:
+        model = ir.load(every_variant / f"model_{precision}.onnx")
         assert not [v for v in model.graph.initializers.values() if isinstance(v.const_value, ir.ExternalTensor)]
 
 
 @pytest.mark.usefixtures("same_graph")
-@pytest.mark.parametrize("kept", ["int8", "fp32"])
+@pytest.mark.parametrize("kept", ["int8", "fp32", "int4", "fp16"])
 def test_only_the_variants_asked_for_are_kept(tiny_run: Path, tmp_path: Path, wide: ExportOptions, kept: str) -> None:
     manifest = export.export(tiny_run, tmp_path / "m", ExportOptions(variants=(kept,), limits=wide.limits))
     assert names(tmp_path / "m") == [
@@ -209,9 +231,13 @@ STEPS = (
     "export_graph",
     "add_fp32",
     "sample_batches",
+    "fp32_cosines",
+    "add_fp16",
     "channel_maxima",
     "smooth",
+    "input_statistics",
     "add_int8",
+    "add_int4",
     "write_manifest",
     "_measures",
 )
@@ -239,6 +265,8 @@ def test_a_failure_at_any_step_leaves_everything_as_it_was(
     monkeypatch.setattr(export, step, fail)
     if step == "trim_student":
         wide = replace(wide, vocabulary_size=0)
+    if step in ("add_fp16", "add_int4"):
+        wide = replace(wide, variants=(step.removeprefix("add_"),))
     if step in ("write_manifest", "_measures"):  # the last ones, whose predecessors were let through before
         monkeypatch.setattr(export, "add_int8", lambda manifest, *_: manifest)
         wide = ExportOptions(variants=("fp32",), limits=wide.limits)
@@ -249,7 +277,7 @@ def test_a_failure_at_any_step_leaves_everything_as_it_was(
 
 
 @pytest.mark.usefixtures("same_graph")
-@pytest.mark.parametrize("room", [20_000, 150_000])
+@pytest.mark.parametrize("room", [2_000, 60_000])
 def test_a_full_disk_is_one_clear_error(tiny_run: Path, tmp_path: Path, wide: ExportOptions, room: int) -> None:
     out = tmp_path / "matcher"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -366,8 +394,8 @@ def test_a_site_in_front_of_every_linear_layer(tmp_path: Path, wide: ExportOptio
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"variants": ("int8", "int4")}, "unknown variant 'int4'; there are: fp32, int8"),
-        ({"variants": ()}, "no variant to export; choose from: fp32, int8"),
+        ({"variants": ("int8", "int3")}, "unknown variant 'int3'; there are: fp32, fp16, int8, int4"),
+        ({"variants": ()}, "no variant to export; choose from: fp32, fp16, int8, int4"),
         ({"alpha": 1.5}, "alpha must be in [0, 1]; it is 1.5"),
         ({"alpha": float("nan")}, "alpha must be in [0, 1]; it is nan"),
         ({"vocabulary_size": -1}, "vocabulary_size must be at least 0; it is -1"),

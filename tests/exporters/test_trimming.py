@@ -38,7 +38,7 @@ def split(run: FinishedRun, name: str) -> Pairs:
 def trimmed(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory, wide: ExportOptions) -> Path:
     """Exported from the tiny run with the tokens of its train texts alone; tests that change it must copy it."""
     out = tmp_path_factory.mktemp("trimmed") / "matcher"
-    options = ExportOptions(variants=("int8", "fp32"), limits=wide.limits, vocabulary_size=0)
+    options = ExportOptions(variants=("int8", "int4", "fp32"), limits=wide.limits, vocabulary_size=0)
     assert export.export(tiny_run, out, options) == read_manifest(out)
     return out
 
@@ -62,18 +62,17 @@ def test_vectors_stay_when_rows_and_ids_move_together(family: Exported) -> None:
             assert float((moved - family.path(ids, mask)).abs().max()) <= 1e-6
 
 
-def test_the_files_have_the_rows_that_the_manifest_says(
-    trimmed: Path, manifest: Manifest, exported_matcher: Path
-) -> None:
+def test_the_files_have_the_rows_that_the_manifest_says(trimmed: Path, manifest: Manifest, every_variant: Path) -> None:
     report = manifest.trimmed_vocabulary
     assert report is not None
     assert 256 <= report.tokens < report.base_tokens == tiny_tokenizer().get_vocab_size()
     assert Tokenizer.from_file(str(trimmed / "tokenizer.json")).get_vocab_size() == report.tokens
-    for precision, numbers in (("fp32", ir.DataType.FLOAT), ("int8", ir.DataType.INT8)):
+    types = {"fp32": ir.DataType.FLOAT, "int8": ir.DataType.INT8, "int4": ir.DataType.INT4}
+    for precision, numbers in types.items():
         model = ir.load(trimmed / f"model_{precision}.onnx")
         tables = [value for value in model.graph.initializers.values() if value.shape == (report.tokens, report.width)]
         assert [table.dtype for table in tables] == [numbers]
-        whole = read_manifest(exported_matcher).variants[precision]
+        whole = read_manifest(every_variant).variants[precision]
         assert manifest.variants[precision].bytes < whole.bytes
     assert manifest.variants["fp32"].drift.max_cosine_change <= 1e-5
 
@@ -106,8 +105,9 @@ def test_other_texts_move_as_the_manifest_says(
     assert "The vocabulary was trimmed" in (trimmed / "README.md").read_text(encoding="utf-8")
 
 
-def test_any_text_scores(trimmed: Path) -> None:
-    with Matcher.load(trimmed, precision="int8", device="cpu", on_truncate="ignore") as matcher:
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_any_text_scores(trimmed: Path, precision: str) -> None:
+    with Matcher.load(trimmed, precision=precision, device="cpu", on_truncate="ignore") as matcher:
         for text in ("", "如何重置我的密码？", "\x00🎉", "<s> </s>", "zzz " * 99):
             assert 0.0 <= matcher.score(text, "reset my card") <= 1.0
 

@@ -103,7 +103,7 @@ def test_a_wider_limit_is_accepted_and_the_others_stay() -> None:
     assert LIMITS["int8"].max_cosine_change == 0.03
 
 
-@pytest.mark.parametrize("name", ["int8.f1", "int4.spearman", "spearman", "", "int8."])
+@pytest.mark.parametrize("name", ["int8.f1", "int3.spearman", "spearman", "", "int8."])
 def test_an_unknown_limit_is_refused_with_those_there_are(name: str) -> None:
     with pytest.raises(
         ConfigError, match=rf"^unknown limit '{name}'; there are: fp32\.spearman, .*int8\.alone_vs_batch"

@@ -99,6 +99,8 @@ def test_cuda_never_falls_back(directory: Path, monkeypatch: pytest.MonkeyPatch)
         (("fp32", "int8", "fp16"), "int8", "fp16"),
         (("fp16", "fp32"), "fp32", "fp16"),
         (("int8", "int4"), "int8", "int8"),
+        (("int4", "fp16"), "int4", "fp16"),
+        (("int4", "fp32"), "fp32", "fp32"),
         (("int4",), "int4", "int4"),
     ],
 )
