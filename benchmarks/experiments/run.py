@@ -1,0 +1,198 @@
+"""Train what has no result yet, one run after the other, and write a results file for each.
+
+    python benchmarks/experiments/run.py                      all runs of plan.py, in the order of their worth
+    python benchmarks/experiments/run.py mqp ablation-base    the runs of a set, or runs by name
+    python benchmarks/experiments/run.py --list               what there is, and what is done
+
+Stop it whenever you like: the same command goes on where it was. Data comes from the folder in FLIPKD_DATA, by default
+../shared/data from the project's root; run directories and prepared inputs stay in --work, outside the project.
+`make experiments-table` then rebuilds the README's tables from the results.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from inputs import data_folder, prepare
+from measure import Exported, measure_export, test_scores
+from plan import RUNS, Run
+
+from flipkd_sdk.errors import FlipKDError
+from flipkd_sdk.runtimes.cpu import instruction_sets
+from flipkd_sdk.training.sources import default_cache_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FLIPKD = Path(sys.executable).with_name("flipkd")
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("flipkd-sdk", "torch", "transformers", "peft", "accelerate", "numpy", "tokenizers", "onnxruntime", "onnx")
+
+
+class RunFailedError(Exception):
+    """A training failed; it has said why itself."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders that runs read and write."""
+
+    data: Path
+    work: Path
+    results: Path
+
+    def directory(self, run: Run) -> Path:
+        """The run directory, another one as soon as the plan changes."""
+        return self.work / "runs" / f"{run.name}-{run.digest}"
+
+    def result(self, run: Run) -> Path:
+        """The results file."""
+        return self.results / f"{run.name}.json"
+
+    def portable(self, text: str) -> str:
+        """A text without the folders of this machine."""
+        for path, name in ((self.work, "$WORK"), (self.data, "$FLIPKD_DATA")):
+            text = text.replace(str(path), name)
+        return text
+
+
+def is_done(run: Run, places: Places) -> bool:
+    """Whether the run has a result, and that of the options that it has now."""
+    file = places.result(run)
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["digest"] == run.digest
+
+
+def training_options(run: Run, inputs: Path, teacher: Path | None) -> dict[str, object]:
+    """The options that ``flipkd train`` gets, by dotted name."""
+    places = {"inputs": inputs, "teacher": teacher}
+    options = {name: value.format(**places) if isinstance(value, str) else value for name, value in run.options.items()}
+    return {**options, "seed": run.seed}
+
+
+def execute(run: Run, places: Places) -> None:
+    """Train, export if that is asked for, measure, and write the results file, which appears complete or not at all.
+
+    Raises:
+        RunFailedError: the training failed.
+        FlipKDError: the run cannot be exported or measured.
+    """
+    directory = train(run, places)
+    exported = measure_export(directory) if run.exported else Exported()
+    record = {
+        "name": run.name,
+        "command": f"python benchmarks/experiments/run.py {run.name}",
+        "digest": run.digest,
+        "cut": run.cut,
+        "seed": run.seed,
+        "starts": len(_starts(directory).read_text().split()),
+        "machine": {
+            "cpus": len(os.sched_getaffinity(0)),
+            "instruction_sets": list(instruction_sets()),
+            "python": platform.python_version(),
+        },
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "config": _read(directory / "config.json", places),
+        "result": _read(directory / "result.json", places),
+        "exported": exported.variants,
+        "export_refused": exported.refused,
+        "scores": test_scores(directory) | exported.scores,
+    }
+    places.results.mkdir(parents=True, exist_ok=True)
+    unfinished = places.result(run).with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(places.result(run))
+
+
+def train(run: Run, places: Places) -> Path:
+    """Train a run, or what is left of it, after the one that it needs; return its directory.
+
+    Raises:
+        RunFailedError: the training failed.
+    """
+    teacher = train(run.needs, places) / "teacher" if run.needs is not None else None
+    directory = places.directory(run)
+    if (directory / "result.json").is_file():
+        return directory
+    options = training_options(run, prepare(run.data, places.data, places.work), teacher)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _starts(directory).open("a") as starts:
+        starts.write(f"{time.time():.0f}\n")
+    # What JSON says of texts, numbers and truth values is TOML as well.
+    settings = [f"--set={name}={json.dumps(value)}" for name, value in options.items()]
+    if code := _call("train", "--out", directory, "--resume", *settings):
+        raise RunFailedError(f"{run.name}: flipkd train ended with {code}")
+    return directory
+
+
+def _starts(directory: Path) -> Path:
+    """A file with a line for each time that the training was begun or taken up again."""
+    return directory.with_name(f"{directory.name}.starts")
+
+
+def _call(*arguments: str | Path) -> int:
+    """Run flipkd and wait for it, after Ctrl-C too: it gets that as well, and writes a checkpoint before it ends."""
+    with subprocess.Popen([str(FLIPKD), *map(str, arguments)]) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+
+
+def _read(file: Path, places: Places) -> Any:  # noqa: ANN401 - parsed JSON
+    return json.loads(places.portable(file.read_text(encoding="utf-8")))
+
+
+def chosen(names: Sequence[str]) -> list[Run]:
+    """The runs of the plan that have one of the names or belong to one of the sets; all where none is named."""
+    known = {name for run in RUNS for name in (run.name, run.data)}
+    if unknown := [name for name in names if name not in known]:
+        raise click.UsageError(f"there is no run or set {unknown[0]!r}; --list shows them")
+    return [run for run in RUNS if not names or run.name in names or run.data in names]
+
+
+@click.command()
+@click.argument("names", metavar="[NAME|SET ...]", nargs=-1)
+@click.option("--work", type=click.Path(path_type=Path), help="Folder of run directories and inputs.")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results files.")
+@click.option("--list", "listing", is_flag=True, help="Show the runs, and train nothing.")
+def main(names: tuple[str, ...], work: Path | None, results: Path, listing: bool) -> None:
+    """Train the runs of plan.py that have no result yet."""
+    runs = chosen(names)
+    places = Places(data_folder().resolve(), (work or default_cache_dir() / "experiments").resolve(), results)
+    waiting = [run for run in runs if not is_done(run, places)]
+    if listing:
+        for run in runs:
+            click.echo(f"{'to do' if run in waiting else 'done':6}{run.minutes:5} min  {run.name:24}{run.label}")
+        click.echo(f"to do: {len(waiting)} runs, about {sum(run.minutes for run in waiting) / 60:.1f} hours")
+        return
+    if not places.data.is_dir():
+        raise click.ClickException(
+            f"{places.data}: no such folder; the experiments read public data sets that the project does not ship: "
+            "name their folder in FLIPKD_DATA"
+        )
+    failed = []
+    for number, run in enumerate(waiting, start=1):
+        click.echo(f"{time.strftime('%H:%M')} {number} of {len(waiting)}: {run.name}, about {run.minutes} minutes")
+        try:
+            execute(run, places)
+        except (RunFailedError, FlipKDError, OSError) as error:
+            click.echo(f"{run.name}: {error}", err=True)
+            failed.append(run.name)
+    click.echo(f"{len(runs) - len(waiting)} runs had a result, {len(waiting) - len(failed)} were done now")
+    if failed:
+        raise click.ClickException(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Rebuild the README's tables of quality, and the picture beside them, from the committed results files.
+
+Run as ``python benchmarks/experiments/table.py`` or by ``make experiments-table``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from figures import AP, ablations, against_teachers, comparison, read_results
+from picture import draw
+from plan import LONGEST, RUNS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from figures import Estimate, Finished, Row
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+RESULTS = Path(__file__).parent / "results"
+PICTURE = RESULTS / "quality.svg"
+BEGIN = "<!-- Written by benchmarks/experiments/table.py. -->"
+END = "<!-- End of what it has written. -->"
+
+MEASURES = {AP: "AP", "f1": "F1", "roc_auc": "AUC", "top1": "top-1", "mrr": "MRR"}
+"""Their headings."""
+
+COMMANDS = """\
+```
+python benchmarks/experiments/run.py     # trains what has no results file yet; can be stopped, and goes on
+make experiments-table                   # writes these tables from benchmarks/experiments/results/*.json
+```"""
+
+COMPARISON = """\
+Test pairs, the threshold from development pairs. In brackets the 95% interval under resampling of the pairs, for top-1
+and MRR of the queries; of several seeds the mean. Of rqe the dev file is reported, and the threshold comes from part of
+its easy train file. The pairs of banking77 are derived from its intents, half of the non-matches hard."""
+
+GAINS = "AP of flipped students minus that of the teachers they learned from, on the same resampled pairs:"
+
+ABLATIONS = """\
+Ablations, all on the same cheaper base, so they compare with the first row and not with the table above; differences
+are on the same resampled test pairs. One seed each. Blocks spread over the depth are not among them: the student is
+read after the first ones."""
+
+
+def block(finished: Sequence[Finished]) -> str:
+    """What stands between the README's two markers, and they themselves."""
+    parts = [BEGIN, COMMANDS]
+    if rows := comparison(finished):
+        parts += [COMPARISON, _comparison_table(rows)]
+        parts += [f"![Average precision with intervals]({PICTURE.relative_to(README.parent)})"]
+    if gains := [f"- {data}, {system}: {_signed(gain)}" for data, system, gain in against_teachers(finished)]:
+        parts += [GAINS, "\n".join(gains)]
+    if found := ablations(finished):
+        lines = ["| mqp | AP | to the first row | minutes |", "|---|---:|---:|---:|"]
+        for one in found:
+            gain = _signed(one.gain) if one.gain else "–"
+            lines.append(f"| {one.finished.run.label} | {_cell(one.precision)} | {gain} | {one.finished.minutes:.0f} |")
+        parts += [ABLATIONS, "\n".join(lines)]
+    parts += [_notes(finished) if finished else "No run is finished yet.", END]
+    return "\n\n".join(parts) + "\n"
+
+
+def _comparison_table(rows: Sequence[Row]) -> str:
+    lines = [
+        f"| set | system | {' | '.join(MEASURES.values())} | AP by seed |",
+        "|---|---|" + "---:|" * len(MEASURES) + "---|",
+    ]
+    for row in rows:
+        cells = [_cell(row.measures[name]) if name in row.measures else "–" for name in MEASURES]
+        seeds = " / ".join(f"{value:.3f}" for value in row.measures[AP].values)
+        lines.append(f"| {row.data} | {row.system} | {' | '.join(cells)} | {seeds} |")
+    return "\n".join(lines)
+
+
+def _notes(finished: Sequence[Finished]) -> str:
+    longest = max(finished, key=lambda one: one.minutes)
+    took, cpus = f"{longest.minutes:.0f} minutes", longest.record["machine"]["cpus"]
+    lines = [
+        f"A run is to fit into {LONGEST} minutes on two cores; the longest, {longest.run.name}, took {took} on {cpus}.",
+        "",
+    ]
+    lines += [f"- Cut in {cut}" for cut in dict.fromkeys(one.record["cut"] for one in finished) if cut]
+    for one in finished:
+        if one.record["starts"] > 1:
+            lines.append(
+                f"- {one.run.name} was started {one.record['starts']} times; its minutes are the last start's."
+            )
+        if one.record["export_refused"]:
+            lines.append(f"- {one.run.name} has no int8 row: {one.record['export_refused']}")
+    return "\n".join(lines).rstrip()
+
+
+def _cell(measured: Estimate) -> str:
+    low, high = measured.interval
+    return f"{measured.value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _signed(gain: Estimate) -> str:
+    low, high = gain.interval
+    return f"{gain.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def rewritten(page: str, inside: str) -> str:
+    """A page with what stands between the markers, and they themselves, replaced.
+
+    Raises:
+        ValueError: it has no such markers.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END + "\n")
+    if not (begin and end):
+        raise ValueError(f"no {BEGIN!r} … {END!r} there")
+    return before + inside + after
+
+
+def main() -> None:
+    """Write the README's block and the picture."""
+    finished = read_results(RESULTS)
+    README.write_text(rewritten(README.read_text(encoding="utf-8"), block(finished)), encoding="utf-8")
+    if finished:
+        draw(comparison(finished), ablations(finished), PICTURE)
+    print(f"README.md: {len(finished)} of {len(RUNS)} runs are finished")
+
+
+if __name__ == "__main__":
+    main()
