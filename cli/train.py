@@ -116,7 +116,7 @@ def train(
     if config is None and "data.pairs" not in given and not resume:
         raise click.UsageError("give a CONFIG file, or --pairs FILE")
 
-    from flipkd_sdk.training.config import override, read_options, validate_config
+    from flipkd_sdk.training.options import override, read_options, validate_config
 
     options = override(read_options(config) if config else {}, given)
     origin = " and ".join(filter(None, (str(config or ""), "the command line" if given else "")))

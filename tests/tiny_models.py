@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from flipkd_sdk.pairs import Pairs, write_pairs
-from flipkd_sdk.training.config import TrainConfig, validate_config
+from flipkd_sdk.training.options import validate_config
 from flipkd_sdk.training.run import train
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
+
+    from flipkd_sdk.training.config import TrainConfig
 
 TEACHER_DIMENSION = 24
 HIDDEN = 32

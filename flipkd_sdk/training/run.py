@@ -16,7 +16,8 @@ from flipkd_sdk.errors import InvalidPairsError, TrainingError
 from flipkd_sdk.manifest import ModelReference, sha256_of
 from flipkd_sdk.training import processes, reshaping
 from flipkd_sdk.training import run_directory as run_files
-from flipkd_sdk.training.batches import Corpus, PairDataset, TextDataset, TokenizedTexts, encode, tokenize
+from flipkd_sdk.training.batches import PairDataset, TextDataset, encode, tokenize
+from flipkd_sdk.training.corpus import build_corpus, vector_cache
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
 from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate, evaluate_scores, figures
 from flipkd_sdk.training.initialization import initialize_encoder
@@ -27,9 +28,9 @@ from flipkd_sdk.training.objective import flipped_distillation
 from flipkd_sdk.training.prompt import prompt_pairs, yes_probabilities
 from flipkd_sdk.training.report import write_report
 from flipkd_sdk.training.run_directory import RunResult
-from flipkd_sdk.training.sources import default_cache_dir, resolve
+from flipkd_sdk.training.sources import resolve
 from flipkd_sdk.training.student import Student, create_student, load_tokenizer
-from flipkd_sdk.training.teacher import Teacher, alignment_targets, fine_tune, load_teacher
+from flipkd_sdk.training.teacher import Teacher, fine_tune, load_teacher
 from flipkd_sdk.training.teacher_cache import cached_vectors
 from flipkd_sdk.training.trainer import Stage, train_stage
 
@@ -185,7 +186,7 @@ def prepare_teacher(
         return {"teacher": scores}, None
 
     def measure(teacher: Teacher) -> Evaluation:
-        encode_texts = partial(cached_vectors, teacher, directory=_vector_cache())
+        encode_texts = partial(cached_vectors, teacher, directory=vector_cache())
         return evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)
 
     systems = {}
@@ -248,36 +249,6 @@ def evaluate_answers(
         return yes_probabilities(student, prompts)
 
     return evaluate_scores(score, data.dev, data.test, objective=config.objective)
-
-
-def build_corpus(
-    texts: Sequence[str], teacher: Teacher | None, student: Student, tokenizer: PreTrainedTokenizerBase
-) -> Corpus:
-    """Tokenize the texts for the student and show each to the teacher once."""
-    tokens = tokenize(tokenizer, texts, student.options.max_length)
-    _warn_of_cut(tokens, "student", student.options.max_length)
-    position = {text: i for i, text in enumerate(texts)}
-    if teacher is None:
-        return Corpus(position, tokens, None, None)
-
-    _warn_of_cut(tokenize(teacher.tokenizer, texts, teacher.max_length), "teacher", teacher.max_length)
-
-    def shown() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        vectors = cached_vectors(teacher, texts, _vector_cache())
-        return vectors, alignment_targets(vectors, student.encoder_weight.shape[0])
-
-    vectors, targets = map(torch.from_numpy, processes.from_main(shown))
-    return Corpus(position, tokens, vectors, targets)
-
-
-def _warn_of_cut(tokens: TokenizedTexts, model: str, limit: int) -> None:
-    if tokens.truncated:
-        message = "%d of %d texts are longer than %s.max_length = %d tokens"
-        logger.warning(message, tokens.truncated, len(tokens.token_ids), model, limit)
-
-
-def _vector_cache() -> Path:
-    return default_cache_dir() / "teacher_vectors"
 
 
 def train_student(

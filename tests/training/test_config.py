@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from flipkd_sdk.errors import ConfigError
-from flipkd_sdk.training.config import TrainConfig, load_config, override, read_options, validate_config
+from flipkd_sdk.training.config import TrainConfig
+from flipkd_sdk.training.options import load_config, override, read_options, validate_config
 from flipkd_sdk.training.presets import PRESETS, Preset
 
 MINIMAL: dict[str, Any] = {"data": {"pairs": "pairs.csv"}}

@@ -12,9 +12,9 @@ from tiny_models import pretrained_tokenizer, tiny_pairs
 from flipkd_sdk.training import initialization
 from flipkd_sdk.training.batches import encode
 from flipkd_sdk.training.config import StudentConfig
+from flipkd_sdk.training.corpus import build_corpus
 from flipkd_sdk.training.initialization import initialize_encoder
 from flipkd_sdk.training.readout import pool
-from flipkd_sdk.training.run import build_corpus
 from flipkd_sdk.training.sources import resolve
 from flipkd_sdk.training.student import Student, create_student
 from flipkd_sdk.training.teacher import load_teacher

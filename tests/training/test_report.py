@@ -12,10 +12,10 @@ from tiny_models import tiny_pairs
 
 from flipkd_sdk.manifest import ModelReference
 from flipkd_sdk.pairs import Pairs
-from flipkd_sdk.training.config import validate_config
 from flipkd_sdk.training.data import TrainingData
 from flipkd_sdk.training.evaluation import evaluate
 from flipkd_sdk.training.noise_filter import NoiseFilter
+from flipkd_sdk.training.options import validate_config
 from flipkd_sdk.training.report import write_report
 from flipkd_sdk.training.run_directory import RunResult
 

@@ -19,8 +19,8 @@ from flipkd_sdk.metrics import average_precision
 from flipkd_sdk.pairs import Pairs, write_pairs
 from flipkd_sdk.retrieval import read_retrieval_set
 from flipkd_sdk.training import run as run_module
-from flipkd_sdk.training.config import validate_config
 from flipkd_sdk.training.evaluation import evaluate_retrieval, pair_cosines
+from flipkd_sdk.training.options import validate_config
 from flipkd_sdk.training.run import encode_with, train
 from flipkd_sdk.training.run_directory import read_run
 from flipkd_sdk.training.student import load_student, load_tokenizer

@@ -1,0 +1,59 @@
+"""The corpus of a run: all its texts, tokenized for the student, and what the teacher says of each."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+
+from flipkd_sdk.training import processes
+from flipkd_sdk.training.batches import Corpus, tokenize
+from flipkd_sdk.training.sources import default_cache_dir
+from flipkd_sdk.training.teacher import alignment_targets
+from flipkd_sdk.training.teacher_cache import cached_vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+    from flipkd_sdk.training.batches import TokenizedTexts
+    from flipkd_sdk.training.student import Student
+    from flipkd_sdk.training.teacher import Teacher
+
+logger = logging.getLogger("flipkd_sdk")
+
+
+def build_corpus(
+    texts: Sequence[str], teacher: Teacher | None, student: Student, tokenizer: PreTrainedTokenizerBase
+) -> Corpus:
+    """Tokenize the texts for the student and show each to the teacher once."""
+    tokens = tokenize(tokenizer, texts, student.options.max_length)
+    _warn_of_cut(tokens, "student", student.options.max_length)
+    position = {text: i for i, text in enumerate(texts)}
+    if teacher is None:
+        return Corpus(position, tokens, None, None)
+
+    _warn_of_cut(tokenize(teacher.tokenizer, texts, teacher.max_length), "teacher", teacher.max_length)
+
+    def shown() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        vectors = cached_vectors(teacher, texts, vector_cache())
+        return vectors, alignment_targets(vectors, student.encoder_weight.shape[0])
+
+    vectors, targets = map(torch.from_numpy, processes.from_main(shown))
+    return Corpus(position, tokens, vectors, targets)
+
+
+def _warn_of_cut(tokens: TokenizedTexts, model: str, limit: int) -> None:
+    if tokens.truncated:
+        message = "%d of %d texts are longer than %s.max_length = %d tokens"
+        logger.warning(message, tokens.truncated, len(tokens.token_ids), model, limit)
+
+
+def vector_cache() -> Path:
+    """Where the teachers' vectors are kept between runs."""
+    return default_cache_dir() / "teacher_vectors"
