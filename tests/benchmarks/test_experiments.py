@@ -25,7 +25,7 @@ from flipkd_sdk.exporters import export
 from flipkd_sdk.exporters.verification import LIMITS, widen
 from flipkd_sdk.metrics import average_precision
 from flipkd_sdk.pairs import read_pairs, read_texts, write_pairs
-from flipkd_sdk.training.config import override, validate_config
+from flipkd_sdk.training.options import override, validate_config
 from flipkd_sdk.training.run_directory import read_run
 from flipkd_sdk.training.sources import resolve
 from flipkd_sdk.training.teacher import load_teacher
