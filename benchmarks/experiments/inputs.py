@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import shutil
 import tempfile
 from collections import Counter, defaultdict
@@ -30,6 +31,8 @@ DEV_SHARE = 0.1
 """Part of the train pairs, or of an intent's texts, kept for development where a set has no such file."""
 FEWER_TEXTS = 10_000
 """Texts of other sets for a shorter alignment."""
+ENGLISH = ("mqp", "rqe", "banking77")
+FEWEST_WORDS = 4
 DRAWN = 50
 """Texts of other intents among which a hard non-match is found."""
 
@@ -58,8 +61,8 @@ def prepare(name: str, data: Path, work: Path) -> Path:
 
 
 def mqp(data: Path, folder: Path) -> None:
-    """Medical question pairs, in the splits that they come in."""
-    texts = _english(data, without=())
+    """Medical question pairs, in the splits that they come in, with all medical texts and their single sentences."""
+    texts = _english(data, ("mqp", "rqe"), apart=True)
     train = _write_splits(folder, *(read_pairs(data / "mqp" / f"{name}.csv") for name in ("train", "dev", "test")))
     _write_texts(folder / "texts.csv", texts)
     own = set(train.texts)
@@ -160,17 +163,34 @@ def write_encoder(folder: Path, texts: Iterable[str]) -> None:
     ).save_pretrained(folder)
 
 
-def _english(data: Path, without: Collection[str]) -> list[str]:
-    """Distinct texts of the English train files, without those of any development or test file and some others."""
+def sentences(text: str) -> list[str]:
+    """The sentences of a text that have a few words."""
+    parts = re.split(r"(?<=[.?!])\s+", text)
+    return [part for part in parts if len(part.split()) >= FEWEST_WORDS]
+
+
+def _english(
+    data: Path, sets: Collection[str] = ENGLISH, *, without: Collection[str] = (), apart: bool = False
+) -> list[str]:
+    """Distinct texts of English train files, without those of any development or test file and some others.
+
+    Args:
+        data: the data folder.
+        sets: whose train files.
+        without: the others.
+        apart: take each sentence of theirs as a text, too.
+    """
     held_out = {
         *without,
         *(text for name in ("mqp/dev", "mqp/test", "rqe/dev") for text in read_pairs(data / f"{name}.csv").texts),
         *(text for text, _ in _read_intents(data / "banking77" / "test.csv")),
     }
     texts = [
-        *(text for name in ("mqp", "rqe") for text in read_pairs(data / name / "train.csv").texts),
-        *(text for text, _ in _read_intents(data / "banking77" / "train.csv")),
+        *(text for name in ("mqp", "rqe") if name in sets for text in read_pairs(data / name / "train.csv").texts),
+        *(text for text, _ in _read_intents(data / "banking77" / "train.csv") if "banking77" in sets),
     ]
+    if apart:
+        texts += [sentence for text in texts for sentence in sentences(text)]
     return [text for text in dict.fromkeys(texts) if text not in held_out]
 
 
