@@ -107,8 +107,12 @@ def advantage(one: Evaluation, other: Evaluation, split: str) -> tuple[float, In
     def difference(p: NDArray[np.float32], q: NDArray[np.float32], label: NDArray[np.integer]) -> dict[str, float]:
         return {"difference": metrics.average_precision(p, label) - metrics.average_precision(q, label)}
 
-    columns = *(system.scored("", split).probability for system in (one, other)), one.labels[split]
-    return difference(*columns)["difference"], bootstrap_intervals(difference, *columns)["difference"]
+    first, second = (system.scored("", split).probability for system in (one, other))
+    label = one.labels[split]
+    return (
+        difference(first, second, label)["difference"],
+        bootstrap_intervals(difference, first, second, label)["difference"],
+    )
 
 
 def figures(systems: Mapping[str, Evaluation]) -> dict[str, Any]:
