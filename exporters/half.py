@@ -1,4 +1,4 @@
-"""fp16: half of the float32 file, for CUDA, whose matrix products of float16 are several times as fast.
+"""fp16: half of the float32 file, for CUDA, which has matrix units for float16.
 
 float16 ends at 65,504 and keeps three digits. What needs more stays float32: the angles of rotary position embeddings,
 which grow with the position; pooling, A and normalization, which are next to nothing to compute; and whatever comes
