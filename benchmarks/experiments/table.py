@@ -41,8 +41,7 @@ GAINS = "AP of flipped students minus that of the teachers they learned from, on
 
 ABLATIONS = """\
 Ablations, all on the same cheaper base, so they compare with the first row and not with the table above; differences
-are on the same resampled test pairs. One seed each. Blocks spread over the depth are not among them: the student is
-read after the first ones."""
+are on the same resampled test pairs. One seed each."""
 
 
 def block(finished: Sequence[Finished]) -> str:

@@ -209,10 +209,8 @@ def toy_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, ...]:
     base = Run(
         "ablation-base", "mqp", "all", flipped | {"teacher.source": "{teacher}"}, 1, needs=first, base="ablation-base"
     )
-    causal = replace(
-        base, name="ablation-causal", label="causal", options=base.options | {"student.attention": "causal"}
-    )
-    return first, Run("mqp-labels-0", "mqp", "labels only", plan.PAIRS | plan.LABELS | tiny, 1), base, causal
+    spread = replace(base, name="ablation-spread", label="spread", options=base.options | {"student.blocks": "spread"})
+    return first, Run("mqp-labels-0", "mqp", "labels only", plan.PAIRS | plan.LABELS | tiny, 1), base, spread
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +241,7 @@ def finished(monkeypatch: pytest.MonkeyPatch, toy_runs: tuple[Run, ...], work: P
 
 
 def test_each_run_leaves_a_results_file(finished: list[figures.Finished], work: Path, data: Path) -> None:
-    assert [one.run.name for one in finished] == ["mqp-flipped-0", "mqp-labels-0", "ablation-base", "ablation-causal"]
+    assert [one.run.name for one in finished] == ["mqp-flipped-0", "mqp-labels-0", "ablation-base", "ablation-spread"]
     for one in finished:
         directory = work / "runs" / f"{one.run.name}-{one.run.digest}"
         result = read_run(directory).result
@@ -259,11 +257,11 @@ def test_each_run_leaves_a_results_file(finished: list[figures.Finished], work: 
             if system in one.record["scores"]:
                 exact = result.measures[system]["test"][AP]
                 assert average_precision(one.scores(system), one.labels) == pytest.approx(exact, abs=0.02)
-    first, labels, base, causal = (one.record for one in finished)
+    first, labels, base, spread = (one.record for one in finished)
     assert set(first["result"]["measures"]) == {"teacher as is", "teacher", "student"}
     assert set(labels["result"]["measures"]) == {"student"}
     assert base["result"]["measures"]["teacher"] == first["result"]["measures"]["teacher"]
-    assert base["config"]["student"]["attention"] != causal["config"]["student"]["attention"]
+    assert [one["config"]["student"]["blocks"] for one in (base, spread)] == ["first", "spread"]
     assert first["scores"].keys() == {"label", "student", "teacher", "student int8", "student fp32"}
     whole = first["exported"]["fp32"]["measures"][AP]
     assert whole == pytest.approx(first["result"]["measures"]["student"]["test"][AP], abs=0.02)
@@ -366,7 +364,7 @@ def test_the_table_of_toy_runs(finished: list[figures.Finished], tmp_path: Path)
     assert "- mqp, student: " in said
     assert "- mqp, student int8: " in said
     assert "| all | " in said
-    assert "| causal | " in said
+    assert "| spread | " in said
     assert "- Cut in everything." in said
     draw(figures.comparison(finished), figures.ablations(finished), tmp_path / "quality.svg")
     assert "student, flipped, int8" in (tmp_path / "quality.svg").read_text(encoding="utf-8")
