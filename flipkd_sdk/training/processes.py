@@ -135,7 +135,7 @@ class _Gather(torch.autograd.Function):
         return torch.stack(parts, dim=1).flatten(0, 1)
 
     @staticmethod
-    def backward(_ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ANN401
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
         return gradient[dist.get_rank() :: count()] * count()
 
 
