@@ -134,7 +134,7 @@ def _packed(integers: NDArray[np.int8]) -> NDArray[np.uint8]:
     """A weight (in, out) as MatMulNBits reads it: (out, blocks, block / 2), the first of two values in the low bits."""
     shifted = _padded(integers, LINEAR_BLOCK).astype(np.int16) - _LEAST
     couples = shifted.astype(np.uint8).T.reshape(integers.shape[1], -1, LINEAR_BLOCK // 2, 2)
-    return couples[..., 0] | couples[..., 1] << 4
+    return couples[..., 0] | couples[..., 1] << np.uint8(4)
 
 
 def _padded(array: NDArray[Any], block: int) -> NDArray[Any]:

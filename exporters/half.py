@@ -51,7 +51,10 @@ def convert_to_half(model: ir.Model, batches: Sequence[Batch], working: Path) ->
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     names = [str(node.name) for node in model.graph if node in kept]
-    return ir.from_proto(convert_float_to_float16(ir.to_proto(model), keep_io_types=True, node_block_list=names))
+    converted: ir.Model = ir.from_proto(
+        convert_float_to_float16(ir.to_proto(model), keep_io_types=True, node_block_list=names)
+    )
+    return converted
 
 
 def _large(model: ir.Model, largest: Mapping[str, float]) -> Iterator[ir.Node]:

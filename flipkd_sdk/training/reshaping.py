@@ -9,7 +9,6 @@ import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import nn
 
 from flipkd_sdk.training.narrowing import narrow
@@ -52,7 +51,8 @@ def reshape(location: str, config: StudentConfig, tokens: TokenizedTexts, direct
         narrow(model, tokens, config)
     working = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(working, ignore_errors=True)
-    model.to(torch.float16).save_pretrained(working)
+    model.half()
+    model.save_pretrained(working)
     working.rename(directory)
 
 

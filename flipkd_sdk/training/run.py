@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.training.config import TrainConfig
+    from flipkd_sdk.training.config import StageConfig, TeacherConfig, TrainConfig
 
 logger = logging.getLogger("flipkd_sdk")
 
@@ -82,7 +82,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     tokenizer = load_tokenizer(student_model.location)
     whole = config.loss.label_lm > 0
     student = create_student(student_model.location, config.student, whole=whole).to(processes.device())
-    check_width(student.model.get_base_model(), config.student)
+    check_width(cast("PreTrainedModel", student.model.get_base_model()), config.student)
     config = config.model_copy(update={"student": student.options})  # which says where in this LLM the last block is
     processes.from_main(partial(_open, directory, config, data, overwrite=overwrite, resume=resume))
     if config.student.reshaped:
@@ -139,7 +139,11 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
 
 
 def _batch_sizes(config: TrainConfig) -> dict[str, int]:
-    stages = {"teacher": config.teacher, "alignment": config.alignment, "labels": config.labels}
+    stages: dict[str, TeacherConfig | StageConfig] = {
+        "teacher": config.teacher,
+        "alignment": config.alignment,
+        "labels": config.labels,
+    }
     return {f"{name}.batch_size": stage.batch_size for name, stage in stages.items() if stage.epochs}
 
 
