@@ -115,7 +115,7 @@ def test_a_wrong_option_in_the_file_names_the_file(inputs: Path, tmp_path: Path)
     ],
 )
 def test_values_are_toml_or_text(text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flipkd_sdk.training import config
+    from flipkd_sdk.training import options as user_options
 
     seen: dict[str, object] = {}
 
@@ -123,7 +123,7 @@ def test_values_are_toml_or_text(text: str, value: object, monkeypatch: pytest.M
         seen.update(options)
         return {}
 
-    monkeypatch.setattr(config, "override", override)
+    monkeypatch.setattr(user_options, "override", override)
     train("--pairs", "train.csv", "--set", f"a.b={text}", "--out", "run")
     assert seen == {"data.pairs": "train.csv", "a.b": value}
     assert type(seen["a.b"]) is type(value)
@@ -162,7 +162,8 @@ def test_an_earlier_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_the_training_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "flipkd_sdk.training.config")
+    for name in ("config", "options"):
+        monkeypatch.delitem(sys.modules, f"flipkd_sdk.training.{name}")
     monkeypatch.setitem(sys.modules, "pydantic", None)
     done = train("--pairs", "train.csv", "--out", tmp_path / "run")
     assert done.exit_code == 1
