@@ -35,7 +35,7 @@ def test_scores(directory: Path) -> dict[str, str]:
     run = read_run(directory)
     test = read_pairs(directory / "splits" / "test.csv")
     location = resolve(run.config.student.source).location
-    student = load_student(location, run.adapter, run.config.student)
+    student = load_student(str(run.base or location), run.adapter, run.config.student)
     encoders: dict[str, Callable[[Sequence[str]], NDArray[np.float32]]] = {
         "student": partial(encode_with, student, load_tokenizer(location))
     }
@@ -84,4 +84,4 @@ def measure_export(directory: Path) -> Exported:
 
 
 def _line(values: NDArray[np.floating]) -> str:
-    return " ".join(f"{value:.5f}" for value in np.asarray(values, np.float64))
+    return " ".join(f"{value:.6f}" for value in np.asarray(values, np.float64))

@@ -209,7 +209,8 @@ def toy_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, ...]:
     base = Run(
         "ablation-base", "mqp", "all", flipped | {"teacher.source": "{teacher}"}, 1, needs=first, base="ablation-base"
     )
-    spread = replace(base, name="ablation-spread", label="spread", options=base.options | {"student.blocks": "spread"})
+    smaller = {"student.blocks": "spread", "student.mlp_width": 24}
+    spread = replace(base, name="ablation-spread", label="spread", options=base.options | smaller)
     return first, Run("mqp-labels-0", "mqp", "labels only", plan.PAIRS | plan.LABELS | tiny, 1), base, spread
 
 
