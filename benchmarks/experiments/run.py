@@ -27,6 +27,7 @@ from inputs import data_folder, prepare
 from measure import Exported, measure_export, test_scores
 from plan import RUNS, Run
 
+from flipkd_sdk.cli.quiet import quieten_transformers
 from flipkd_sdk.errors import FlipKDError
 from flipkd_sdk.runtimes.cpu import instruction_sets
 from flipkd_sdk.training.sources import default_cache_dir
@@ -181,6 +182,7 @@ def main(names: tuple[str, ...], work: Path | None, results: Path, listing: bool
             f"{places.data}: no such folder; the experiments read public data sets that the project does not ship: "
             "name their folder in FLIPKD_DATA"
         )
+    quieten_transformers()
     failed = []
     for number, run in enumerate(waiting, start=1):
         click.echo(f"{time.strftime('%H:%M')} {number} of {len(waiting)}: {run.name}, about {run.minutes} minutes")
