@@ -76,8 +76,11 @@ _SHORTER_CUT = (
 )
 
 
+_LONGER: Options = {"alignment.epochs": 4, "labels.learning_rate": 2e-4}
+
+
 def _mqp(seed: int) -> tuple[Run, Run]:
-    flipped = PAIRS | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | {"alignment.epochs": 4}
+    flipped = PAIRS | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | _LONGER
     return (
         Run(f"mqp-flipped-{seed}", "mqp", "flipped", flipped, 35, seed, exported=True),
         Run(f"mqp-labels-{seed}", "mqp", "labels only", PAIRS | SIX_BLOCKS | NARROW | LABELS, 12, seed),
