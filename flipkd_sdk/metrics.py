@@ -61,7 +61,7 @@ def reliability_curve(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean score and share of matches in each equal-width bin of [0, 1] that holds a pair; both shape (≤ bins,)."""
     scores = np.asarray(probability, dtype=np.float64)
-    index = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    index = _bin_of(scores, bins)
     count = np.bincount(index, minlength=bins)
     there = count > 0
     means = [np.bincount(index, weights, bins)[there] / count[there] for weights in (scores, label)]
@@ -72,7 +72,7 @@ def calibration_error(probability: Scores, label: Labels, *, bins: int = 10) -> 
     """Expected calibration error over equal-width bins of [0, 1] (Naeini et al., 2015)."""
     probability = np.asarray(probability, dtype=np.float64)
     label = np.asarray(label, dtype=np.float64)
-    index = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    index = _bin_of(probability, bins)
     gap = np.bincount(index, weights=probability - label, minlength=bins)
     return float(np.abs(gap).sum() / len(label))
 
@@ -106,6 +106,11 @@ def agreement(cosine: Scores, reference: Scores, label: Labels) -> dict[str, flo
         "max_cosine_change": float(np.abs(cosine - reference).max()),
         "average_precision_change": average_precision(cosine, label) - average_precision(reference, label),
     }
+
+
+def _bin_of(score: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """In which of the equal-width bins of [0, 1] each score lies; 1 itself lies in the last one."""
+    return np.minimum((score * bins).astype(np.int64), bins - 1)
 
 
 def _roc_auc(rank: NDArray[np.float64], label: Labels) -> float:
