@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
@@ -40,7 +40,7 @@ class Input:
     """Bytes on disk read so far."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_input(path: str) -> Iterator[Input]:
     """Open a file, or standard input for ``-``; either may be gzipped.
 
@@ -59,7 +59,7 @@ def open_input(path: str) -> Iterator[Input]:
         yield Input(PlainStream(file, path), path, size, file.tell if size else lambda: 0)
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_output(path: str, *, overwrite: bool) -> Iterator[BinaryIO]:
     """Open a file for writing, gzipped where it is named so, or standard output for ``-``.
 
@@ -118,13 +118,13 @@ def table_format(path: str) -> TableFormat:
     return "parquet" if Path(path).suffix.lower() == ".parquet" else format_of(path)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _published(target: Path) -> Iterator[BinaryIO]:
     part = target.with_name(f".{target.name[:200]}.part")
-    part.touch()
-    with part.open("r+b") as file:
-        _lock(file, part, target)
-        try:
+    try:
+        part.touch()
+        with part.open("r+b") as file:
+            _lock(file, part, target)
             file.truncate()
             yield file
             file.flush()
@@ -133,11 +133,21 @@ def _published(target: Path) -> Iterator[BinaryIO]:
                 file.close()
             # While the lock is held: afterwards the temporary file may be another run's.
             part.replace(target)
-        except BaseException:
-            if sys.platform == "win32":
-                file.close()
-            part.unlink(missing_ok=True)
-            raise
+    except BaseException:
+        # From the first moment on: a signal may come before the lock.
+        _discard(part)
+        raise
+
+
+def _discard(part: Path) -> None:
+    """Remove a temporary file, unless another run is writing it."""
+    with contextlib.suppress(OSError), part.open("r+b") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+    if sys.platform == "win32":
+        with contextlib.suppress(OSError):  # It refuses by itself to remove a file that another program has open.
+            part.unlink()
 
 
 def _lock(file: BinaryIO, part: Path, target: Path) -> None:
@@ -152,7 +162,7 @@ def _lock(file: BinaryIO, part: Path, target: Path) -> None:
         raise OutputExistsError(f"{target}: another run has just written it; pass --overwrite to replace it")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _packed(file: BinaryIO, path: str) -> Iterator[BinaryIO]:
     if not path.lower().endswith(".gz"):
         yield file

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flipkd_sdk.cli import files
 from flipkd_sdk.cli.files import open_input, open_output
 from flipkd_sdk.errors import InvalidPairsError, OutputExistsError
 
@@ -141,3 +142,13 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, name: str) -> N
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(path), "")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interruption_before_the_lock_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "_lock", interrupt)
+    with pytest.raises(KeyboardInterrupt), open_output(str(tmp_path / "out.csv"), overwrite=False):
+        pass
+    assert list(tmp_path.iterdir()) == []
