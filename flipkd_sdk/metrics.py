@@ -108,7 +108,7 @@ def agreement(cosine: Scores, reference: Scores, label: Labels) -> dict[str, flo
     }
 
 
-def _bin_of(score: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+def _bin_of(score: Scores, bins: int) -> NDArray[np.int64]:
     """In which of the equal-width bins of [0, 1] each score lies; 1 itself lies in the last one."""
     return np.minimum((score * bins).astype(np.int64), bins - 1)
 
