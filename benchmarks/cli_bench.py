@@ -138,7 +138,7 @@ def bench_cold(setting: Setting) -> dict[str, Any]:
     )
     bare, command = [], []
     for _ in range(11):  # In turn, so that whatever else the machine does falls on both.
-        bare.append(run([sys.executable, "-c", script, setting.matcher]).seconds)
+        bare.append(run([sys.executable, "-P", "-c", script, setting.matcher]).seconds)
         command.append(score(setting, table, "ten_scored.csv", "--threads", str(THREADS)).seconds)
     ratio = statistics.median(command) / statistics.median(bare)
     return {

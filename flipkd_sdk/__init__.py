@@ -6,6 +6,7 @@ The names below are loaded when first used, so that importing the package costs 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ _HOMES = {
     "MicroBatcher": "flipkd_sdk.runtimes.microbatch",
 }
 """Where a name comes from; the others are errors."""
+
+
+# Python started in the root of a checkout finds this folder before the installed package. The other parts of the
+# package then lie beside it.
+_HERE = Path(__file__).parent
+if not (_HERE / "runtimes").is_dir():
+    __path__.append(str(_HERE.parent))
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module protocol of PEP 562

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PROGRAMS = Path(__file__).parent
 _PROCESSES = 15
+_PYTHON = (sys.executable, "-P")
+"""For programs on the command line, which else would import from the current directory, not the installed package."""
 _QUIET = "ORT_DISABLE_TELEMETRY"
 """From 1.29 on onnxruntime starts a telemetry client on import. This package keeps it off; plain programs do not."""
 
@@ -48,16 +50,16 @@ def import_time(setting: Setting) -> dict[str, Any]:
     """
     ours = "from flipkd_sdk import Matcher"
     engine = "from flipkd_sdk.runtimes.engine import load_onnxruntime; load_onnxruntime()"
-    bare = [sys.executable, "-c", "import numpy, onnxruntime, tokenizers"]
+    bare = [*_PYTHON, "-c", "import numpy, onnxruntime, tokenizers"]
     found = _in_turn(
         setting,
         {
-            "matcher": [sys.executable, "-c", ours],
-            "matcher_and_engine": [sys.executable, "-c", f"{ours}; {engine}"],
+            "matcher": [*_PYTHON, "-c", ours],
+            "matcher_and_engine": [*_PYTHON, "-c", f"{ours}; {engine}"],
             "bare": bare,
             "bare_without_telemetry": ["env", f"{_QUIET}=1", *bare],
         },
-        base=[sys.executable, "-c", ""],
+        base=[*_PYTHON, "-c", ""],
     )
     ratio = found["matcher_and_engine_seconds"] / found["bare_seconds"]
     return {
