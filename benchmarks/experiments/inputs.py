@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 DEV_SHARE = 0.1
 """Part of the train pairs, or of an intent's texts, kept for development where a set has no such file."""
-FEWER_TEXTS = 10_000
+FEWER_TEXTS = 3_000
 """Texts of other sets for a shorter alignment."""
-ENGLISH = ("mqp", "rqe", "banking77")
+FEWER_PAIRS = {"rqe": 3_000, "atec": 12_000}
+"""Train pairs of the larger sets."""
 FEWEST_WORDS = 4
 DRAWN = 50
 """Texts of other intents among which a hard non-match is found."""
@@ -74,8 +75,8 @@ def mqp(data: Path, folder: Path) -> None:
 def rqe(data: Path, folder: Path) -> None:
     """Consumer questions and FAQ entries: part of train is kept for development, and dev is what is reported."""
     splits = split_pairs(read_pairs(data / "rqe" / "train.csv"), dev=DEV_SHARE, test=0, seed=0)
-    _write_splits(folder, splits.train, splits.dev, read_pairs(data / "rqe" / "dev.csv"))
-    _write_texts(folder / "texts.csv", _english(data, without=splits.dev.texts))
+    _write_splits(folder, _fewer(splits.train, "rqe"), splits.dev, read_pairs(data / "rqe" / "dev.csv"))
+    _write_texts(folder / "texts.csv", _english(data, ("rqe",), without=splits.dev.texts))
 
 
 def banking77(data: Path, folder: Path) -> None:
@@ -85,14 +86,15 @@ def banking77(data: Path, folder: Path) -> None:
     kept = {text for texts in by_intent.values() for text in texts[:: round(1 / DEV_SHARE)]}
     learn, dev = ([row for row in train if (row[0] in kept) == held] for held in (False, True))
     _write_splits(folder, *(intent_pairs(rows, seed) for seed, rows in enumerate((learn, dev, test))))
-    _write_texts(folder / "texts.csv", _english(data, without=kept))
+    _write_texts(folder / "texts.csv", _english(data, ("banking77",), without=kept))
     _write_intents(folder / "queries.csv", test)
     _write_intents(folder / "exemplars.csv", train)
 
 
 def atec(data: Path, folder: Path) -> None:
     """Finance questions in Chinese, and an encoder of characters to be trained from scratch."""
-    train = _write_splits(folder, *(read_pairs(data / "atec" / f"{name}.csv") for name in ("train", "dev", "test")))
+    train, dev, test = (read_pairs(data / "atec" / f"{name}.csv") for name in ("train", "dev", "test"))
+    train = _write_splits(folder, _fewer(train, "atec"), dev, test)
     write_encoder(folder / "encoder", train.texts)
 
 
@@ -169,9 +171,7 @@ def sentences(text: str) -> list[str]:
     return [part for part in parts if len(part.split()) >= FEWEST_WORDS]
 
 
-def _english(
-    data: Path, sets: Collection[str] = ENGLISH, *, without: Collection[str] = (), apart: bool = False
-) -> list[str]:
+def _english(data: Path, sets: Collection[str], *, without: Collection[str] = (), apart: bool = False) -> list[str]:
     """Distinct texts of English train files, without those of any development or test file and some others.
 
     Args:
@@ -192,6 +192,11 @@ def _english(
     if apart:
         texts += [sentence for text in texts for sentence in sentences(text)]
     return [text for text in dict.fromkeys(texts) if text not in held_out]
+
+
+def _fewer(train: Pairs, name: str) -> Pairs:
+    """As many train pairs as a run of this set has time for."""
+    return train.take(np.sort(np.random.default_rng(0).permutation(len(train))[: FEWER_PAIRS[name]]).tolist())
 
 
 def _write_splits(folder: Path, train: Pairs, dev: Pairs, test: Pairs) -> Pairs:
