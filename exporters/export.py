@@ -22,8 +22,7 @@ from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluation import pair_cosines
 from flipkd_sdk.training.run import encode_with
 from flipkd_sdk.training.run_directory import FinishedRun, read_run
-from flipkd_sdk.training.sources import resolve
-from flipkd_sdk.training.student import load_student, load_tokenizer
+from flipkd_sdk.training.trained import trained_student
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,9 +94,7 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     dev = run.split("dev")
     if dev is None:
         raise TrainingError(f"{run.directory / 'splits' / 'dev.csv'}: missing, and variants are verified on it")
-    location = _base_model(run)
-    tokenizer = load_tokenizer(location)
-    student = load_student(str(run.base or location), run.adapter, run.config.student)
+    student, tokenizer = trained_student(run)
     torch_cosines = pair_cosines(partial(encode_with, student, tokenizer), dev)
 
     path, trimmed = extract(student), None
@@ -143,22 +140,6 @@ def _add_smaller(
     if "int4" in options.variants:
         manifest = add_int4(manifest, graph, statistics, bench, reference)
     return manifest
-
-
-def _base_model(run: FinishedRun) -> str:
-    """Where the LLM lies that the run's adapter was trained on.
-
-    Raises:
-        ModelSourceError: it is missing.
-        TrainingError: another model has taken its place; the adapter might fit it, and mean nothing there.
-    """
-    base, trained_on = resolve(run.config.student.source), run.result.student
-    if base.reference.revision != trained_on.revision:
-        raise TrainingError(
-            f"{trained_on.source}: its weights are of revision {base.reference.revision[:16]}, and {run.directory} was "
-            f"trained on {trained_on.revision[:16]}; bring that model back or train again"
-        )
-    return base.location
 
 
 def _measures(run: FinishedRun, working: Path, variants: tuple[str, ...]) -> dict[str, dict[str, float]]:

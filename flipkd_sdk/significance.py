@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.metrics import summary
+from flipkd_sdk.metrics import average_precision, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -77,6 +78,25 @@ def summary_intervals(
         resamples=resamples,
         seed=seed,
     )
+
+
+def precision_gain(
+    scores: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]], label: NDArray[np.integer]
+) -> tuple[float, Interval]:
+    """Average precision of one system minus another's on the same pairs, with the interval of the difference.
+
+    Args:
+        scores: those of the one and of the other, each of shape (n,); of several seeds one couple for each, and the
+            mean counts.
+        label: shape (n,).
+    """
+
+    def gain(label: NDArray[np.integer], *columns: NDArray[np.floating]) -> dict[str, float]:
+        precision = [average_precision(column, label) for column in columns]
+        return {"gain": fmean(precision[::2]) - fmean(precision[1::2])}
+
+    columns = (label, *(column for couple in scores for column in couple))
+    return gain(*columns)["gain"], bootstrap_intervals(gain, *columns)["gain"]
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

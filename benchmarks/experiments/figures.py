@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from plan import RUNS
 
-from flipkd_sdk.metrics import average_precision
-from flipkd_sdk.significance import bootstrap_intervals
+from flipkd_sdk.significance import precision_gain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -165,11 +164,5 @@ def difference(pairs: Sequence[tuple[Scores, Scores]], label: NDArray[np.int8]) 
         pairs: for each seed the scores of both, each of shape (n,).
         label: shape (n,).
     """
-
-    def gain(label: NDArray[np.int8], *scores: Scores) -> dict[str, float]:
-        precision = [average_precision(one, label) for one in scores]
-        return {"gain": mean(precision[::2]) - mean(precision[1::2])}
-
-    columns = (label, *(scores for pair in pairs for scores in pair))
-    interval = bootstrap_intervals(gain, *columns)["gain"]
-    return Estimate((gain(*columns)["gain"],), ((interval.low, interval.high),))
+    gain, interval = precision_gain(pairs, label)
+    return Estimate((gain,), ((interval.low, interval.high),))

@@ -29,15 +29,13 @@ def test_scores(directory: Path) -> dict[str, str]:
     from flipkd_sdk.training.run import encode_with
     from flipkd_sdk.training.run_directory import read_run
     from flipkd_sdk.training.sources import resolve
-    from flipkd_sdk.training.student import load_student, load_tokenizer
     from flipkd_sdk.training.teacher import load_teacher
+    from flipkd_sdk.training.trained import trained_student
 
     run = read_run(directory)
     test = read_pairs(directory / "splits" / "test.csv")
-    location = resolve(run.config.student.source).location
-    student = load_student(str(run.base or location), run.adapter, run.config.student)
     encoders: dict[str, Callable[[Sequence[str]], NDArray[np.float32]]] = {
-        "student": partial(encode_with, student, load_tokenizer(location))
+        "student": partial(encode_with, *trained_student(run))
     }
     if (directory / "teacher").is_dir():
         teacher = load_teacher(resolve(str(directory / "teacher")), run.config.teacher.max_length)

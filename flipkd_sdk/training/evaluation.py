@@ -9,7 +9,7 @@ import numpy as np
 
 from flipkd_sdk import calibration, metrics, retrieval
 from flipkd_sdk.plots import Scored
-from flipkd_sdk.significance import Measured, bootstrap_intervals, summary_intervals
+from flipkd_sdk.significance import Measured, bootstrap_intervals, precision_gain, summary_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,16 +103,8 @@ def evaluate_retrieval(encode: Encode, queries: RetrievalSet) -> Measured:
 
 def advantage(one: Evaluation, other: Evaluation, split: str) -> tuple[float, Interval]:
     """Average precision of one system minus another's on the same pairs, with the interval of the difference."""
-
-    def difference(p: NDArray[np.float32], q: NDArray[np.float32], label: NDArray[np.integer]) -> dict[str, float]:
-        return {"difference": metrics.average_precision(p, label) - metrics.average_precision(q, label)}
-
-    first, second = (system.scored("", split).probability for system in (one, other))
-    label = one.labels[split]
-    return (
-        difference(first, second, label)["difference"],
-        bootstrap_intervals(difference, first, second, label)["difference"],
-    )
+    scores = tuple(system.scored("", split).probability for system in (one, other))
+    return precision_gain([scores], one.labels[split])
 
 
 def figures(systems: Mapping[str, Evaluation]) -> dict[str, Any]:
