@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from flipkd_sdk.errors import TextTooLongError
+from flipkd_sdk.runtimes import heap
 from flipkd_sdk.runtimes.batching import plan_batches
 from flipkd_sdk.runtimes.cache import CachedVector, VectorCache
 
@@ -30,6 +31,9 @@ _WINDOW = 8192
 """Texts that batches are planned over: enough to fill the batches of every padded length, few enough to hold."""
 _TOKENIZER_CHUNK = 512
 """Texts tokenized at a time: what tokenizers keeps of a token takes some hundred bytes until the ids are copied."""
+
+_MANY = 1000
+"""Texts after which memory is given back: long enough in work for it not to count."""
 
 
 class Encoded(NamedTuple):
@@ -101,6 +105,8 @@ class TextEncoder:
                     for place, found in zip(window, tokens, strict=True)
                     if not self.tokenizer.is_huge(texts[place])
                 )
+        if len(pending) >= _MANY:
+            heap.trim()
         return Encoded(vectors, cut)
 
     def encode_tokens(self, tokens: Sequence[TokenIds], *, max_rows: int | None = None) -> NDArray[np.float32]:
