@@ -29,6 +29,25 @@ def warnings_once() -> logging.Handler:
 
 
 @contextmanager
+def steps_shown() -> Iterator[None]:
+    """Print what the package says of its steps (what it logs as INFO) on stderr where that is a terminal."""
+    logger = logging.getLogger("flipkd_sdk")
+    if not sys.stderr.isatty():
+        yield
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: record.levelno == logging.INFO)  # warnings have a handler of their own
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+@contextmanager
 def row_progress(total_bytes: int | None) -> Iterator[Callable[[int, int], None]]:
     """Show progress on stderr where it is a terminal, and nothing where it is not.
 

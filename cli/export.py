@@ -77,6 +77,7 @@ def export(
     """
     if vocab_size is not None and not trim_vocab:
         raise click.UsageError("--vocab-size says how much --trim-vocab keeps; pass that option too")
+    from flipkd_sdk.cli.console import steps_shown
     from flipkd_sdk.cli.quiet import quieten_transformers
     from flipkd_sdk.exporters.export import ExportOptions
     from flipkd_sdk.exporters.export import export as export_run
@@ -91,7 +92,8 @@ def export(
         vocabulary_size=(VOCABULARY_SIZE if vocab_size is None else vocab_size) if trim_vocab else None,
     )
     quieten_transformers()
-    manifest = export_run(run, out, chosen, overwrite=overwrite)
+    with steps_shown():
+        manifest = export_run(run, out, chosen, overwrite=overwrite)
     if manifest.trimmed_vocabulary is not None:
         click.echo(_trimming(manifest.trimmed_vocabulary))
     for variant in manifest.variants.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.exporters.calibration_data import Batch
     from flipkd_sdk.manifest import Manifest
+
+logger = logging.getLogger("flipkd_sdk")
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 
@@ -94,15 +97,18 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     dev = run.split("dev")
     if dev is None:
         raise TrainingError(f"{run.directory / 'splits' / 'dev.csv'}: missing, and variants are verified on it")
+    logger.info("encoding the development pairs with the student")
     student, tokenizer = trained_student(run)
     torch_cosines = pair_cosines(partial(encode_with, student, tokenizer), dev)
 
     path, trimmed = extract(student), None
     if options.vocabulary_size is not None:
+        logger.info("trimming the vocabulary")
         smaller = trim_student(run, tokenizer, path, dev, torch_cosines, size=options.vocabulary_size)
         tokenizer, torch_cosines, trimmed = smaller.tokenizer, smaller.cosines, smaller.report
     manifest = describe(run, tokenizer, path.encoder_weight.shape[0], working)
     manifest = replace(manifest, trimmed_vocabulary=trimmed)
+    logger.info("translating the encoder path to ONNX")
     graph = export_graph(path)
     bench = Workbench(working, dev, options.limits)
     manifest = add_fp32(manifest, graph, bench, torch_cosines)
@@ -133,6 +139,7 @@ def _add_smaller(
         manifest = add_fp16(manifest, graph, batches, bench, reference)
     if {"int8", "int4"}.isdisjoint(options.variants):
         return manifest
+    logger.info("smoothing, on the activations of %d batches of train texts", len(batches))
     smooth(graph, channel_maxima(graph, batches, bench.working), alpha=options.alpha)
     statistics = input_statistics(graph, batches, bench.working)
     if "int8" in options.variants:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.calibration_data import Batch
     from flipkd_sdk.exporters.verification import Limits
     from flipkd_sdk.pairs import Pairs
+
+logger = logging.getLogger("flipkd_sdk")
 
 _UNMEASURED = Drift(1.0, 0.0, 0.0, 0.0, 0.0)
 """Stands in the working directory's manifest while the variant is measured."""
@@ -140,6 +143,7 @@ def add_int8(
     Raises:
         VerificationError: it is outside its limits even so.
     """
+    logger.info("int8: rounding the weights")
     weights = round_weights(smoothed, statistics)
     float_layers = smoothed.clone()
     quantize_embedding(float_layers)
@@ -156,6 +160,7 @@ def _attempts(
     """Whether to scale all tokens, and which layers to keep; the layers are ranked only once that was not enough."""
     yield False, []
     yield True, []
+    logger.info("int8: ranking the layers by how much their rounding moves the vectors")
     ranking = most_sensitive(smoothed, statistics, batches, working)
     half = len(ranking) // 2
     count = 1
@@ -182,7 +187,9 @@ def _add(
     for model in models:
         ir.save(model, bench.working / _file(precision))
         variant = _measure(manifest, bench.working, precision, bench.dev, reference)
-        if not violations(variant.drift, limits):
+        outside = violations(variant.drift, limits)
+        logger.info("%s: %s", precision, "; ".join(outside) or "within its limits")
+        if not outside:
             break
     enforce(precision, variant.drift, limits)
     return _with(manifest, precision, variant)

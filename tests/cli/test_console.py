@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 
 import pytest
 
-from flipkd_sdk.cli.console import columns, row_progress
+from flipkd_sdk.cli.console import columns, row_progress, steps_shown
 
 
 class Terminal(io.StringIO):
@@ -29,6 +30,22 @@ def test_a_pipe_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with row_progress(10) as advance:
         advance(5, 10)
     assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("stream", "seen"), [(Terminal(), "smoothing 3\n"), (io.StringIO(), "")])
+def test_a_terminal_sees_the_steps_that_are_logged_and_a_pipe_nothing(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, seen: str
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    logger = logging.getLogger("flipkd_sdk")
+    before = (logger.level, list(logger.handlers))
+    with steps_shown():
+        logger.info("smoothing %d", 3)
+        logger.debug("not this")
+        logger.warning("nor that, which has a handler of its own")
+    logger.info("nor what comes later")
+    assert stream.getvalue() == seen
+    assert (logger.level, logger.handlers) == before
 
 
 def test_columns_are_aligned_and_printable() -> None:

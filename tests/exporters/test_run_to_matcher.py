@@ -37,6 +37,7 @@ from flipkd_sdk.runtimes import verification
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.opening import LoadOptions
 from flipkd_sdk.runtimes.self_test import load_self_test, made_up_sample
+from flipkd_sdk.training import trained
 from flipkd_sdk.training.evaluation import pair_cosines
 from flipkd_sdk.training.run import encode_with
 from flipkd_sdk.training.run_directory import read_run
@@ -221,9 +222,7 @@ def test_overwrite_replaces_a_matcher_whole(tiny_run: Path, exported_matcher: Pa
 
 STEPS = (
     "read_run",
-    "resolve",
-    "load_tokenizer",
-    "load_student",
+    "trained_student",
     "describe",
     "pair_cosines",
     "extract",
@@ -343,7 +342,8 @@ def test_an_adapter_of_a_base_model_of_another_shape(
     run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]
 ) -> None:
     other = write_tiny_llama(tmp_path / "other", **changes)
-    monkeypatch.setattr(export, "_base_model", lambda _: str(other))
+    load = trained.load_student
+    monkeypatch.setattr(trained, "load_student", lambda _, *arguments: load(str(other), *arguments))
     assert refusal(TrainingError, run_copy, tmp_path).startswith(f"{run_copy / 'adapter'}: not an adapter for {other}")
 
 

@@ -63,8 +63,13 @@ def test_layers_are_ranked_only_if_quantizing_all_of_them_is_not_enough(
 
 @pytest.mark.usefixtures("same_graph")
 def test_as_few_layers_stay_float32_as_the_limits_ask_for(
-    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: list[Drift]
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    attempts: list[Drift],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", logger="flipkd_sdk")
     kept: list[Sequence[str]] = []
     quantize = variants.quantize_linear_layers
 
@@ -77,6 +82,8 @@ def test_as_few_layers_stay_float32_as_the_limits_ask_for(
     with pytest.raises(VerificationError, match=r"max_cosine_change 0\.\d+ > 0; to accept: --limit int8\.max_cosine"):
         export.export(tiny_run, tmp_path / "out", ExportOptions(limits=limits))
     assert [len(names) for names in kept] == [0, 0, 1, 2, 3], "half of seven"
+    told = [message for message in caplog.messages if message.startswith("int8: max_cosine_change")]
+    assert len(told) == len(kept), "how far off each attempt was"
     changes = [drift.max_cosine_change for drift in attempts]
     assert changes[-1] < changes[0]
     first = next(number for number, change in enumerate(changes) if change < changes[0])
