@@ -70,22 +70,26 @@ class InputStatistics:
     """What the input of linear layers looks like over all tokens of a sample."""
 
     low: float
-    """Least value, or 0 if that is less."""
+    """Lower end of the range that is to be rounded: the least value, or 0 if that is less."""
     high: float
-    """Largest value, or 0 if that is larger."""
+    """Its upper end: the largest value, or 0 if that is larger."""
     spread: float
     """Largest absolute value of all tokens, divided by the median token's largest."""
     gram: NDArray[np.float64]
     """Σ x·xᵀ over the tokens x, shape (channels, channels)."""
 
 
-def input_statistics(model: ir.Model, batches: Sequence[Batch], working: Path) -> dict[str, InputStatistics]:
+def input_statistics(
+    model: ir.Model, batches: Sequence[Batch], working: Path, *, percentile: float = 100.0
+) -> dict[str, InputStatistics]:
     """Statistics of the linear layers' inputs over all batches, by value name.
 
     Args:
         model: a float32 graph.
         batches: sample inputs.
         working: a directory for the instrumented copy of the graph.
+        percentile: of the tokens whose values are to lie above ``low``, and of those below ``high``; with less than 100
+            the range leaves out what the most extreme tokens have.
     """
     extremes: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
     grams: dict[str, NDArray[np.float64]] = {}
@@ -98,7 +102,8 @@ def input_statistics(model: ir.Model, batches: Sequence[Batch], working: Path) -
         low, high = np.concatenate(extremes[name], axis=1)
         largest = np.maximum(np.abs(low), np.abs(high))
         spread = float(largest.max() / max(np.median(largest), 1e-12))
-        statistics[name] = InputStatistics(min(0.0, float(low.min())), max(0.0, float(high.max())), spread, gram)
+        least, most = np.percentile(low, 100 - percentile), np.percentile(high, percentile)
+        statistics[name] = InputStatistics(min(0.0, float(least)), max(0.0, float(most)), spread, gram)
     return statistics
 
 

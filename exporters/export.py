@@ -49,6 +49,8 @@ class ExportOptions:
     """SmoothQuant's α, the share of the activations' difficulty that moves to the weights."""
     calibration_texts: int = 512
     """How many train texts the activations are sampled from, at most."""
+    range_percentile: float = 100.0
+    """Percentile of the tokens whose values a fixed range of int8 holds; 100 is the largest value seen."""
     limits: Mapping[str, Limits] = field(default_factory=lambda: LIMITS)
     """By precision."""
     seed: int = 0
@@ -64,6 +66,8 @@ class ExportOptions:
             raise ConfigError(f"no variant to export; choose from: {', '.join(PRECISIONS)}")
         if not 0.0 <= self.alpha <= 1.0:
             raise ConfigError(f"alpha must be in [0, 1]; it is {self.alpha}")
+        if not 50.0 < self.range_percentile <= 100.0:
+            raise ConfigError(f"range_percentile must be above 50 and at most 100; it is {self.range_percentile}")
         if self.calibration_texts < 1:
             raise ConfigError(f"calibration_texts must be at least 1; it is {self.calibration_texts}")
         if self.vocabulary_size is not None and self.vocabulary_size < 0:
@@ -141,7 +145,7 @@ def _add_smaller(
         return manifest
     logger.info("smoothing, on the activations of %d batches of train texts", len(batches))
     smooth(graph, channel_maxima(graph, batches, bench.working), alpha=options.alpha)
-    statistics = input_statistics(graph, batches, bench.working)
+    statistics = input_statistics(graph, batches, bench.working, percentile=options.range_percentile)
     if "int8" in options.variants:
         manifest = add_int8(manifest, graph, statistics, batches, bench, reference)
     if "int4" in options.variants:

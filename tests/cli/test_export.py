@@ -51,23 +51,14 @@ def test_the_defaults_are_those_of_the_exporter(asked: dict[str, Any]) -> None:
 
 def test_every_option_reaches_the_exporter(asked: dict[str, Any]) -> None:
     flipkd(
-        *(
-            "run",
-            "--out",
-            "m",
-            "--overwrite",
-            "--variants",
-            " fp32, int8,",
-            "--alpha",
-            "0.5",
-            "--calibration-texts",
-            "9",
-        ),
+        *("run", "--out", "m", "--overwrite", "--variants", " fp32, int8,", "--alpha", "0.5"),
+        *("--calibration-texts", "9", "--range-percentile", "99.5"),
         *("--limit", "int8.max_cosine_change=0.05", "--limit", "fp32.spearman=0.5"),
     )
     options = asked["options"]
     assert asked["overwrite"] is True
-    assert (options.variants, options.alpha, options.calibration_texts) == (("fp32", "int8"), 0.5, 9)
+    assert (options.variants, options.alpha) == (("fp32", "int8"), 0.5)
+    assert (options.calibration_texts, options.range_percentile) == (9, 99.5)
     assert options.limits["int8"].max_cosine_change == 0.05
     assert options.limits["fp32"].spearman == 0.5
     assert options.limits["int8"].spearman == LIMITS["int8"].spearman

@@ -7,7 +7,14 @@ import pytest
 import torch
 from families import BATCHES, Exported
 
-from flipkd_sdk.exporters.activations import channel_maxima, constant, input_of, linear_inputs, linear_nodes
+from flipkd_sdk.exporters.activations import (
+    channel_maxima,
+    constant,
+    input_of,
+    input_statistics,
+    linear_inputs,
+    linear_nodes,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +54,19 @@ def test_layers_that_share_an_input_name_it_once(llama: Exported, tmp_path: Path
     assert len(names) == 7
     assert channel_maxima(llama.graph, BATCHES, tmp_path).keys() == set(names)
     assert len(set(names)) == 4
+
+
+@pytest.mark.parametrize("percentile", [100.0, 90.0])
+def test_a_range_holds_all_that_so_many_tokens_have(llama: Exported, tmp_path: Path, percentile: float) -> None:
+    tokens: dict[str, list[np.ndarray]] = {}
+    for inputs in linear_inputs(llama.graph, BATCHES, tmp_path):
+        for name, activation in inputs.items():
+            tokens.setdefault(name, []).append(activation)
+    for name, statistics in input_statistics(llama.graph, BATCHES, tmp_path, percentile=percentile).items():
+        seen = np.concatenate(tokens[name])
+        for inside in ((seen <= statistics.high).all(axis=1), (seen >= statistics.low).all(axis=1)):
+            assert inside.mean() == pytest.approx(percentile / 100, abs=1 / len(seen))
+        assert statistics.low <= 0 <= statistics.high
 
 
 def test_what_is_not_constant_is_refused(llama: Exported) -> None:

@@ -400,6 +400,7 @@ def test_a_site_in_front_of_every_linear_layer(tmp_path: Path, wide: ExportOptio
         ({"alpha": float("nan")}, "alpha must be in [0, 1]; it is nan"),
         ({"vocabulary_size": -1}, "vocabulary_size must be at least 0; it is -1"),
         ({"calibration_texts": 0}, "calibration_texts must be at least 1; it is 0"),
+        ({"range_percentile": 50.0}, "range_percentile must be above 50 and at most 100; it is 50.0"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, object], message: str) -> None:
