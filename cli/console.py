@@ -29,9 +29,9 @@ def warnings_once() -> logging.Handler:
 
 
 @contextmanager
-def steps_shown() -> Iterator[None]:
-    """Print what the package says of its steps (what it logs as INFO) on stderr where that is a terminal."""
-    logger = logging.getLogger("flipkd_sdk")
+def steps_shown(name: str) -> Iterator[None]:
+    """Print what a part of the package says of its steps (what it logs as INFO) on stderr where that is a terminal."""
+    logger = logging.getLogger(name)
     if not sys.stderr.isatty():
         yield
         return

@@ -101,7 +101,7 @@ def export(
         vocabulary_size=(VOCABULARY_SIZE if vocab_size is None else vocab_size) if trim_vocab else None,
     )
     quieten_transformers()
-    with steps_shown():
+    with steps_shown("flipkd_sdk.exporters"):
         manifest = export_run(run, out, chosen, overwrite=overwrite)
     if manifest.trimmed_vocabulary is not None:
         click.echo(_trimming(manifest.trimmed_vocabulary))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.calibration_data import Batch
     from flipkd_sdk.manifest import Manifest
 
-logger = logging.getLogger("flipkd_sdk")
+logger = logging.getLogger("flipkd_sdk.exporters")
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.verification import Limits
     from flipkd_sdk.pairs import Pairs
 
-logger = logging.getLogger("flipkd_sdk")
+logger = logging.getLogger("flipkd_sdk.exporters")
 
 _UNMEASURED = Drift(1.0, 0.0, 0.0, 0.0, 0.0)
 """Stands in the working directory's manifest while the variant is measured."""

@@ -62,16 +62,10 @@ def main(
     from report import machine_limit, table
     from report import results as figures
     from rounds import Measured, cold_starts, measure
-    from workloads import load_workloads, missing_files
+    from workloads import load_workloads
 
     started = time.perf_counter()
-    data = Path(os.environ.get("FLIPKD_DATA", ROOT.parent / "shared" / "data"))
-    if missing := missing_files(data):
-        raise click.ClickException(
-            f"{missing[0]}: missing; the benchmark reads public data sets that the project does not ship: "
-            "name their folder in FLIPKD_DATA"
-        )
-    texts = load_workloads(data, scale)
+    texts = load_workloads(data_folder(), scale)
     click.echo("Preparing what the peers run", err=True)
     systems = _systems(teacher, run, matchers, work)
     measured = [Measured(spec, spec.problem) for spec in systems.specs if not only or spec.name in only]
@@ -98,6 +92,23 @@ def main(
         "seconds_in_all": time.perf_counter() - started,
     }
     _write(content, table(found["systems"]), results)
+
+
+def data_folder() -> Path:
+    """Where the public data sets lie.
+
+    Raises:
+        click.ClickException: a file is missing.
+    """
+    from workloads import missing_files
+
+    data = Path(os.environ.get("FLIPKD_DATA", ROOT.parent / "shared" / "data"))
+    if missing := missing_files(data):
+        raise click.ClickException(
+            f"{missing[0]}: missing; the benchmark reads public data sets that the project does not ship: "
+            "name their folder in FLIPKD_DATA"
+        )
+    return data
 
 
 def _systems(teacher: str, run: Path | None, matchers: tuple[Path, ...], work: Path) -> Catalog:

@@ -37,12 +37,13 @@ def test_a_terminal_sees_the_steps_that_are_logged_and_a_pipe_nothing(
     monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, seen: str
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
-    logger = logging.getLogger("flipkd_sdk")
+    logger = logging.getLogger("flipkd_sdk.exporters")
     before = (logger.level, list(logger.handlers))
-    with steps_shown():
+    with steps_shown("flipkd_sdk.exporters"):
         logger.info("smoothing %d", 3)
+        logging.getLogger("flipkd_sdk").info("nor what another part is at")
         logger.debug("not this")
-        logger.warning("nor that, which has a handler of its own")
+        logger.warning("not that, which has a handler of its own")
     logger.info("nor what comes later")
     assert stream.getvalue() == seen
     assert (logger.level, logger.handlers) == before

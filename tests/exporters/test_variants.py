@@ -69,7 +69,7 @@ def test_as_few_layers_stay_float32_as_the_limits_ask_for(
     attempts: list[Drift],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", logger="flipkd_sdk")
+    caplog.set_level("INFO", logger="flipkd_sdk.exporters")
     kept: list[Sequence[str]] = []
     quantize = variants.quantize_linear_layers
 
