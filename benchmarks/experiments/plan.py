@@ -64,7 +64,7 @@ MINILM: Options = {
 FLIPPED: Options = {
     "noise_filter.positive_quantile": 0.01,
     "noise_filter.negative_quantile": 0.99,
-    "alignment.epochs": 3,
+    "alignment.epochs": 2,
     "labels.epochs": 3,
 }
 LABELS: Options = {"preset": "labels", "labels.epochs": 5}
@@ -74,7 +74,7 @@ SHORTER: Options = {"teacher.epochs": 2, "labels.epochs": 1}
 _LABELS_CUT = "3 epochs of labels alone instead of 5"
 _SHORTER_CUT = f"2 epochs of the teacher and 1 of the flipped student's labels instead of 4 and 3; {_LABELS_CUT}."
 
-_LONGER: Options = {"alignment.epochs": 4, "labels.learning_rate": 2e-4}
+_LONGER: Options = {"alignment.fewest_texts": 40_000, "labels.learning_rate": 2e-4}
 
 
 def _mqp(seed: int) -> tuple[Run, Run]:
@@ -99,7 +99,8 @@ RETRIEVAL: Options = {"data.queries": "{inputs}/queries.csv", "data.exemplars": 
 
 
 def _banking77() -> tuple[Run, Run]:
-    flipped = PAIRS | RETRIEVAL | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | SHORTER
+    longer: Options = {"alignment.fewest_texts": 18_000}
+    flipped = PAIRS | RETRIEVAL | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | SHORTER | longer
     labels = PAIRS | RETRIEVAL | SIX_BLOCKS | NARROW | LABELS | {"labels.epochs": 3}
     cut = f"banking77: {_SHORTER_CUT}"
     return (
@@ -156,6 +157,7 @@ _ABLATIONS: dict[str, tuple[str, Options, int]] = {
         5,
     ),
     "no-texts": ("without unlabelled texts", {"data.texts": None}, 4),
+    "copies": ("altered copies, up to 10,000 texts", {"alignment.fewest_texts": 10_000}, 6),
     "causal": ("causal attention", {"student.attention": "causal"}, 5),
     "spread": ("blocks spread over the depth", {"student.blocks": "spread"}, 5),
     "narrow": ("960 of 1,536 neurons in each MLP", {"student.mlp_width": 960}, 5),
@@ -173,8 +175,10 @@ def _ablations(needs: Run) -> tuple[Run, ...]:
         **(PAIRS | SIX_BLOCKS | FLIPPED),
         "data.texts": "{inputs}/texts-small.csv",
         "teacher.source": "{teacher}",
+        "teacher.epochs": 0,
         "student.layer": 4,
         "alignment.epochs": 1,
+        "alignment.fewest_texts": 0,
         "labels.epochs": 2,
     }
     rows = {"base": ("all of the method, 4 blocks", {}, 5)} | _ABLATIONS

@@ -104,9 +104,10 @@ def encode(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corpus:
-    """All texts of a run, with what the teacher says of each."""
+    """All texts of a run, with what the teacher says of each; after them altered copies for the alignment stage."""
 
     position: dict[str, int]
+    """Of each text; copies are not named."""
     tokens: TokenizedTexts
     teacher: Tensor | None
     """The teacher's unit vectors, float32 (n, d); None where it gives scores of pairs alone, or there is none."""
@@ -135,7 +136,7 @@ class Corpus:
 
 
 class TextDataset(Dataset[int]):
-    """All texts of a corpus; an item is a text's position."""
+    """All texts of a corpus, and the copies; an item is a position."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus

@@ -213,6 +213,9 @@ class AlignmentConfig(StageConfig):
     epochs: Annotated[float, Field(ge=0)] = 2
     batch_size: Positive = 64
     learning_rate: NonNegative = 1e-3
+    fewest_texts: Annotated[int, Field(ge=0)] = 10_000
+    """Altered copies fill the stage's texts up to so many: parts of texts, with words left out and replaced, which the
+    teacher is shown as well. Where there are as many texts there are none; 0 makes none."""
 
 
 class LabelsConfig(StageConfig):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,11 +30,18 @@ logger = logging.getLogger("flipkd_sdk")
 
 
 def build_corpus(
-    texts: Sequence[str], teacher: Teacher | None, student: Student, tokenizer: PreTrainedTokenizerBase
+    texts: Sequence[str],
+    teacher: Teacher | None,
+    student: Student,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    copies: Sequence[str] = (),
 ) -> Corpus:
-    """Tokenize the texts for the student and show each to the teacher once."""
+    """Tokenize the texts and their altered copies for the student and show each to the teacher once."""
     tokens = tokenize(tokenizer, texts, student.options.max_length)
     _warn_of_cut(tokens, "student", student.options.max_length)
+    of_copies = tokenize(tokenizer, copies, student.options.max_length).token_ids
+    tokens = replace(tokens, token_ids=tokens.token_ids + of_copies)
     position = {text: i for i, text in enumerate(texts)}
     if teacher is None:
         return Corpus(position, tokens, None, None)
@@ -41,7 +49,7 @@ def build_corpus(
     _warn_of_cut(tokenize(teacher.tokenizer, texts, teacher.max_length), "teacher", teacher.max_length)
 
     def shown() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        vectors = cached_vectors(teacher, texts, vector_cache())
+        vectors = cached_vectors(teacher, [*texts, *copies], vector_cache())
         return vectors, alignment_targets(vectors, student.encoder_weight.shape[0])
 
     vectors, targets = map(torch.from_numpy, processes.from_main(shown))

@@ -38,6 +38,12 @@ class TrainingData:
     """How many distinct queries stand in the train pairs."""
 
     @property
+    def held_out(self) -> set[str]:
+        """Texts of the development and test pairs and the queries: those that nothing is learned from."""
+        pairs = {*self.dev.texts, *(self.test.texts if self.test is not None else ())}
+        return pairs | set(self.queries.queries.texts if self.queries is not None else ())
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Number of pairs by split."""
         return {"train": len(self.train), "dev": len(self.dev), "test": 0 if self.test is None else len(self.test)}

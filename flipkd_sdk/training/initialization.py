@@ -30,7 +30,7 @@ _RIDGE = 1e-2
 
 
 def initialize_encoder(student: Student, corpus: Corpus, *, seed: int) -> None:
-    """Set A as ``student.initialization`` says, from at most 8,192 texts of the corpus.
+    """Set A as ``student.initialization`` says, from at most 8,192 texts of the corpus, and none of the copies.
 
     ``teacher``: the ridge regression of the teacher's vectors on the LLM's pooled states. ``whitening``, also where the
     teacher has no vectors, which is logged: the states' principal directions at equal length. ``random``: as peft left
@@ -45,8 +45,7 @@ def initialize_encoder(student: Student, corpus: Corpus, *, seed: int) -> None:
 
 def _solution(student: Student, corpus: Corpus, seed: int) -> NDArray[np.float64]:
     kind = student.options.initialization
-    count = len(corpus.tokens.token_ids)
-    chosen = np.sort(np.random.default_rng(seed).permutation(count)[:_SAMPLE])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(corpus.position))[:_SAMPLE])
     states = _pooled_states(student, corpus, chosen)
     if kind == "teacher" and corpus.target is not None:
         return _regression(states, corpus.target[torch.from_numpy(chosen)].numpy())

@@ -37,7 +37,8 @@ def mine_negatives(corpus: Corpus, train: Pairs, config: MiningConfig) -> Pairs:
     """
     if corpus.teacher is None or not config.negatives:
         return train.take([])
-    vectors, texts = corpus.teacher.numpy(), list(corpus.position)
+    texts = list(corpus.position)
+    vectors = corpus.teacher[: len(texts)].numpy()
     ceiling = config.ceiling
     if ceiling is None:
         ceiling = float(np.quantile(_match_cosines(corpus, vectors, train), config.ceiling_quantile))

@@ -16,6 +16,7 @@ from flipkd_sdk.errors import InvalidPairsError, TrainingError
 from flipkd_sdk.manifest import ModelReference, sha256_of
 from flipkd_sdk.training import processes, reshaping
 from flipkd_sdk.training import run_directory as run_files
+from flipkd_sdk.training.augmentation import altered_copies
 from flipkd_sdk.training.batches import PairDataset, TextDataset, encode, tokenize
 from flipkd_sdk.training.corpus import build_corpus, vector_cache
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
@@ -95,7 +96,8 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     systems, teacher = prepare_teacher(config, teacher, data, directory, resume=resume)
     seconds["teacher"] = time.monotonic() - started
 
-    corpus = build_corpus(data.texts, teacher, student, tokenizer)
+    altered = _altered_copies(config, data) if teacher is not None else []
+    corpus = build_corpus(data.texts, teacher, student, tokenizer, copies=altered)
     seconds["teacher vectors"] = time.monotonic() - started - sum(seconds.values())
 
     scores = corpus.teacher_scores(data.train)
@@ -120,7 +122,8 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
             calibration=systems["student"].calibration,
             **figures(systems),
             pairs=data.sizes,
-            texts=len(corpus.position),
+            texts=len(data.texts),
+            altered_copies=len(altered),
             truncated_texts=corpus.tokens.truncated,
             dropped_positives=len(noise.dropped(data.train.label, 1)),
             dropped_negatives=len(noise.dropped(data.train.label, 0)),
@@ -163,6 +166,11 @@ def _reshape(
     sample = np.random.default_rng(config.seed).permutation(len(texts))[: reshaping.SAMPLE]
     tokens = tokenize(tokenizer, [texts[i] for i in sample], config.student.max_length)
     reshaping.reshape(location, config.student, tokens, directory)
+
+
+def _altered_copies(config: TrainConfig, data: TrainingData) -> list[str]:
+    missing = config.alignment.fewest_texts - len(data.texts) if config.alignment.epochs else 0
+    return altered_copies(data.texts, missing, without=data.held_out, seed=config.seed)
 
 
 def _open(directory: Path, config: TrainConfig, data: TrainingData, *, overwrite: bool, resume: bool) -> None:

@@ -51,8 +51,10 @@ class RunResult(BaseModel):
     """Number of pairs by split."""
     texts: int
     """Distinct texts that L_dist saw."""
+    altered_copies: int = 0
+    """Copies of them that the alignment stage saw besides."""
     truncated_texts: int
-    """How many of them were longer than ``student.max_length``."""
+    """How many of the texts were longer than ``student.max_length``."""
     dropped_positives: int
     """Positives that the noise filter left out of the label terms."""
     dropped_negatives: int

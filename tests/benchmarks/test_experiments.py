@@ -203,7 +203,7 @@ def toy_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, ...]:
         "labels.epochs": 1,
         "labels.learning_rate": 1e-3,
     }
-    flipped = plan.PAIRS | plan.TEXTS | plan.FLIPPED | tiny | {"alignment.epochs": 1}
+    flipped = plan.PAIRS | plan.TEXTS | plan.FLIPPED | tiny | {"alignment.epochs": 1, "alignment.fewest_texts": 0}
     teacher = {"teacher.source": str(write_tiny_teacher(models / "teacher")), "teacher.epochs": 1}
     first = Run("mqp-flipped-0", "mqp", "flipped", flipped | teacher, 1, exported=True, cut="everything.")
     base = Run(

@@ -15,7 +15,10 @@ from flipkd_sdk.training.run_directory import read_run
 if TYPE_CHECKING:
     from click.testing import Result
 
-QUICK = ["--set", "labels.epochs=0", "--set", "alignment.epochs=1", "--set", "student.rank=4"]
+QUICK = [
+    f"--set={option}"
+    for option in ("labels.epochs=0", "alignment.epochs=1", "alignment.fewest_texts=0", "student.rank=4")
+]
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,12 @@ def test_off_by_default() -> None:
     assert mined() == []
 
 
+def test_altered_copies_behind_the_texts_are_not_mined() -> None:
+    corpus = corpus_of({**DEGREES, "a copy": 29})
+    corpus.position.pop("a copy")
+    assert mine_negatives(corpus, PAIRS, MiningConfig(negatives=1)).b == ("harder",)
+
+
 def test_the_closest_below_the_ceiling_that_no_label_links_are_taken() -> None:
     # "twin" is a near-duplicate, "labelled" has a label, "Anchor!" is the anchor itself in other letters.
     assert mined(negatives=1) == [("anchor", "harder")]

@@ -185,6 +185,17 @@ def test_unlabelled_texts_join_and_cut_texts_are_counted(
         assert f"1 of {result.texts} texts are longer than {limit} tokens" in caplog.text
 
 
+def test_altered_copies_join_the_alignment_and_nothing_else(inputs: Path, tmp_path: Path) -> None:
+    config = tiny_config(inputs, alignment={"fewest_texts": 150}, mining={"negatives": 1, "ceiling": 1.0})
+    result = train(config, tmp_path / "run")
+    assert (result.texts, result.altered_copies) == (96, 54)
+    assert "54 altered copies of them" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    last = {record["stage"]: record["step"] for record in records}
+    assert last["alignment"] == -(-150 // config.alignment.batch_size)
+    assert last["labels"] == -(-(48 + result.mined_negatives) // config.labels.batch_size)
+
+
 def test_figures_stand_with_intervals(tiny_run: Path) -> None:
     result = read_run(tiny_run).result
     assert result.intervals.keys() == result.measures.keys()
