@@ -180,7 +180,7 @@ def tiny_config(directory: Path, **changes: dict[str, Any] | float | str) -> Tra
             write_pairs(tiny_pairs(count, seed), directory / f"{name}.csv")
     content: dict[str, Any] = {
         "data": {"pairs": directory / "train.csv", "dev": directory / "dev.csv", "test": directory / "test.csv"},
-        "teacher": {"source": str(teacher), "max_length": 48},
+        "teacher": {"source": str(teacher), "max_length": 48, "epochs": 0},
         "student": {"source": str(llama), "layer": 2, "rank": 4, "site_rank": 16, "alpha": 4.0, "max_length": 48},
         "alignment": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "fewest_texts": 0},
         "labels": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3},

@@ -88,10 +88,11 @@ class TeacherConfig(_Section):
     """Start from random weights: of `source`, ``config.json`` and the tokenizer are all that is read."""
     max_length: Positive = 128
     """Most tokens of a text that the teacher reads."""
-    epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs of fine-tuning on the train pairs with the CoSENT loss; 0 uses the teacher as it is."""
-    learning_rate: NonNegative = 2e-5
-    """Peak learning rate of the fine-tuning."""
+    epochs: Annotated[int, Field(ge=0)] = 3
+    """Epochs of fine-tuning an encoder on the train pairs with the CoSENT loss. 0 uses it as it is, and so does a run
+    in which no epoch makes it better on the development pairs."""
+    learning_rate: NonNegative = 1e-4
+    """Peak learning rate of the fine-tuning; for encoders with more than some 30 million weights rather 2e-5."""
     batch_size: Positive = 32
     """Pairs a step of the fine-tuning."""
 
@@ -108,7 +109,8 @@ class StudentConfig(_Section):
     rank: Positive = 64
     """Rank of the adapters below the site."""
     site_rank: Positive | None = None
-    """Rank of the encoder site's adapter, the length of the text vectors; the default is `rank`."""
+    """Rank of the encoder site's adapter, the length of the text vectors. The default is the length of the teacher's
+    vectors, so that these are what the texts are aligned with; where there are none, `rank`."""
     alpha: Annotated[float, Field(gt=0)] = 64.0
     """LoRA's scale at rank `rank`: the adapters add (alpha / rank)·B·A·x."""
     initialization: Literal["teacher", "whitening", "random"] = "teacher"
@@ -250,7 +252,8 @@ class TrainConfig(_Section):
     @model_validator(mode="after")
     def _a_teacher_that_can_be(self) -> Self:
         kind, weights = self.teacher.kind, self.loss
-        if self.teacher.epochs and kind != "encoder":
+        # Whoever names another kind need not take the default back.
+        if self.teacher.epochs not in (0, TeacherConfig().epochs) and kind != "encoder":
             raise ValueError(f"teacher.epochs: there is nothing to fine-tune where teacher.kind is {kind!r}")
         if self.mining.negatives and kind != "encoder":
             raise ValueError("mining.negatives needs a teacher of kind 'encoder', which any text can be shown to")

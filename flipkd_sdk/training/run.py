@@ -79,6 +79,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         data = read_data(config.data, seed=config.seed, teacher_scores=config.teacher.kind == "scores")
         student_model = resolve(config.student.source)
         teacher = _load_teacher(config)
+    config = _with_length_of_vectors(config, teacher)
     transformers.set_seed(config.seed)
     tokenizer = load_tokenizer(student_model.location)
     whole = config.loss.label_lm > 0
@@ -143,7 +144,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
 
 def _batch_sizes(config: TrainConfig) -> dict[str, int]:
     stages: dict[str, TeacherConfig | StageConfig] = {
-        "teacher": config.teacher,
+        **({"teacher": config.teacher} if config.teacher.kind == "encoder" else {}),
         "alignment": config.alignment,
         "labels": config.labels,
     }
@@ -158,6 +159,13 @@ def _load_teacher(config: TrainConfig) -> Teacher | None:
     teacher = load_teacher(model, config.teacher.max_length, from_scratch=config.teacher.from_scratch)
     teacher.encoder.to(processes.device())
     return teacher
+
+
+def _with_length_of_vectors(config: TrainConfig, teacher: Teacher | None) -> TrainConfig:
+    """The options with ``student.site_rank``, which may be left to the teacher."""
+    student = config.student
+    length = student.site_rank or (student.rank if teacher is None else teacher.dimension)
+    return config.model_copy(update={"student": student.model_copy(update={"site_rank": length})})
 
 
 def _reshape(

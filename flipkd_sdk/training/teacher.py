@@ -83,6 +83,11 @@ class Teacher:
         words = hashlib.sha256(said.encode()).hexdigest()
         return f"{self.revision} {self.encoder.pooling} {self.max_length} {words}"
 
+    @property
+    def dimension(self) -> int:
+        """Length of its vectors."""
+        return self.encode([""]).shape[1]
+
     def encode(self, texts: Sequence[str], *, progress: str | None = None) -> NDArray[np.float32]:
         """Unit vectors of n texts, float32 (n, d)."""
         tokens = tokenize(self.tokenizer, texts, self.max_length)

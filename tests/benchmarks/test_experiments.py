@@ -207,7 +207,9 @@ def toy_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, ...]:
     teacher = {"teacher.source": str(write_tiny_teacher(models / "teacher")), "teacher.epochs": 1}
     first = Run("mqp-flipped-0", "mqp", "flipped", flipped | teacher, 1, exported=True, cut="everything.")
     base = Run(
-        "ablation-base", "mqp", "all", flipped | {"teacher.source": "{teacher}"}, 1, needs=first, base="ablation-base"
+        *("ablation-base", "mqp", "all", flipped | {"teacher.source": "{teacher}", "teacher.epochs": 0}, 1),
+        needs=first,
+        base="ablation-base",
     )
     smaller = {"student.blocks": "spread", "student.mlp_width": 24}
     spread = replace(base, name="ablation-spread", label="spread", options=base.options | smaller)

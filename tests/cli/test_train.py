@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 QUICK = [
-    f"--set={option}"
-    for option in ("labels.epochs=0", "alignment.epochs=1", "alignment.fewest_texts=0", "student.rank=4")
+    *("--set", "labels.epochs=0", "--set", "alignment.epochs=1", "--set", "alignment.fewest_texts=0"),
+    *("--set", "student.rank=4", "--set", "teacher.epochs=0"),
 ]
 
 

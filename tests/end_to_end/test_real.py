@@ -47,6 +47,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content["data"] = {name: data / f"{file}.csv" for name, file in DATA.items()}
     content["teacher"]["epochs"] = 0
     content["labels"]["epochs"] = 1
+    content["alignment"]["fewest_texts"] = 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLIPKD_CACHE", str(directory / "cache"))
         train(validate_config(content, origin="train.toml"), directory / "run")

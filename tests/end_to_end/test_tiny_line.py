@@ -56,8 +56,9 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("line")
     config = tiny_config(directory)
     toml = [f"[data]\npairs = '{config.data.pairs}'\ndev = '{config.data.dev}'\ntest = '{config.data.test}'\n"]
-    toml += [f"[teacher]\nsource = '{config.teacher.source}'\n"]
+    toml += [f"[teacher]\nsource = '{config.teacher.source}'\nepochs = 0\n"]
     toml += [f"[student]\nsource = '{config.student.source}'\nlayer = 2\nrank = 4\nsite_rank = 16\nmax_length = 48\n"]
+    toml += ["[alignment]\nfewest_texts = 0\n"]
     (directory / "train.toml").write_text("".join(toml), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLIPKD_CACHE", str(directory / "cache"))

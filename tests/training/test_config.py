@@ -27,7 +27,7 @@ def test_pairs_are_all_that_is_needed() -> None:
         ({"data": {"pairs": "p", "queries": "q"}}, "option data: queries and exemplars go together; give both files"),
         ({"teacher": {"kind": "none"}}, "test: teacher.kind = 'none' leaves nothing to loss.mcl"),
         ({"teacher": {"kind": "scores", "epochs": 1}}, "test: teacher.epochs: there is nothing to fine-tune where"),
-        ({"teacher": {"from_scratch": True}}, "test: teacher.from_scratch needs teacher.epochs above 0"),
+        ({"teacher": {"from_scratch": True, "epochs": 0}}, "test: teacher.from_scratch needs teacher.epochs above 0"),
         ({"sed": 1}, "option sed: there is no such option"),
         ({"student": {"lyer": 1}}, "option student.lyer: there is no such option"),
         ({"student": {"layer": "four"}}, "option student.layer: Input should be a valid integer"),

@@ -148,6 +148,20 @@ def test_texts_without_a_token_do_not_spoil_a_run(inputs: Path, tmp_path: Path) 
     assert all(np.isfinite(value) for record in records for value in record.values() if not isinstance(value, str))
 
 
+def test_vectors_are_as_long_as_the_teachers_unless_a_length_is_given(inputs: Path, tmp_path: Path) -> None:
+    off = {"epochs": 0}
+    config = tiny_config(inputs, student={"site_rank": None}, alignment=off, labels=off)
+    train(config, tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    assert run.config.student.site_rank == TEACHER_DIMENSION != config.student.rank
+    again = train(config, tmp_path / "run", resume=True)
+    assert again == run.result
+    none = {"mcl": 0.0, "similarity": 0.0, "alignment": 0.0, "cosent": 1.0}
+    alone = tiny_config(inputs, student={"site_rank": None}, teacher={"kind": "none"}, loss=none, alignment=off)
+    train(alone, tmp_path / "alone")
+    assert read_run(tmp_path / "alone").config.student.site_rank == config.student.rank
+
+
 def test_a_tuned_teacher_is_reported_beside_the_raw_one(inputs: Path, tmp_path: Path) -> None:
     config = tiny_config(inputs, teacher={"epochs": 1, "learning_rate": 1e-3}, student={"site_rank": TEACHER_DIMENSION})
     result = train(config, tmp_path / "run")
