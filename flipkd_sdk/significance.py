@@ -95,8 +95,8 @@ def precision_gain(
         precision = [average_precision(column, label) for column in columns]
         return {"gain": fmean(precision[::2]) - fmean(precision[1::2])}
 
-    columns = (label, *(column for couple in scores for column in couple))
-    return gain(*columns)["gain"], bootstrap_intervals(gain, *columns)["gain"]
+    columns = [column for couple in scores for column in couple]
+    return gain(label, *columns)["gain"], bootstrap_intervals(gain, label, *columns)["gain"]
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -65,8 +65,8 @@ def _words(text: str) -> tuple[list[str], str]:
 def _altered(words: Sequence[str], others: Sequence[str], random: Generator) -> list[str]:
     if not words:
         return []
-    length = random.integers((len(words) + 1) // 2, len(words) + 1)
-    start = random.integers(0, len(words) - length + 1)
+    length = int(random.integers((len(words) + 1) // 2, len(words) + 1))
+    start = int(random.integers(0, len(words) - length + 1))
     part = words[start : start + length]
     draws = random.random((2, length))
     strangers = random.integers(0, len(others), length)

@@ -103,8 +103,8 @@ def evaluate_retrieval(encode: Encode, queries: RetrievalSet) -> Measured:
 
 def advantage(one: Evaluation, other: Evaluation, split: str) -> tuple[float, Interval]:
     """Average precision of one system minus another's on the same pairs, with the interval of the difference."""
-    scores = tuple(system.scored("", split).probability for system in (one, other))
-    return precision_gain([scores], one.labels[split])
+    first, second = (system.scored("", split).probability for system in (one, other))
+    return precision_gain([(first, second)], one.labels[split])
 
 
 def figures(systems: Mapping[str, Evaluation]) -> dict[str, Any]:

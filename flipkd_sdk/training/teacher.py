@@ -86,7 +86,7 @@ class Teacher:
     @property
     def dimension(self) -> int:
         """Length of its vectors."""
-        return self.encode([""]).shape[1]
+        return int(self.encode([""]).shape[1])
 
     def encode(self, texts: Sequence[str], *, progress: str | None = None) -> NDArray[np.float32]:
         """Unit vectors of n texts, float32 (n, d)."""
