@@ -65,7 +65,7 @@ def test_a_range_holds_all_that_so_many_tokens_have(llama: Exported, tmp_path: P
     for name, statistics in input_statistics(llama.graph, BATCHES, tmp_path, percentile=percentile).items():
         seen = np.concatenate(tokens[name])
         for inside in ((seen <= statistics.high).all(axis=1), (seen >= statistics.low).all(axis=1)):
-            assert inside.mean() == pytest.approx(percentile / 100, abs=1 / len(seen))
+            assert inside.mean() == pytest.approx(percentile / 100, abs=0.01)  # equal tokens count together
         assert statistics.low <= 0 <= statistics.high
 
 
