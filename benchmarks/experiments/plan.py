@@ -71,8 +71,10 @@ LABELS: Options = {"preset": "labels", "labels.epochs": 5}
 
 SHORTER: Options = {"teacher.epochs": 2, "labels.epochs": 1}
 """For sets with several times the pairs of mqp."""
-_LABELS_CUT = "3 epochs of labels alone instead of 5"
-_SHORTER_CUT = f"2 epochs of the teacher and 1 of the flipped student's labels instead of 4 and 3; {_LABELS_CUT}."
+_SHORTER_CUT = (
+    "2 epochs of the teacher and 1 of the flipped student's labels instead of 4 and 3; 3 epochs of labels alone "
+    "instead of 5."
+)
 
 _LONGER: Options = {"alignment.fewest_texts": 40_000, "labels.learning_rate": 2e-4}
 

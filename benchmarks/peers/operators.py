@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 from bench import ROOT, data_folder
+from systems import THREADS
 from workloads import load_workloads
 
 from flipkd_sdk.runtimes.engine import load_onnxruntime
@@ -24,7 +25,6 @@ from flipkd_sdk.runtimes.session import EncoderSession, session_options
 from flipkd_sdk.runtimes.texts import distinct_texts
 
 RESULTS = ROOT / "benchmarks" / "results"
-THREADS = 2
 SHOWN = 12
 """Operators with a row of their own."""
 

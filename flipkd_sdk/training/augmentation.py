@@ -37,21 +37,25 @@ def altered_copies(texts: Sequence[str], count: int, *, without: Collection[str]
     Returns:
         Distinct copies, fewer than ``count`` where so many cannot be found.
     """
+    if count <= 0:
+        return []
     random = np.random.default_rng(seed)
+    split = [_words(text) for text in texts]
     vocabulary: dict[str, list[str]] = {" ": [], "": []}
-    for words, space in map(_words, texts):
+    for words, space in split:
         vocabulary[space] += words
     taken = {*texts, *without, ""}
     copies: list[str] = []
     idle = 0
-    while len(copies) < count and idle < _TRIES and texts:
+    while len(copies) < count and idle < _TRIES:
         before = len(copies)
-        for text in texts:
-            words, space = _words(text)
+        for words, space in split:
             copy = space.join(_altered(words, vocabulary[space], random))
-            if copy not in taken and len(copies) < count:
+            if copy not in taken:
                 taken.add(copy)
                 copies.append(copy)
+            if len(copies) == count:
+                break
         idle = 0 if len(copies) > before else idle + 1
     return copies
 
