@@ -21,8 +21,8 @@ from flipkd_sdk.exporters.variants import Workbench, add_fp16, add_fp32, add_int
 from flipkd_sdk.exporters.verification import LIMITS, Limits
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluation import pair_cosines
-from flipkd_sdk.training.run import encode_with
 from flipkd_sdk.training.run_directory import FinishedRun, read_run
+from flipkd_sdk.training.systems import encode_with
 from flipkd_sdk.training.trained import trained_student
 
 if TYPE_CHECKING:

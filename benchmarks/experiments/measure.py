@@ -26,9 +26,9 @@ def test_scores(directory: Path) -> dict[str, str]:
     On them two systems can be compared pair by pair. A list is one text, so that it is one line of the results file.
     """
     from flipkd_sdk.training.evaluation import pair_cosines
-    from flipkd_sdk.training.run import encode_with
     from flipkd_sdk.training.run_directory import read_run
     from flipkd_sdk.training.sources import resolve
+    from flipkd_sdk.training.systems import encode_with
     from flipkd_sdk.training.teacher import load_teacher
     from flipkd_sdk.training.trained import trained_student
 

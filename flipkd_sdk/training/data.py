@@ -29,19 +29,14 @@ class TrainingData:
     dev: Pairs
     test: Pairs | None
     """None where the user keeps the test to themselves."""
+    held_out: frozenset[str]
+    """Texts of the development and test pairs, and the queries: no unlabelled text is one of them."""
     texts: tuple[str, ...]
-    """Distinct texts for L_dist: those of the train pairs, and the unlabelled ones that are neither in dev or test nor
-    queries."""
+    """Distinct texts for L_dist: those of the train pairs, and the unlabelled ones."""
     queries: RetrievalSet | None = None
     """What retrieval is measured on, if anything."""
     learned_queries: int = 0
     """How many distinct queries stand in the train pairs."""
-
-    @property
-    def held_out(self) -> set[str]:
-        """Texts of the development and test pairs and the queries: those that nothing is learned from."""
-        pairs = {*self.dev.texts, *(self.test.texts if self.test is not None else ())}
-        return pairs | set(self.queries.queries.texts if self.queries is not None else ())
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -78,8 +73,8 @@ def read_data(config: DataConfig, *, seed: int, teacher_scores: bool = False) ->
     else:
         splits = split_pairs(pairs, dev=config.dev_share, test=config.test_share, seed=seed)
         train, dev, test = splits.train, splits.dev, splits.test
-    held_out = set(dev.texts) | set(test.texts if test is not None else ())
-    if shared := held_out.intersection(train.texts):
+    judged = set(dev.texts) | set(test.texts if test is not None else ())
+    if shared := judged.intersection(train.texts):
         logger.warning(
             "%d texts stand in the train pairs and in the dev or test pairs; measures will flatter", len(shared)
         )
@@ -90,9 +85,9 @@ def read_data(config: DataConfig, *, seed: int, teacher_scores: bool = False) ->
         logger.warning("%d of %d queries stand in the train pairs; retrieval will flatter", learned, len(asked))
     if left_out := len(asked.intersection(unlabelled)):
         logger.warning("%d of %d queries stand in the unlabelled texts; they are left out there", left_out, len(asked))
-    unseen = held_out | asked
-    texts = dict.fromkeys(train.texts) | dict.fromkeys(text for text in unlabelled if text not in unseen)
-    return TrainingData(train, dev, test, tuple(texts), queries, learned)
+    held_out = frozenset(judged | asked)
+    texts = dict.fromkeys(train.texts) | dict.fromkeys(text for text in unlabelled if text not in held_out)
+    return TrainingData(train, dev, test, held_out, tuple(texts), queries, learned)
 
 
 def _read_queries(config: DataConfig) -> RetrievalSet | None:

@@ -12,27 +12,26 @@ import torch
 import transformers
 
 from flipkd_sdk import __version__
-from flipkd_sdk.errors import InvalidPairsError, TrainingError
 from flipkd_sdk.manifest import ModelReference, sha256_of
 from flipkd_sdk.training import processes, reshaping
 from flipkd_sdk.training import run_directory as run_files
 from flipkd_sdk.training.augmentation import altered_copies
-from flipkd_sdk.training.batches import PairDataset, TextDataset, encode, tokenize
-from flipkd_sdk.training.corpus import build_corpus, vector_cache
+from flipkd_sdk.training.batches import PairDataset, TextDataset, tokenize
+from flipkd_sdk.training.corpus import build_corpus
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
-from flipkd_sdk.training.evaluation import Evaluation, average_precision, evaluate, evaluate_scores, figures
+from flipkd_sdk.training.evaluation import Evaluation, average_precision, figures
 from flipkd_sdk.training.initialization import initialize_encoder
 from flipkd_sdk.training.mining import join, mine_negatives
 from flipkd_sdk.training.narrowing import check_width
 from flipkd_sdk.training.noise_filter import filter_noise
 from flipkd_sdk.training.objective import flipped_distillation
-from flipkd_sdk.training.prompt import prompt_pairs, yes_probabilities
+from flipkd_sdk.training.prompt import prompt_pairs
 from flipkd_sdk.training.report import write_report
 from flipkd_sdk.training.run_directory import RunResult
 from flipkd_sdk.training.sources import resolve
 from flipkd_sdk.training.student import Student, create_student, load_tokenizer
+from flipkd_sdk.training.systems import encode_with, evaluate_student, evaluate_teacher, evaluate_teacher_scores
 from flipkd_sdk.training.teacher import Teacher, fine_tune, load_teacher
-from flipkd_sdk.training.teacher_cache import cached_vectors
 from flipkd_sdk.training.trainer import Stage, train_stage
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from flipkd_sdk.pairs import Pairs
@@ -202,17 +200,15 @@ def prepare_teacher(
         splits = [split for split in (data.dev, data.test) if split is not None]
         if any(split.teacher_score is None for split in splits):
             return {}, None
-        scores = evaluate_scores(_given_scores, data.dev, data.test, objective=config.objective)
-        return {"teacher": scores}, None
+        return {"teacher": evaluate_teacher_scores(config, data)}, None
 
     def measure(teacher: Teacher) -> Evaluation:
-        encode_texts = partial(cached_vectors, teacher, directory=vector_cache())
-        return evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)
+        return processes.from_main(partial(evaluate_teacher, config, teacher, data))
 
     systems = {}
     if config.teacher.epochs:
         if not config.teacher.from_scratch:
-            systems["teacher as is"] = processes.from_main(partial(measure, teacher))
+            systems["teacher as is"] = measure(teacher)
         teacher = fine_tune(
             teacher,
             data.train,
@@ -223,14 +219,8 @@ def prepare_teacher(
             resume=resume,
             bf16=computes_in_bf16(config),
         )
-    systems["teacher"] = processes.from_main(partial(measure, teacher))
+    systems["teacher"] = measure(teacher)
     return systems, teacher
-
-
-def _given_scores(pairs: Pairs) -> NDArray[np.float32]:
-    if pairs.teacher_score is None:
-        raise TrainingError("the pairs have no teacher scores")
-    return pairs.teacher_score
 
 
 def _no_encoder(config: TrainConfig) -> ModelReference:
@@ -239,36 +229,6 @@ def _no_encoder(config: TrainConfig) -> ModelReference:
         return ModelReference("none", "none", "none")
     source = f"column {config.data.teacher_score_column} of {config.data.pairs.name}"
     return ModelReference(source, sha256_of(config.data.pairs), "unknown")
-
-
-def evaluate_student(
-    config: TrainConfig, student: Student, tokenizer: PreTrainedTokenizerBase, data: TrainingData
-) -> dict[str, Evaluation]:
-    """The student's encoder path and, where that is trained too, its decoder path."""
-    encode_texts = partial(encode_with, student, tokenizer)
-    systems = {"student": evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)}
-    if config.loss.label_lm > 0:
-        try:
-            systems["student's answer"] = evaluate_answers(config, student, tokenizer, data)
-        except InvalidPairsError as error:  # the encoder path is the product, and it is trained
-            logger.warning("the student's own answer, its decoder path, is left out of the report: %s", error)
-    return systems
-
-
-def evaluate_answers(
-    config: TrainConfig, student: Student, tokenizer: PreTrainedTokenizerBase, data: TrainingData
-) -> Evaluation:
-    """The decoder path beside the encoder path: the student's "yes" as a score.
-
-    Raises:
-        InvalidPairsError: on the development pairs it says nothing of the label.
-    """
-
-    def score(pairs: Pairs) -> NDArray[np.float32]:
-        prompts = prompt_pairs(tokenizer, pairs, config.prompt, max_length=config.student.max_length)
-        return yes_probabilities(student, prompts)
-
-    return evaluate_scores(score, data.dev, data.test, objective=config.objective)
 
 
 def train_student(
@@ -322,9 +282,3 @@ def computes_in_bf16(config: TrainConfig) -> bool:
     """Whether training computes in bfloat16: where it is asked for, or where a GPU has it."""
     has_it = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return config.precision == "bf16" or (config.precision == "auto" and has_it)
-
-
-def encode_with(student: Student, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> NDArray[np.float32]:
-    """The student's unit vectors of n texts, float32 (n, r), in evaluation mode."""
-    device = student.encoder_weight.device
-    return encode(tokenize(tokenizer, texts, student.options.max_length), student.eval(), device=device)

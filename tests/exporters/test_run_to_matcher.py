@@ -39,9 +39,9 @@ from flipkd_sdk.runtimes.opening import LoadOptions
 from flipkd_sdk.runtimes.self_test import load_self_test, made_up_sample
 from flipkd_sdk.training import trained
 from flipkd_sdk.training.evaluation import pair_cosines
-from flipkd_sdk.training.run import encode_with
 from flipkd_sdk.training.run_directory import read_run
 from flipkd_sdk.training.student import load_student, load_tokenizer
+from flipkd_sdk.training.systems import encode_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

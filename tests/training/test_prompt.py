@@ -16,14 +16,15 @@ from tokenizers.processors import TemplateProcessing
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.metrics import average_precision
 from flipkd_sdk.pairs import Pairs, write_pairs
-from flipkd_sdk.training import run as run_module
+from flipkd_sdk.training import systems
 from flipkd_sdk.training.config import PromptConfig
 from flipkd_sdk.training.data import read_data
 from flipkd_sdk.training.losses import label_lm
 from flipkd_sdk.training.prompt import prompt_pairs, yes_probabilities
-from flipkd_sdk.training.run import evaluate_answers, train
+from flipkd_sdk.training.run import train
 from flipkd_sdk.training.run_directory import read_run
 from flipkd_sdk.training.student import create_student, load_student, load_tokenizer
+from flipkd_sdk.training.systems import evaluate_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,7 +162,7 @@ def test_an_answer_that_says_nothing_does_not_cost_the_run(
 ) -> None:
     (tmp_path / "inputs").mkdir()
     config = tiny_config(tmp_path / "inputs", loss={"label_lm": 1.0}, labels={"epochs": 0}, alignment={"epochs": 0})
-    monkeypatch.setattr(run_module, "yes_probabilities", lambda student, prompts: np.full(24, 0.5, np.float32))
+    monkeypatch.setattr(systems, "yes_probabilities", lambda student, prompts: np.full(24, 0.5, np.float32))
     result = train(config, tmp_path / "run")
     assert list(result.measures) == ["teacher", "student"]
     assert "its decoder path, is left out of the report: on the development pairs" in caplog.text

@@ -87,7 +87,7 @@ def page(
     )
     config = validate_config({"data": {"pairs": "pairs.csv"}, "teacher": {"source": NASTY}}, origin="test")
     systems = {"teacher": evaluation, "student": evaluation}
-    data = TrainingData(train, DEV, test, train.texts)
+    data = TrainingData(train, DEV, test, frozenset(), train.texts)
     write_report(path, config, result, systems, records, data, NoiseFilter(keep, 0.25, 0.75), train.take([]))
     return Page(path.read_text(encoding="utf-8"))
 

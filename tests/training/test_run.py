@@ -21,9 +21,10 @@ from flipkd_sdk.retrieval import read_retrieval_set
 from flipkd_sdk.training import run as run_module
 from flipkd_sdk.training.evaluation import evaluate_retrieval, pair_cosines
 from flipkd_sdk.training.options import validate_config
-from flipkd_sdk.training.run import encode_with, train
+from flipkd_sdk.training.run import train
 from flipkd_sdk.training.run_directory import read_run
 from flipkd_sdk.training.student import load_student, load_tokenizer
+from flipkd_sdk.training.systems import encode_with
 from flipkd_sdk.training.watcher import Watcher
 
 if TYPE_CHECKING:
