@@ -76,7 +76,11 @@ _SHORTER_CUT = (
     "instead of 5."
 )
 
-_LONGER: Options = {"alignment.fewest_texts": 40_000, "labels.learning_rate": 2e-4}
+_LONGER: Options = {
+    "alignment.fewest_texts": 40_000,
+    "alignment.learning_rate": 7e-4,
+    "labels.learning_rate": 2e-4,
+}
 
 
 def _mqp(seed: int) -> tuple[Run, Run]:
@@ -133,7 +137,7 @@ _ATEC_CUT = (
 
 def _atec() -> tuple[Run, Run]:
     student = GEMMA | {"labels.epochs": 2, "labels.batch_size": 64}
-    flipped = PAIRS | SMALL_ENCODER | FLIPPED | student | {"alignment.epochs": 1, "alignment.batch_size": 128}
+    flipped = PAIRS | SMALL_ENCODER | FLIPPED | student | {"alignment.epochs": 1}
     return (
         Run("atec-flipped-0", "atec", "flipped", flipped, 30, cut=_ATEC_CUT),
         Run("atec-labels-0", "atec", "labels only", PAIRS | LABELS | student, 15, cut=_ATEC_CUT),

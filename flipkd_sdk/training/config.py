@@ -204,7 +204,9 @@ class StageConfig(_Section):
     batch_size: Positive
     """Texts a step in the alignment stage, pairs a step in the label stage."""
     learning_rate: NonNegative
-    """Peak learning rate."""
+    """Peak learning rate; of adapters that of A."""
+    loraplus_lr_ratio: Annotated[float, Field(gt=0)] = 1.0
+    """Learning rate of the adapters' B as a multiple of that of A (LoRA+): B starts at zero and has further to go."""
     patience: Positive | None = None
     """Stop the stage after this many epochs without a better development average precision; none trains them all."""
 
@@ -213,8 +215,9 @@ class AlignmentConfig(StageConfig):
     """First stage: all texts, no label, the teacher's vectors and similarities (L_dist)."""
 
     epochs: Annotated[float, Field(ge=0)] = 2
-    batch_size: Positive = 64
+    batch_size: Positive = 16
     learning_rate: NonNegative = 1e-3
+    loraplus_lr_ratio: Annotated[float, Field(gt=0)] = 8.0
     fewest_texts: Annotated[int, Field(ge=0)] = 10_000
     """Altered copies fill the stage's texts up to so many: parts of texts, with words left out and replaced, which the
     teacher is shown as well. Where there are as many texts there are none; 0 makes none."""

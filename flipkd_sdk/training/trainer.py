@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate.data_loader import prepare_data_loader
+from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -25,6 +26,9 @@ from flipkd_sdk.training.memory import advising
 from flipkd_sdk.training.watcher import Watcher
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch.optim import Optimizer
+
     from flipkd_sdk.training.batches import PairDataset, TextDataset
     from flipkd_sdk.training.config import StageConfig
 
@@ -162,6 +166,16 @@ class _StageTrainer(Trainer):
             callbacks=[watcher],
         )
         self.remove_callback(PrinterCallback)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """AdamW, with a rate of its own for the adapters' B where the stage has one."""
+        ratio = self.stage.config.loraplus_lr_ratio
+        if self.optimizer is None and ratio != 1:
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, self.stage.model)
+            self.optimizer = create_loraplus_optimizer(
+                cast("PeftModel", self.stage.model), optimizer, loraplus_lr_ratio=ratio, **options
+            )
+        return super().create_optimizer(model)
 
     def get_train_dataloader(self) -> DataLoader[int]:
         """Whole batches in every process; the datasets' collators give each its share of the texts."""
