@@ -60,6 +60,18 @@ def toy_stage(directory: Path, **changes: Any) -> Stage:
     return Stage(**(options | changes))
 
 
+class Adapted(nn.Module):
+    """One number for every text, out of an A and a B on which it depends alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lora_A = nn.ParameterDict({"default": nn.Parameter(torch.zeros(1, 1))})
+        self.lora_B = nn.ParameterDict({"default": nn.Parameter(torch.zeros(1, 1))})
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return (self.lora_A["default"] + self.lora_B["default"]).expand(len(input_ids), 1)
+
+
 def scripted(values: list[float], seen: Callable[[], None] = lambda: None) -> Callable[[], float]:
     remaining = iter(values)
 
@@ -341,3 +353,21 @@ def test_batches_hold_every_item_once_an_epoch_and_texts_of_similar_length(tmp_p
     for epoch in (first, second):
         assert sorted(i for batch in epoch for i in batch) == list(range(64))
         assert padding(epoch) < 0.7 * min(by_chance)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 8.0])
+def test_b_learns_as_many_times_as_fast_as_a_as_it_is_told(ratio: float, tmp_path: Path) -> None:
+    model = Adapted()
+    config = StageConfig(epochs=2, batch_size=8, learning_rate=0.01, loraplus_lr_ratio=ratio)
+    train_stage(
+        toy_stage(
+            tmp_path,
+            model=model,
+            config=config,
+            objective=lambda vectors, _: {"sum": vectors.mean()},
+            development=scripted([0.1, 0.2, 0.3]),
+        )
+    )
+    # AdamW moves a weight whose gradient stays the same by its rate in each step.
+    assert model.lora_A["default"].item() < 0
+    assert model.lora_B["default"].item() == pytest.approx(ratio * model.lora_A["default"].item(), rel=1e-4)
