@@ -105,7 +105,7 @@ RETRIEVAL: Options = {"data.queries": "{inputs}/queries.csv", "data.exemplars": 
 
 
 def _banking77() -> tuple[Run, Run]:
-    longer: Options = {"alignment.fewest_texts": 18_000}
+    longer: Options = {"alignment.fewest_texts": 30_000}
     flipped = PAIRS | RETRIEVAL | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | SHORTER | longer
     labels = PAIRS | RETRIEVAL | SIX_BLOCKS | NARROW | LABELS | {"labels.epochs": 3}
     cut = f"banking77: {_SHORTER_CUT}"

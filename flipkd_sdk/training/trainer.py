@@ -171,7 +171,7 @@ class _StageTrainer(Trainer):
         """AdamW, with a rate of its own for the adapters' B where the stage has one."""
         ratio = self.stage.config.loraplus_lr_ratio
         if self.optimizer is None and ratio != 1:
-            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, self.stage.model)
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = create_loraplus_optimizer(
                 cast("PeftModel", self.stage.model), optimizer, loraplus_lr_ratio=ratio, **options
             )
