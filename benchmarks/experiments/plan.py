@@ -164,6 +164,8 @@ _ABLATIONS: dict[str, tuple[str, Options, int]] = {
     ),
     "no-texts": ("without unlabelled texts", {"data.texts": None}, 4),
     "copies": ("altered copies, up to 10,000 texts", {"alignment.fewest_texts": 10_000}, 6),
+    "one-rate": ("one learning rate for A and B", {"alignment.loraplus_lr_ratio": 1.0}, 5),
+    "batch-64": ("alignment in batches of 64", {"alignment.batch_size": 64}, 5),
     "causal": ("causal attention", {"student.attention": "causal"}, 5),
     "spread": ("blocks spread over the depth", {"student.blocks": "spread"}, 5),
     "narrow": ("960 of 1,536 neurons in each MLP", {"student.mlp_width": 960}, 5),
