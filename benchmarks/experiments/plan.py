@@ -86,7 +86,7 @@ _LONGER: Options = {
 def _mqp(seed: int) -> tuple[Run, Run]:
     flipped = PAIRS | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | _LONGER
     return (
-        Run(f"mqp-flipped-{seed}", "mqp", "flipped", flipped, 35, seed, exported=True),
+        Run(f"mqp-flipped-{seed}", "mqp", "flipped", flipped, 40, seed, exported=True),
         Run(f"mqp-labels-{seed}", "mqp", "labels only", PAIRS | SIX_BLOCKS | NARROW | LABELS, 12, seed),
     )
 

@@ -7,7 +7,7 @@ from string import Formatter
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from flipkd_sdk.calibration import choose_threshold
 from flipkd_sdk.training.presets import Preset  # noqa: TC001
@@ -111,7 +111,7 @@ class StudentConfig(_Section):
     site_rank: Positive | None = None
     """Rank of the encoder site's adapter, the length of the text vectors. The default is the length of the teacher's
     vectors, so that these are what the texts are aligned with; where there are none, `rank`."""
-    alpha: Annotated[float, Field(gt=0)] = 64.0
+    alpha: PositiveFloat = 64.0
     """LoRA's scale at rank `rank`: the adapters add (alpha / rank)·B·A·x."""
     initialization: Literal["teacher", "whitening", "random"] = "teacher"
     """Where A starts: at a regression on the teacher's vectors; at the whitened principal directions of the LLM's own
@@ -152,7 +152,7 @@ class LossConfig(_Section):
     """Weight of L_lm: the whole LLM answers the prompted pair with a word. Above 0 no block is cut in training."""
     margin: NonNegative = 0.1
     """m0 of L_mcl: cosine margin between classes, on top of the teacher's difference."""
-    scale: Annotated[float, Field(gt=0)] = 20.0
+    scale: PositiveFloat = 20.0
     """λ of L_mcl and of CoSENT: sharpness of the smooth hinge."""
     tolerance: NonNegative = 0.05
     """ε of L_mcl: inside a class, pairs whose teacher cosines differ by less are not ordered."""
@@ -205,7 +205,7 @@ class StageConfig(_Section):
     """Texts a step in the alignment stage, pairs a step in the label stage."""
     learning_rate: NonNegative
     """Peak learning rate; of adapters that of A."""
-    loraplus_lr_ratio: Annotated[float, Field(gt=0)] = 1.0
+    loraplus_lr_ratio: PositiveFloat = 1.0
     """Learning rate of the adapters' B as a multiple of that of A (LoRA+): B starts at zero and has further to go."""
     patience: Positive | None = None
     """Stop the stage after this many epochs without a better development average precision; none trains them all."""
@@ -217,7 +217,7 @@ class AlignmentConfig(StageConfig):
     epochs: Annotated[float, Field(ge=0)] = 2
     batch_size: Positive = 16
     learning_rate: NonNegative = 1e-3
-    loraplus_lr_ratio: Annotated[float, Field(gt=0)] = 8.0
+    loraplus_lr_ratio: PositiveFloat = 8.0
     fewest_texts: Annotated[int, Field(ge=0)] = 10_000
     """Altered copies fill the stage's texts up to so many: parts of texts, with words left out and replaced, which the
     teacher is shown as well. Where there are as many texts there are none; 0 makes none."""
