@@ -31,7 +31,7 @@ class Progress:
     """How far a stage came."""
 
     best: float
-    """Development average precision of the best weights."""
+    """The best weights' measure on the development pairs."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
 

@@ -208,7 +208,7 @@ class StageConfig(_Section):
     loraplus_lr_ratio: PositiveFloat = 1.0
     """Learning rate of the adapters' B as a multiple of that of A (LoRA+): B starts at zero and has further to go."""
     patience: Positive | None = None
-    """Stop the stage after this many epochs without a better development average precision; none trains them all."""
+    """Stop the stage after this many epochs without a better one on the development pairs; none trains them all."""
 
 
 class AlignmentConfig(StageConfig):

@@ -49,16 +49,56 @@ class Evaluation:
 
 def pair_cosines(encode: Encode, pairs: Pairs) -> NDArray[np.float32]:
     """Cosine of each pair, float32 (n,); each distinct text is encoded once."""
-    texts = pairs.texts
-    position = {text: i for i, text in enumerate(texts)}
-    vectors = encode(texts)
+    return _cosines(encode(pairs.texts), pairs)
+
+
+def _cosines(vectors: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float32]:
+    position = {text: i for i, text in enumerate(pairs.texts)}
     a, b = (vectors[[position[text] for text in side]] for side in (pairs.a, pairs.b))
     return np.einsum("ij,ij->i", a, b)  # type: ignore[no-any-return]
 
 
-def average_precision(encode: Encode, pairs: Pairs) -> float:
-    """Average precision of the cosines of labelled pairs."""
-    return metrics.average_precision(pair_cosines(encode, pairs), pairs.label)
+def development_measures(encode: Encode, pairs: Pairs, teacher: NDArray[np.float32] | None = None) -> dict[str, float]:
+    """What is watched of an encoder while it trains: its average precision and its agreement with the teacher.
+
+    Args:
+        encode: the encoder as it stands.
+        pairs: the development pairs.
+        teacher: the teacher's vectors of ``pairs.texts``; None leaves ``agreement`` out.
+    """
+    vectors = encode(pairs.texts)
+    measures = {"average_precision": metrics.average_precision(_cosines(vectors, pairs), pairs.label)}
+    return measures if teacher is None else measures | {"agreement": agreement(vectors, teacher)}
+
+
+def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> float:
+    """How far two encoders agree on which of n texts are close: the correlation of their cosines of all i ≠ j.
+
+    No label enters, and all n(n−1) cosines do, so it moves far less by chance than a measure of n / 2 labelled pairs.
+    Sums over the cosines come from the matrices ZᵀZ, ZᵀT and TᵀT, for Σᵢⱼ (zᵢ·zⱼ)(tᵢ·tⱼ) = ‖ZᵀT‖².
+
+    Args:
+        student: unit vectors z, float32 (n, r).
+        teacher: unit vectors t of the same texts, float32 (n, d); d and r may differ.
+
+    Returns:
+        Pearson's correlation, in [−1, 1]; 0 where one of them tells no texts apart.
+    """
+    # Unit length in double precision, or the n cosines of i = j are not the 1 that is taken off.
+    z, t = (
+        x / np.linalg.norm(x, axis=1, keepdims=True) for x in (student.astype(np.float64), teacher.astype(np.float64))
+    )
+    count = len(z) * (len(z) - 1)
+
+    def mean(x: NDArray[np.float64]) -> float:
+        return (np.square(x.sum(axis=0)).sum() - len(x)) / count
+
+    def covariance(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+        return (np.square(x.T @ y).sum() - len(x)) / count - mean(x) * mean(y)
+
+    of_student, of_teacher = covariance(z, z), covariance(t, t)
+    flat = min(of_student, of_teacher) < 1e-12
+    return 0.0 if flat else float(covariance(z, t) / np.sqrt(of_student * of_teacher))
 
 
 def evaluate(

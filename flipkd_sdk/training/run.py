@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
 import transformers
 
 from flipkd_sdk import __version__
@@ -16,32 +15,28 @@ from flipkd_sdk.manifest import ModelReference, sha256_of
 from flipkd_sdk.training import processes, reshaping
 from flipkd_sdk.training import run_directory as run_files
 from flipkd_sdk.training.augmentation import altered_copies
-from flipkd_sdk.training.batches import PairDataset, TextDataset, tokenize
+from flipkd_sdk.training.batches import PairDataset, tokenize
 from flipkd_sdk.training.corpus import build_corpus
 from flipkd_sdk.training.data import TrainingData, read_data, write_splits
-from flipkd_sdk.training.evaluation import Evaluation, average_precision, figures
-from flipkd_sdk.training.initialization import initialize_encoder
+from flipkd_sdk.training.evaluation import figures
 from flipkd_sdk.training.mining import join, mine_negatives
 from flipkd_sdk.training.narrowing import check_width
 from flipkd_sdk.training.noise_filter import filter_noise
-from flipkd_sdk.training.objective import flipped_distillation
 from flipkd_sdk.training.prompt import prompt_pairs
 from flipkd_sdk.training.report import write_report
 from flipkd_sdk.training.run_directory import RunResult
 from flipkd_sdk.training.sources import resolve
-from flipkd_sdk.training.student import Student, create_student, load_tokenizer
-from flipkd_sdk.training.systems import encode_with, evaluate_student, evaluate_teacher, evaluate_teacher_scores
-from flipkd_sdk.training.teacher import Teacher, fine_tune, load_teacher
-from flipkd_sdk.training.trainer import Stage, train_stage
+from flipkd_sdk.training.stages import prepare_teacher, train_student
+from flipkd_sdk.training.student import create_student, load_tokenizer
+from flipkd_sdk.training.systems import evaluate_student
+from flipkd_sdk.training.teacher import Teacher, load_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from typing import Any
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config import StageConfig, TeacherConfig, TrainConfig
 
 logger = logging.getLogger("flipkd_sdk")
@@ -108,7 +103,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         np.append(noise.keep, np.ones(len(mined), dtype=bool)),
         prompt_pairs(tokenizer, pairs, config.prompt, max_length=config.student.max_length) if whole else None,
     )
-    records = train_student(config, student, tokenizer, labelled, data.dev, directory, resume=resume)
+    records = train_student(config, student, tokenizer, labelled, data.dev, teacher, directory, resume=resume)
 
     def conclude() -> RunResult:
         systems.update(evaluate_student(config, student, tokenizer, data))
@@ -188,97 +183,9 @@ def _open(directory: Path, config: TrainConfig, data: TrainingData, *, overwrite
     write_splits(data, directory / "splits")
 
 
-def prepare_teacher(
-    config: TrainConfig, teacher: Teacher | None, data: TrainingData, directory: Path, *, resume: bool = False
-) -> tuple[dict[str, Evaluation], Teacher | None]:
-    """Fine-tune the teacher if asked for, and measure it on the development and test pairs, and on the queries.
-
-    Returns:
-        Its measures by name, and the teacher that the student learns from.
-    """
-    if teacher is None:
-        splits = [split for split in (data.dev, data.test) if split is not None]
-        if any(split.teacher_score is None for split in splits):
-            return {}, None
-        return {"teacher": evaluate_teacher_scores(config, data)}, None
-
-    def measure(teacher: Teacher) -> Evaluation:
-        return processes.from_main(partial(evaluate_teacher, config, teacher, data))
-
-    systems = {}
-    if config.teacher.epochs:
-        if not config.teacher.from_scratch:
-            systems["teacher as is"] = measure(teacher)
-        teacher = fine_tune(
-            teacher,
-            data.train,
-            config.teacher,
-            development=partial(average_precision, teacher.encode, data.dev),
-            run_directory=directory,
-            seed=config.seed,
-            resume=resume,
-            bf16=computes_in_bf16(config),
-        )
-    systems["teacher"] = measure(teacher)
-    return systems, teacher
-
-
 def _no_encoder(config: TrainConfig) -> ModelReference:
     """What the manifest says of a teacher that is a column of the pairs, or of none."""
     if config.teacher.kind == "none":
         return ModelReference("none", "none", "none")
     source = f"column {config.data.teacher_score_column} of {config.data.pairs.name}"
     return ModelReference(source, sha256_of(config.data.pairs), "unknown")
-
-
-def train_student(
-    config: TrainConfig,
-    student: Student,
-    tokenizer: PreTrainedTokenizerBase,
-    labelled: PairDataset,
-    dev: Pairs,
-    directory: Path,
-    *,
-    resume: bool = False,
-) -> list[dict[str, Any]]:
-    """Initialize A, align with the teacher on all texts, then learn the labels; the student is left at its best.
-
-    Args:
-        config: all options.
-        student: starts as it was loaded.
-        tokenizer: the student's.
-        labelled: the train pairs, with the corpus of all texts.
-        dev: the development pairs.
-        directory: the run directory.
-        resume: go on from the last checkpoints, if there are any.
-
-    Returns:
-        The records of both stages.
-    """
-    corpus = labelled.corpus
-    initialize_encoder(student, corpus, seed=config.seed)
-
-    def stage(name: str) -> Stage:
-        learns_labels = name == "labels"
-        return Stage(
-            name=name,
-            model=student,
-            dataset=labelled if learns_labels else TextDataset(corpus),
-            objective=partial(flipped_distillation, config=config.loss),
-            config=config.labels if learns_labels else config.alignment,
-            development=lambda: average_precision(partial(encode_with, student, tokenizer), dev),
-            run_directory=directory,
-            seed=config.seed,
-            resume=resume,
-            bf16=computes_in_bf16(config),
-        )
-
-    # The alignment stage learns the teacher's vectors of single texts.
-    names = ["labels"] if corpus.teacher is None else ["alignment", "labels"]
-    return [record for name in names for record in train_stage(stage(name))]
-
-
-def computes_in_bf16(config: TrainConfig) -> bool:
-    """Whether training computes in bfloat16: where it is asked for, or where a GPU has it."""
-    has_it = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return config.precision == "bf16" or (config.precision == "auto" and has_it)

@@ -133,7 +133,7 @@ def fine_tune(
     train: Pairs,
     config: TeacherConfig,
     *,
-    development: Callable[[], float],
+    development: Callable[[], dict[str, float]],
     run_directory: Path,
     seed: int,
     resume: bool = False,
@@ -145,7 +145,7 @@ def fine_tune(
         teacher: the teacher; its weights change.
         train: the train pairs.
         config: epochs, learning rate, batch size.
-        development: average precision of this teacher on the development pairs; the best epoch is kept.
+        development: measures this teacher on the development pairs; the epoch of best ``average_precision`` is kept.
         run_directory: where the fine-tuned teacher and the records go.
         seed: seed of the order.
         resume: go on from the last checkpoint, if there is one.

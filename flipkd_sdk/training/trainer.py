@@ -54,8 +54,8 @@ class Stage:
     dataset: TextDataset | PairDataset
     objective: Objective
     config: StageConfig
-    development: Callable[[], float]
-    """Average precision on the development pairs with the model as it stands."""
+    development: Callable[[], dict[str, float]]
+    """Measures on the development pairs with the model as it stands, by name; higher is better."""
     run_directory: Path
     """``metrics.jsonl`` in it is appended to, and ``checkpoints/`` is written."""
     seed: int
@@ -63,6 +63,8 @@ class Stage:
     """Go on from the last checkpoint, if there is one."""
     bf16: bool = False
     """Compute in bfloat16, with the weights in float32."""
+    criterion: str = "average_precision"
+    """The measure by which one epoch is better than another."""
 
     @property
     def checkpoints(self) -> Path:
@@ -78,11 +80,11 @@ class Stage:
 
 
 def train_stage(stage: Stage) -> list[dict[str, Any]]:
-    """Train one stage and leave the model with its best weights by development average precision.
+    """Train one stage and leave the model with the weights of its best epoch by ``stage.criterion``.
 
     Returns:
-        The stage's records as they stand in ``metrics.jsonl``: loss terms every few steps, ``average_precision`` at the
-        start and after each epoch.
+        The stage's records as they stand in ``metrics.jsonl``: loss terms every few steps, the development
+        measures at the start and after each epoch.
 
     Raises:
         TrainingError: a loss became NaN or infinite, or memory ran out; the message says where and what to change.

@@ -44,7 +44,7 @@ class Watcher(TrainerCallback):
     @property
     def patience_is_over(self) -> bool:
         """Whether the last epochs, as many as ``patience``, brought nothing better."""
-        scores = [r["average_precision"] for r in self.progress.records if "average_precision" in r]
+        scores = [record[self.stage.criterion] for record in self._measurements]
         patience = self.stage.config.patience
         return bool(patience and scores) and len(scores) - 1 - scores.index(max(scores)) >= (patience or 0)
 
@@ -81,7 +81,7 @@ class Watcher(TrainerCallback):
         # A stage that only makes things worse leaves the model as it was. And a checkpoint of an epoch's last step may
         # lack the measurement after it.
         at_an_end = float(state.epoch or 0.0).is_integer() or done >= total
-        if at_an_end and not any(r["step"] == done for r in self.progress.records if "average_precision" in r):
+        if at_an_end and not any(record["step"] == done for record in self._measurements):
             self._measure(state)
         if not self.bar.disable:
             tqdm.write(f"{self.stage.name}: {estimate(self.stage, total - done)}")
@@ -126,13 +126,17 @@ class Watcher(TrainerCallback):
         if self.bar is not None:
             self.bar.close()
 
+    @property
+    def _measurements(self) -> list[dict[str, Any]]:
+        return [record for record in self.progress.records if self.stage.criterion in record]
+
     def _measure(self, state: TrainerState) -> None:
         self.stage.model.eval()
-        average_precision = processes.from_main(self.stage.development)
+        measures = processes.from_main(self.stage.development)
         self.stage.model.train()
-        self._record(state, {"average_precision": average_precision})
-        if average_precision > self.progress.best:
-            self.progress.best = average_precision
+        self._record(state, measures)
+        if measures[self.stage.criterion] > self.progress.best:
+            self.progress.best = measures[self.stage.criterion]
             self.progress.best_weights = {
                 name: weight.clone().cpu() for name, weight in trainable(self.stage.model).items()
             }
@@ -142,7 +146,7 @@ class Watcher(TrainerCallback):
         self.progress.records.append(record)
         self._write(record)
         if self.bar is not None:
-            shown = ("loss", "average_precision")
+            shown = ("loss", self.stage.criterion)
             self.bar.set_postfix({name: f"{values[name]:.4f}" for name in shown if name in values}, refresh=False)
 
     def _write(self, record: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 from flipkd_sdk.errors import ModelSourceError
 from flipkd_sdk.manifest import ModelReference, sha256_of
 from flipkd_sdk.training.config import TeacherConfig
-from flipkd_sdk.training.evaluation import average_precision
+from flipkd_sdk.training.evaluation import development_measures
 from flipkd_sdk.training.sources import ResolvedModel, resolve
 from flipkd_sdk.training.teacher import alignment_targets, fine_tune, load_teacher
 
@@ -93,7 +93,14 @@ def test_a_tuned_teacher_with_a_dense_layer_comes_back(tmp_path: Path) -> None:
     teacher = load_teacher(resolve(str(path)), max_length=48)
     config = TeacherConfig(epochs=1, learning_rate=5e-3, batch_size=8)
     scores = iter((0.1, 0.2))
-    tuned = fine_tune(teacher, tiny_pairs(16), config, development=lambda: next(scores), run_directory=tmp_path, seed=0)
+    tuned = fine_tune(
+        teacher,
+        tiny_pairs(16),
+        config,
+        development=lambda: {"average_precision": next(scores)},
+        run_directory=tmp_path,
+        seed=0,
+    )
     loaded = load_teacher(resolve(str(tmp_path / "teacher")), max_length=48)
     assert np.array_equal(loaded.encode(TEXTS), tuned.encode(TEXTS))
     assert loaded.revision == tuned.revision != teacher.revision
@@ -163,11 +170,11 @@ def test_fine_tuning_learns_the_pairs_and_the_result_can_be_loaded(tmp_path: Pat
     pairs = tiny_pairs(40, seed=3)
     # Against the teacher's own inclination: what shares its words is no match.
     pairs = type(pairs)(pairs.a, pairs.b, 1 - pairs.label)
-    development = partial(average_precision, teacher.encode, pairs)
-    before, revision = development(), teacher.revision
+    development = partial(development_measures, teacher.encode, pairs)
+    before, revision = development()["average_precision"], teacher.revision
     config = TeacherConfig(epochs=4, learning_rate=5e-3, batch_size=8)
     tuned = fine_tune(teacher, pairs, config, development=development, run_directory=tmp_path, seed=0)
-    after = average_precision(tuned.encode, pairs)
+    after = development_measures(tuned.encode, pairs)["average_precision"]
     assert after > before + 0.1
     loaded = load_teacher(resolve(str(tmp_path / "teacher")), max_length=48)
     assert loaded.encoder.pooling == pooling

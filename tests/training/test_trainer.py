@@ -53,7 +53,7 @@ def toy_stage(directory: Path, **changes: Any) -> Stage:
         "dataset": TextDataset(corpus_of(PAIRS)),
         "objective": align,
         "config": StageConfig(epochs=3, batch_size=8, learning_rate=0.1),
-        "development": lambda: 0.5,
+        "development": lambda: {"average_precision": 0.5},
         "run_directory": directory,
         "seed": 0,
     }
@@ -72,12 +72,12 @@ class Adapted(nn.Module):
         return (self.lora_A["default"] + self.lora_B["default"]).expand(len(input_ids), 1)
 
 
-def scripted(values: list[float], seen: Callable[[], None] = lambda: None) -> Callable[[], float]:
+def scripted(values: list[float], seen: Callable[[], None] = lambda: None) -> Callable[[], dict[str, float]]:
     remaining = iter(values)
 
-    def development() -> float:
+    def development() -> dict[str, float]:
         seen()
-        return next(remaining)
+        return {"average_precision": next(remaining)}
 
     return development
 
@@ -96,6 +96,21 @@ def test_the_weights_of_the_best_epoch_are_restored(tmp_path: Path, scores: list
     assert not torch.equal(at_epoch[0], at_epoch[1])
     assert torch.equal(model.trained, at_epoch[best])
     assert torch.equal(model.frozen, before)
+
+
+def test_another_criterion_chooses_the_epoch_and_ends_the_stage(tmp_path: Path) -> None:
+    model = Bag()
+    at_epoch: list[torch.Tensor] = []
+    measures = iter([(0.9, 0.1), (0.2, 0.8), (0.3, 0.7), (0.4, 0.6)])
+
+    def development() -> dict[str, float]:
+        at_epoch.append(model.trained.detach().clone())
+        return dict(zip(("average_precision", "agreement"), next(measures), strict=True))
+
+    config = StageConfig(epochs=9, batch_size=8, learning_rate=0.1, patience=2)
+    train_stage(toy_stage(tmp_path, model=model, config=config, development=development, criterion="agreement"))
+    assert len(at_epoch) == 4
+    assert torch.equal(model.trained, at_epoch[1])
 
 
 def test_the_development_pairs_are_scored_in_evaluation_mode(tmp_path: Path) -> None:
@@ -238,9 +253,9 @@ def interrupted() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def score_of(model: Bag) -> Callable[[], float]:
+def score_of(model: Bag) -> Callable[[], dict[str, float]]:
     """A measure that depends on the weights, so that a run that goes on differently is found out."""
-    return lambda: float(torch.sin(model.trained.detach().double().sum() * 40))
+    return lambda: {"average_precision": float(torch.sin(model.trained.detach().double().sum() * 40))}
 
 
 def finished(directory: Path, **changes: Any) -> tuple[torch.Tensor, list[dict[str, Any]]]:
