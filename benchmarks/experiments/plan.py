@@ -110,7 +110,7 @@ def _banking77() -> tuple[Run, Run]:
     labels = PAIRS | RETRIEVAL | SIX_BLOCKS | NARROW | LABELS | {"labels.epochs": 3}
     cut = f"banking77: {_SHORTER_CUT}"
     return (
-        Run("banking77-flipped-0", "banking77", "flipped", flipped, 20, cut=cut),
+        Run("banking77-flipped-0", "banking77", "flipped", flipped, 30, cut=cut),
         Run("banking77-labels-0", "banking77", "labels only", labels, 15, cut=cut),
     )
 
