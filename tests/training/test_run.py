@@ -19,6 +19,7 @@ from flipkd_sdk.metrics import average_precision
 from flipkd_sdk.pairs import Pairs, write_pairs
 from flipkd_sdk.retrieval import read_retrieval_set
 from flipkd_sdk.training import run as run_module
+from flipkd_sdk.training import stages
 from flipkd_sdk.training.evaluation import evaluate_retrieval, pair_cosines
 from flipkd_sdk.training.options import validate_config
 from flipkd_sdk.training.run import train
@@ -30,6 +31,8 @@ from flipkd_sdk.training.watcher import Watcher
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
+
+    from flipkd_sdk.training.evaluation import Encode
 
 CONTENT = {"config.json", "splits", "adapter", "metrics.jsonl", "report.html", "result.json"}
 
@@ -256,6 +259,30 @@ def test_stages_may_be_left_out(inputs: Path, tmp_path: Path) -> None:
     result = train(tiny_config(inputs, alignment=off, labels=off), tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT - {"metrics.jsonl"}
     assert result.measures["student"]["dev"]["average_precision"] > 0.5
+
+
+@pytest.mark.parametrize(("stage", "criterion"), [("alignment", "agreement"), ("labels", "average_precision")])
+def test_alignment_keeps_who_agrees_with_the_teacher_and_labels_who_ranks_the_pairs(
+    stage: str, criterion: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+
+    def scripted(encode: Encode, pairs: Pairs, teacher: np.ndarray | None = None) -> dict[str, float]:
+        assert teacher is not None
+        seen.append(encode(pairs.texts))
+        scores = {"agreement": 0.1, "average_precision": 0.1}
+        return scores | {criterion: (0.1, 0.8, 0.5)[len(seen) - 1]}
+
+    monkeypatch.setattr(stages, "development_measures", scripted)
+    epochs = {"alignment": {"epochs": 0}, "labels": {"epochs": 0}} | {stage: {"epochs": 2}}
+    train(tiny_config(inputs, **epochs), tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    student = load_student(run.config.student.source, run.adapter, run.config.student)
+    tokenizer = load_tokenizer(run.config.student.source)
+    dev = run.split("dev")
+    assert dev is not None
+    assert encode_with(student, tokenizer, dev.texts) == pytest.approx(seen[1], abs=1e-6)
+    assert np.abs(seen[2] - seen[1]).max() > 1e-4
 
 
 def test_scores_in_a_column_are_a_teacher(inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
