@@ -91,14 +91,14 @@ def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> flo
     count = len(z) * (len(z) - 1)
 
     def mean(x: NDArray[np.float64]) -> float:
-        return (np.square(x.sum(axis=0)).sum() - len(x)) / count
+        return float(np.square(x.sum(axis=0)).sum() - len(x)) / count
 
     def covariance(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-        return (np.square(x.T @ y).sum() - len(x)) / count - mean(x) * mean(y)
+        return float(np.square(x.T @ y).sum() - len(x)) / count - mean(x) * mean(y)
 
     of_student, of_teacher = covariance(z, z), covariance(t, t)
     flat = min(of_student, of_teacher) < 1e-12
-    return 0.0 if flat else float(covariance(z, t) / np.sqrt(of_student * of_teacher))
+    return 0.0 if flat else covariance(z, t) / float(np.sqrt(of_student * of_teacher))
 
 
 def evaluate(
