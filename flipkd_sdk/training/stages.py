@@ -98,10 +98,9 @@ def train_student(
     """
     corpus = labelled.corpus
     initialize_encoder(student, corpus, seed=config.seed)
-
-    def development() -> dict[str, float]:
-        shown = None if teacher is None else cached_vectors(teacher, dev.texts, vector_cache())
-        return development_measures(partial(encode_with, student, tokenizer), dev, shown)
+    shown = None
+    if teacher is not None:
+        shown = processes.from_main(partial(cached_vectors, teacher, dev.texts, vector_cache()))
 
     def stage(name: str) -> Stage:
         learns_labels = name == "labels"
@@ -111,7 +110,7 @@ def train_student(
             dataset=labelled if learns_labels else TextDataset(corpus),
             objective=partial(flipped_distillation, config=config.loss),
             config=config.labels if learns_labels else config.alignment,
-            development=development,
+            development=partial(development_measures, partial(encode_with, student, tokenizer), dev, shown),
             run_directory=directory,
             seed=config.seed,
             resume=resume,
