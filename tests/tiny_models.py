@@ -179,6 +179,7 @@ def tiny_config(directory: Path, **changes: dict[str, Any] | float | str) -> Tra
         for seed, (name, count) in enumerate({"train": 48, "dev": 24, "test": 24}.items()):
             write_pairs(tiny_pairs(count, seed), directory / f"{name}.csv")
     content: dict[str, Any] = {
+        "precision": "fp32",  # the same figures on every machine
         "data": {"pairs": directory / "train.csv", "dev": directory / "dev.csv", "test": directory / "test.csv"},
         "teacher": {"source": str(teacher), "max_length": 48, "epochs": 0},
         "student": {"source": str(llama), "layer": 2, "rank": 4, "site_rank": 16, "alpha": 4.0, "max_length": 48},

@@ -146,10 +146,11 @@ def _atec() -> tuple[Run, Run]:
 
 _ABLATION_CUT = (
     "the ablations: 4 blocks, one epoch of alignment on the mqp train texts and 3,000 others, 2 epochs of labels, and "
-    "the fine-tuned teacher of mqp-flipped-0."
+    "one fine-tuned teacher for all of them."
 )
 # By name: what the table says, what differs from the base, and the minutes.
 _ABLATIONS: dict[str, tuple[str, Options, int]] = {
+    "fp32": ("computed in float32 throughout", {"precision": "fp32"}, 5),
     "no-mcl": ("without L_mcl", {"loss.mcl": 0.0}, 5),
     "cosent": ("CoSENT in place of L_mcl", {"loss.mcl": 0.0, "loss.cosent": 1.0}, 5),
     "no-dist": (
@@ -163,6 +164,8 @@ _ABLATIONS: dict[str, tuple[str, Options, int]] = {
         5,
     ),
     "no-texts": ("without unlabelled texts", {"data.texts": None}, 4),
+    "no-labels": ("alignment alone, without the label stage", {"labels.epochs": 0}, 3),
+    "start": ("A at its start, nothing trained", {"alignment.epochs": 0, "labels.epochs": 0}, 2),
     "copies": ("altered copies, up to 10,000 texts", {"alignment.fewest_texts": 10_000}, 6),
     "one-rate": ("one learning rate for A and B", {"alignment.loraplus_lr_ratio": 1.0}, 5),
     "batch-64": ("alignment in batches of 64", {"alignment.batch_size": 64}, 5),
@@ -178,36 +181,37 @@ _ABLATIONS: dict[str, tuple[str, Options, int]] = {
 }
 
 
-def _ablations(needs: Run) -> tuple[Run, ...]:
-    base: Options = {
-        **(PAIRS | SIX_BLOCKS | FLIPPED),
+def _ablations() -> tuple[Run, ...]:
+    options: Options = {
+        **(PAIRS | MINILM | SIX_BLOCKS | FLIPPED),
         "data.texts": "{inputs}/texts-small.csv",
-        "teacher.source": "{teacher}",
-        "teacher.epochs": 0,
         "student.layer": 4,
         "alignment.epochs": 1,
         "alignment.fewest_texts": 0,
         "labels.epochs": 2,
     }
-    rows = {"base": ("all of the method, 4 blocks", {}, 5)} | _ABLATIONS
-    return tuple(
+    base = Run(
+        "ablation-base", "mqp", "all of the method, 4 blocks", options, 9, base="ablation-base", cut=_ABLATION_CUT
+    )
+    taught: Options = {"teacher.source": "{teacher}", "teacher.epochs": 0}
+    others = (
         Run(
             f"ablation-{name}",
             "mqp",
             label,
-            {option: value for option, value in (base | changes).items() if value is not None},
+            {option: value for option, value in (options | taught | changes).items() if value is not None},
             minutes,
-            needs=needs,
-            base="ablation-base",
+            needs=base,
+            base=base.name,
             cut=_ABLATION_CUT,
         )
-        for name, (label, changes, minutes) in rows.items()
+        for name, (label, changes, minutes) in _ABLATIONS.items()
     )
+    return (base, *others)
 
 
 def _all() -> tuple[Run, ...]:
-    first = _mqp(0)
-    return (*first, *_banking77(), *_rqe(), *_atec(), *_ablations(first[0]), *_mqp(1), *_mqp(2))
+    return (*_mqp(0), *_banking77(), *_rqe(), *_atec(), *_ablations(), *_mqp(1), *_mqp(2))
 
 
 RUNS = _all()

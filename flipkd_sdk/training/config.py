@@ -151,7 +151,7 @@ class LossConfig(_Section):
     label_lm: NonNegative = 0.0
     """Weight of L_lm: the whole LLM answers the prompted pair with a word. Above 0 no block is cut in training."""
     margin: NonNegative = 0.1
-    """m0 of L_mcl: cosine margin between classes, on top of the teacher's difference."""
+    """m0 of L_mcl: least cosine margin between classes, where the teacher's difference is smaller."""
     scale: PositiveFloat = 20.0
     """λ of L_mcl and of CoSENT: sharpness of the smooth hinge."""
     tolerance: NonNegative = 0.05
@@ -246,7 +246,8 @@ class TrainConfig(_Section):
     alignment: AlignmentConfig = AlignmentConfig()
     labels: LabelsConfig = LabelsConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What training computes in, with the weights in float32: ``auto`` is bfloat16 where a GPU has it, else float32."""
+    """What training computes in, with the weights in float32: ``auto`` is bfloat16 where GPU or CPU have it, else
+    float32."""
     objective: Annotated[str, AfterValidator(_known_objective)] = "f1"
     """What the threshold is chosen for: ``f1``, or ``precision>=P``."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

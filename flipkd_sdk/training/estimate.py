@@ -68,6 +68,7 @@ def _kept_bytes(stage: Stage, items: list[int]) -> int:
 
     device = next(stage.model.parameters()).device
     batch = {name: value.to(device) for name, value in stage.dataset.collate(items).items()}
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    in_precision = torch.autocast(device.type, torch.bfloat16, enabled=stage.bf16)
+    with in_precision, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         stage.outputs(stage.model, batch)
     return sum(kept.values())

@@ -72,7 +72,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         data = read_data(config.data, seed=config.seed, teacher_scores=config.teacher.kind == "scores")
         student_model = resolve(config.student.source)
         teacher = _load_teacher(config)
-    config = _with_length_of_vectors(config, teacher)
+    config = _with_precision(_with_length_of_vectors(config, teacher))
     transformers.set_seed(config.seed)
     tokenizer = load_tokenizer(student_model.location)
     whole = config.loss.label_lm > 0
@@ -159,6 +159,13 @@ def _with_length_of_vectors(config: TrainConfig, teacher: Teacher | None) -> Tra
     student = config.student
     length = student.site_rank or (student.rank if teacher is None else teacher.dimension)
     return config.model_copy(update={"student": student.model_copy(update={"site_rank": length})})
+
+
+def _with_precision(config: TrainConfig) -> TrainConfig:
+    """The options with the precision that ``auto`` means on this machine; a run goes on in the one that it began in."""
+    if config.precision != "auto":
+        return config
+    return config.model_copy(update={"precision": "bf16" if processes.has_bf16() else "fp32"})
 
 
 def _reshape(

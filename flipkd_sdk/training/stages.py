@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-
 from flipkd_sdk.training import processes
 from flipkd_sdk.training.batches import TextDataset
 from flipkd_sdk.training.corpus import vector_cache
@@ -61,7 +59,7 @@ def prepare_teacher(
             run_directory=directory,
             seed=config.seed,
             resume=resume,
-            bf16=computes_in_bf16(config),
+            bf16=config.precision == "bf16",
         )
     systems["teacher"] = measure(teacher)
     return systems, teacher
@@ -114,16 +112,10 @@ def train_student(
             run_directory=directory,
             seed=config.seed,
             resume=resume,
-            bf16=computes_in_bf16(config),
+            bf16=config.precision == "bf16",
             criterion="average_precision" if learns_labels else "agreement",
         )
 
     # The alignment stage learns the teacher's vectors of single texts.
     names = ["labels"] if teacher is None else ["alignment", "labels"]
     return [record for name in names for record in train_stage(stage(name))]
-
-
-def computes_in_bf16(config: TrainConfig) -> bool:
-    """Whether training computes in bfloat16: where it is asked for, or where a GPU has it."""
-    has_it = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return config.precision == "bf16" or (config.precision == "auto" and has_it)

@@ -38,17 +38,18 @@ def plain_mcl(
     s: list[float], t: list[float], y: list[int], s_neg: list[float], t_neg: list[float], **options: float
 ) -> float:
     margin, scale, tolerance = options["margin"], options["scale"], options["tolerance"]
-    total = 1.0
+    labelled, in_batch = [], []
     for u in range(len(s)):
         for v in range(len(s)):
             if y[u] > y[v]:
-                total += math.exp(scale * (s[v] - s[u] + t[u] - t[v] + margin))
+                labelled.append(s[v] - s[u] + max(t[u] - t[v], margin))
             elif y[u] == y[v] and t[u] - t[v] > tolerance:
-                total += math.exp(scale * (s[v] - s[u] + t[u] - t[v]))
+                labelled.append(s[v] - s[u] + t[u] - t[v])
         for negative, teacher in zip(s_neg, t_neg, strict=True):
             if y[u] == 1:
-                total += math.exp(scale * (negative - s[u] + t[u] - teacher + margin))
-    return math.log(total) / scale
+                in_batch.append(negative - s[u] + max(t[u] - teacher, margin))
+    hinges = [[math.log1p(math.exp(scale * x)) / scale for x in couples] for couples in (labelled, in_batch)]
+    return sum(sum(couples) / max(len(couples), 1) for couples in hinges)
 
 
 def unit(rows: int, columns: int, seed: int) -> Tensor:
@@ -92,14 +93,19 @@ def mcl(s: list[float], t: list[float], y: list[int], **options: float) -> float
 
 def test_mcl_of_couples_that_keep_their_margin_vanishes_as_the_hinge_sharpens() -> None:
     t, y = [0.9, 0.7, 0.3, 0.1], [1, 1, 0, 0]
-    kept = [0.95, 0.74, 0.2, -0.1]  # further apart than the teacher's differences plus the margin
-    assert mcl(kept, t, y, margin=0.05, scale=1000.0) == pytest.approx(0.0, abs=1e-6)
+    kept = [0.95, 0.74, 0.2, -0.1]  # further apart than the teacher's differences, which are above the margin
+    assert mcl(kept, t, y, margin=0.3, scale=1000.0) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_mcl_tends_to_the_worst_violation_as_the_hinge_sharpens() -> None:
-    t, y = [0.9, 0.3], [1, 0]
-    s = [0.5, 0.4]  # a gap of 0.1, where 0.6 + 0.1 is wanted
-    assert mcl(s, t, y, margin=0.1, scale=1000.0) == pytest.approx(0.6, abs=1e-4)
+def test_mcl_tends_to_the_mean_violation_as_the_hinge_sharpens() -> None:
+    t, y = [0.9, 0.3, 0.3], [1, 0, 0]
+    s = [0.5, 0.4, -0.4]  # gaps of 0.1 and 0.9, where 0.6 is wanted
+    assert mcl(s, t, y, scale=1000.0) == pytest.approx(0.5 / 2, abs=1e-3)
+
+
+def test_mcl_asks_for_the_margin_where_the_teacher_is_wrong() -> None:
+    s, t, y = [0.5, 0.5], [0.3, 0.9], [1, 0]
+    assert mcl(s, t, y, margin=0.1, scale=1000.0) == pytest.approx(0.1, abs=1e-3)
 
 
 @pytest.mark.parametrize("label", [0, 1])

@@ -163,17 +163,16 @@ def plain_objective(vectors: np.ndarray, teacher: np.ndarray, texts: list[int], 
             known = texts[i] == texts[j] or texts[count + i] == texts[count + j] or texts[i] == texts[count + j]
             if not known and float(ta[i] @ tb[j]) < sum(matches) / len(matches):
                 others.append((float(a[i] @ b[j]), float(ta[i] @ tb[j])))
-    total = 1.0
+    couples, in_batch = [], []
     for s_u, t_u, y_u in labelled:
         for s_v, t_v, y_v in labelled:
             if y_u > y_v:  # the zone between the classes
-                total += math.exp(CONFIG.scale * (s_v - s_u + t_u - t_v + CONFIG.margin))
+                couples.append(s_v - s_u + max(t_u - t_v, CONFIG.margin))
             elif y_u == y_v and t_u > t_v + CONFIG.tolerance:  # the zones inside each class
-                total += math.exp(CONFIG.scale * (s_v - s_u + t_u - t_v))
-        for s_v, t_v in others:
-            if y_u == 1:
-                total += math.exp(CONFIG.scale * (s_v - s_u + t_u - t_v + CONFIG.margin))
-    return math.log(total) / CONFIG.scale
+                couples.append(s_v - s_u + t_u - t_v)
+        in_batch += [s_v - s_u + max(t_u - t_v, CONFIG.margin) for s_v, t_v in others if y_u == 1]
+    zones = [[math.log1p(math.exp(CONFIG.scale * x)) / CONFIG.scale for x in zone] for zone in (couples, in_batch)]
+    return sum(sum(zone) / max(len(zone), 1) for zone in zones)
 
 
 @pytest.mark.parametrize("seed", range(5))

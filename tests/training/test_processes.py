@@ -50,6 +50,18 @@ def test_a_launcher_that_starts_one_process_where_several_were_asked_for_is_told
     assert "accelerate launch --cpu has started a single process; leave --cpu out and pass --multi_gpu" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True, "avx2": True}, True), ({"bf16": False}, False), ({}, False)],
+)
+def test_a_cpu_has_bfloat16_where_it_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert processes.has_bf16() is expected
+
+
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=40), st.integers(2, 5))
 def test_shares_have_one_length_and_make_up_the_batch_in_the_order_of_its_rows(rows: list[int], count: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -75,8 +87,9 @@ def test_a_batch_that_cannot_be_shared_out_is_refused_before_anything_is_done(
 
 
 def write_toml(path: Path, config: TrainConfig) -> None:
-    lines: list[str] = []
-    for section, options in config.model_dump(mode="json", exclude_unset=True).items():
+    content = config.model_dump(mode="json", exclude_unset=True)
+    lines = [f"precision = {json.dumps(content.pop('precision'))}"]
+    for section, options in content.items():
         lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in options.items())]
     path.write_text("\n".join(lines), encoding="utf-8")
 

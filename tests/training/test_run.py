@@ -18,8 +18,8 @@ from flipkd_sdk.manifest import sha256_of
 from flipkd_sdk.metrics import average_precision
 from flipkd_sdk.pairs import Pairs, write_pairs
 from flipkd_sdk.retrieval import read_retrieval_set
+from flipkd_sdk.training import processes, stages
 from flipkd_sdk.training import run as run_module
-from flipkd_sdk.training import stages
 from flipkd_sdk.training.evaluation import evaluate_retrieval, pair_cosines
 from flipkd_sdk.training.options import validate_config
 from flipkd_sdk.training.run import train
@@ -380,6 +380,24 @@ def test_bf16_is_near_fp32(inputs: Path, tmp_path: Path) -> None:
     first, second = (adapter_weights(tmp_path / name) for name in ("fp32", "bf16"))
     assert all(weight.dtype == torch.float32 for weight in second.values())
     assert any(not torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+@pytest.mark.parametrize(("has_it", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_what_the_device_has_and_a_run_goes_on_in_it(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_it: bool, expected: str
+) -> None:
+    config = tiny_config(inputs, precision="auto", alignment={"epochs": 0})
+    monkeypatch.setattr(processes, "has_bf16", lambda: has_it)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_report", lambda *_: (_ for _ in ()).throw(KilledError))
+        with pytest.raises(KilledError):
+            train(config, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "has_bf16", lambda: not has_it)
+        with pytest.raises(ConfigError, match=r"option precision is another one than in"):
+            train(config, tmp_path / "run", resume=True)
+    train(config, tmp_path / "run", resume=True)
+    assert read_run(tmp_path / "run").config.precision == expected
 
 
 def test_the_paper_preset_trains_and_says_which_block_was_the_last(inputs: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,20 +27,25 @@ def margin_contrastive(
     scale: float = 20.0,
     tolerance: float = 0.05,
 ) -> Tensor:
-    """(1/λ)·log(1 + Σ_{(u,v)} exp(λ·(s_v − s_u + m_uv))) with m_uv = (t_u − t_v) + m0·[y_u ≠ y_v].
+    """H(labelled couples) + H(couples with an in-batch negative), H the mean of a smooth hinge.
 
-    The sum runs over ordered couples (u, v) of pairs of the batch with y_u > y_v (the zone between the classes), or
-    y_u = y_v and t_u > t_v + ε (the zones inside each class: a pair that the teacher sees as closer must be closer by
-    as much). It is a smooth hinge: couples that keep their margin add nothing, the worst ones dominate.
+    A couple (u, v) costs h = (1/λ)·log(1 + exp(λ·(s_v − s_u + m_uv))). The labelled ones are those with y_u > y_v, in
+    the zone between the classes, where m_uv = max(t_u − t_v, m0): the teacher's difference, and m0 at least, where the
+    teacher is unsure or wrong. And those with y_u = y_v and t_u > t_v + ε, in the zones inside each class, where
+    m_uv = t_u − t_v: a pair that the teacher sees as closer must be closer by as much. An in-batch negative v stands
+    below every positive u, with the margin of the zone between the classes.
+
+    So the labels ask for something of their own only where the teacher falls short of them; elsewhere this term and
+    L_dist want the same. A mean, because the few worst couples, which decide a log-sum-exp, are the mislabelled ones.
 
     Args:
         student: cosines s of the labelled pairs, shape (k,).
         teacher: the teacher's cosines t of them, shape (k,).
         label: 1 for a match, 0 for none, shape (k,).
-        in_batch_student: the student's cosines of further pairs known to be negatives, shape (m,); they stand below
-            the positives, and are not ordered among themselves.
+        in_batch_student: the student's cosines of further pairs known to be negatives, shape (m,); they are not
+            ordered among themselves.
         in_batch_teacher: the teacher's cosines of them, shape (m,).
-        margin: m0, the margin between the classes on top of the teacher's difference.
+        margin: m0, the least margin between the classes.
         scale: λ, the sharpness of the hinge.
         tolerance: ε, teacher differences inside a class that are too small to trust.
 
@@ -47,13 +53,17 @@ def margin_contrastive(
         A scalar; 0 where no couple qualifies.
     """
     between = label[:, None] > label[None, :]
-    within = (label[:, None] == label[None, :]) & (teacher[:, None] > teacher[None, :] + tolerance)
-    excess = student[None, :] - student[:, None] + (teacher[:, None] - teacher[None, :]) + margin * between
-    violations = [excess[between | within]]
+    difference = teacher[:, None] - teacher[None, :]
+    within = (label[:, None] == label[None, :]) & (difference > tolerance)
+    wanted = torch.where(between, difference.clamp(min=margin), difference)
+    loss = _hinge((student[None, :] - student[:, None] + wanted)[between | within], scale)
     if in_batch_student is not None and in_batch_teacher is not None:
         positive = label == 1
-        gap = student[positive, None] - in_batch_student[None, :]
-        teacher_gap = teacher[positive, None] - in_batch_teacher[None, :]
-        violations.append((teacher_gap - gap + margin).flatten())
-    exponents = scale * torch.cat(violations)
-    return torch.logsumexp(torch.cat([exponents.new_zeros(1), exponents]), dim=0) / scale
+        wanted = (teacher[positive, None] - in_batch_teacher[None, :]).clamp(min=margin)
+        loss = loss + _hinge(in_batch_student[None, :] - student[positive, None] + wanted, scale)
+    return loss
+
+
+def _hinge(excess: Tensor, scale: float) -> Tensor:
+    """Mean of (1/λ)·log(1 + exp(λ·x)); 0 of nothing."""
+    return functional.softplus(excess, beta=scale).sum() / max(excess.numel(), 1)
