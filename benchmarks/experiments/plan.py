@@ -148,6 +148,7 @@ _ABLATION_CUT = (
     "the ablations: 4 blocks, one epoch of alignment on the mqp train texts and 3,000 others, 2 epochs of labels, and "
     "one fine-tuned teacher for all of them."
 )
+_AS_IS: Options = {"teacher.source": MINILM["teacher.source"]}
 # By name: what the table says, what differs from the base, and the minutes.
 _ABLATIONS: dict[str, tuple[str, Options, int]] = {
     "fp32": ("computed in float32 throughout", {"precision": "fp32"}, 5),
@@ -165,6 +166,8 @@ _ABLATIONS: dict[str, tuple[str, Options, int]] = {
     ),
     "no-texts": ("without unlabelled texts", {"data.texts": None}, 4),
     "no-labels": ("alignment alone, without the label stage", {"labels.epochs": 0}, 3),
+    "as-is": ("a teacher that is not fine-tuned", _AS_IS, 5),
+    "as-is-no-mcl": ("a teacher that is not fine-tuned, without L_mcl", _AS_IS | {"loss.mcl": 0.0}, 5),
     "start": ("A at its start, nothing trained", {"alignment.epochs": 0, "labels.epochs": 0}, 2),
     "copies": ("altered copies, up to 10,000 texts", {"alignment.fewest_texts": 10_000}, 6),
     "one-rate": ("one learning rate for A and B", {"alignment.loraplus_lr_ratio": 1.0}, 5),
