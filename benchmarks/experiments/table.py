@@ -41,8 +41,8 @@ GAINS = "AP of flipped students minus that of the teachers they learned from, on
 
 ABLATIONS = """\
 Ablations, all on the same cheaper base, so they compare with the first row and not with the table above; differences
-are on the same resampled test pairs. One seed each. Where one is exactly 0, no epoch of the label stage was better on the
-development pairs, and the student is the aligned one, as in the first row."""
+are on the same resampled test pairs. One seed each. Where one is exactly 0, no epoch of the label stage was better on
+the development pairs, and the student is the aligned one, as in the first row."""
 
 
 def block(finished: Sequence[Finished]) -> str:
