@@ -55,10 +55,11 @@ def device() -> torch.device:
 
 def has_bf16() -> bool:
     """Whether the device has instructions for bfloat16; without them it computes in it more slowly than in float32."""
-    if device().type == "cuda":
+    kind = device().type
+    if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return kind == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def count() -> int:

@@ -62,6 +62,12 @@ def test_a_cpu_has_bfloat16_where_it_has_instructions_for_it(
     assert processes.has_bf16() is expected
 
 
+def test_what_the_cpu_has_says_nothing_of_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "device", lambda: torch.device("mps"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"bf16": True})
+    assert processes.has_bf16() is False
+
+
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=40), st.integers(2, 5))
 def test_shares_have_one_length_and_make_up_the_batch_in_the_order_of_its_rows(rows: list[int], count: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
