@@ -93,7 +93,6 @@ def execute(run: Run, places: Places) -> None:
         "name": run.name,
         "command": f"python benchmarks/experiments/run.py {run.name}",
         "digest": run.digest,
-        "cut": run.cut,
         "seed": run.seed,
         "starts": len(_starts(directory).read_text().split()),
         "machine": {

@@ -82,7 +82,7 @@ def _notes(finished: Sequence[Finished]) -> str:
         f"A run is to fit into {LONGEST} minutes on two cores; the longest, {longest.run.name}, took {took} on {cpus}.",
         "",
     ]
-    lines += [f"- Cut in {cut}" for cut in dict.fromkeys(one.record["cut"] for one in finished) if cut]
+    lines += [f"- Cut in {cut}" for cut in dict.fromkeys(one.run.cut for one in finished) if cut]
     for one in finished:
         if one.record["starts"] > 1:
             lines.append(

@@ -22,6 +22,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from flipkd_sdk.errors import TrainingError
 from flipkd_sdk.training import checkpoints, processes
+from flipkd_sdk.training.attention import fastest_attention
 from flipkd_sdk.training.memory import advising
 from flipkd_sdk.training.watcher import Watcher
 
@@ -112,7 +113,8 @@ def _train(stage: Stage, watcher: Watcher, checkpoint: Path | None) -> None:
         f"lower the stage's batch_size, which is {stage.config.batch_size}, or the model's max_length, or set "
         "student.gradient_checkpointing = true"
     )
-    with advising(f"stage {stage.name!r}", advice), watcher.stopping_on_interrupt():
+    attention = fastest_attention(stage.model, bf16=stage.bf16)
+    with advising(f"stage {stage.name!r}", advice), watcher.stopping_on_interrupt(), attention:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watcher.interrupted:
         raise KeyboardInterrupt
