@@ -155,7 +155,6 @@ _AS_IS: Options = {"teacher.source": MINILM["teacher.source"]}
 _ABLATIONS: dict[str, tuple[str, Options, int]] = {
     "fp32": ("computed in float32 throughout", {"precision": "fp32"}, 5),
     "no-mcl": ("without L_mcl", {"loss.mcl": 0.0}, 5),
-    "cosent": ("CoSENT in place of L_mcl", {"loss.mcl": 0.0, "loss.cosent": 1.0}, 5),
     "no-dist": (
         "without L_dist, and so without alignment",
         {"loss.similarity": 0.0, "loss.alignment": 0.0, "alignment.epochs": 0},
@@ -170,10 +169,6 @@ _ABLATIONS: dict[str, tuple[str, Options, int]] = {
     "no-labels": ("alignment alone, without the label stage", {"labels.epochs": 0}, 3),
     "as-is": ("a teacher that is not fine-tuned", _AS_IS, 5),
     "as-is-no-mcl": ("a teacher that is not fine-tuned, without L_mcl", _AS_IS | {"loss.mcl": 0.0}, 5),
-    "start": ("A at its start, nothing trained", {"alignment.epochs": 0, "labels.epochs": 0}, 2),
-    "copies": ("altered copies, up to 10,000 texts", {"alignment.fewest_texts": 10_000}, 6),
-    "one-rate": ("one learning rate for A and B", {"alignment.loraplus_lr_ratio": 1.0}, 5),
-    "batch-64": ("alignment in batches of 64", {"alignment.batch_size": 64}, 5),
     "causal": ("causal attention", {"student.attention": "causal"}, 5),
     "spread": ("blocks spread over the depth", {"student.blocks": "spread"}, 5),
     "narrow": ("960 of 1,536 neurons in each MLP", {"student.mlp_width": 960}, 5),
