@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float64]
 
 AP = "average_precision"
+FLIPPED, LABELS_ONLY = "flipped", "labels only"
 
 
 @dataclass(frozen=True)
@@ -101,29 +102,33 @@ def read_results(folder: Path, runs: Iterable[Run] = RUNS) -> list[Finished]:
 
 def comparison(finished: Sequence[Finished]) -> list[Row]:
     """Teachers and students, set by set."""
-    main = [one for one in finished if one.run.base is None]
     rows = []
-    for data in dict.fromkeys(one.run.data for one in main):
-        flipped, labels = (
-            [one for one in main if (one.run.data, one.run.label) == (data, label)]
-            for label in ("flipped", "labels only")
-        )
+    for data in dict.fromkeys(one.run.data for one in finished):
+        students = _by_label(finished, data)
+        flipped = students.get(FLIPPED, [])
         scratch = any(one.record["config"]["teacher"]["from_scratch"] for one in flipped)
         systems = {
             "teacher as is": [one.trained("teacher as is") for one in flipped],
             f"teacher {'trained from scratch' if scratch else 'fine-tuned'}": [
                 one.trained("teacher") for one in flipped
             ],
-            "student, labels only": [one.trained("student") for one in labels],
-            "student, flipped": [one.trained("student") for one in flipped],
-            "student, flipped, int8": [one.record["exported"].get("int8") for one in flipped],
         }
+        for label, same in students.items():
+            systems[f"student, {label}"] = [one.trained("student") for one in same]
+            systems[f"student, {label}, int8"] = [one.record["exported"].get("int8") for one in same]
         rows += [
             Row(data, system, _over_seeds(known))
             for system, found in systems.items()
             if (known := [*filter(None, found)])
         ]
     return rows
+
+
+def _by_label(finished: Sequence[Finished], data: str) -> dict[str, list[Finished]]:
+    """The runs of a set by what their students are called, those of labels only first."""
+    runs = [one for one in finished if one.run.data == data and one.run.base is None]
+    labels = sorted({one.run.label: None for one in runs}, key=lambda label: label != LABELS_ONLY)
+    return {label: [one for one in runs if one.run.label == label] for label in labels}
 
 
 def _over_seeds(known: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
@@ -137,11 +142,11 @@ def _over_seeds(known: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
 def against_teachers(finished: Sequence[Finished]) -> Iterator[tuple[str, str, Estimate]]:
     """Set, system and gain of flipped students over the teachers that they learned from."""
     for data in dict.fromkeys(one.run.data for one in finished):
-        flipped = [one for one in finished if (one.run.data, one.run.label) == (data, "flipped")]
-        for system in ("student", "student int8"):
-            if known := [one for one in flipped if {system, "teacher"} <= one.record["scores"].keys()]:
-                pairs = [(one.scores(system), one.scores("teacher")) for one in known]
-                yield data, system, difference(pairs, known[0].labels)
+        for label, same in _by_label(finished, data).items():
+            for system, suffix in (("student", ""), ("student int8", ", int8")):
+                if known := [one for one in same if {system, "teacher"} <= one.record["scores"].keys()]:
+                    pairs = [(one.scores(system), one.scores("teacher")) for one in known]
+                    yield data, f"student, {label}{suffix}", difference(pairs, known[0].labels)
 
 
 def ablations(finished: Sequence[Finished]) -> list[Ablation]:

@@ -83,12 +83,21 @@ _LONGER: Options = {
 }
 
 
+def _mqp_flipped() -> Options:
+    return PAIRS | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | _LONGER
+
+
 def _mqp(seed: int) -> tuple[Run, Run]:
-    flipped = PAIRS | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | _LONGER
+    flipped = _mqp_flipped()
     return (
         Run(f"mqp-flipped-{seed}", "mqp", "flipped", flipped, 40, seed, exported=True),
         Run(f"mqp-labels-{seed}", "mqp", "labels only", PAIRS | SIX_BLOCKS | NARROW | LABELS, 12, seed),
     )
+
+
+def _mqp_deep() -> Run:
+    options = _mqp_flipped() | {"student.layer": 15}
+    return Run("mqp-deep-0", "mqp", "flipped, 15 blocks", options, 60, exported=True)
 
 
 def _rqe() -> tuple[Run, Run]:
@@ -211,7 +220,8 @@ def _ablations() -> tuple[Run, ...]:
 
 
 def _all() -> tuple[Run, ...]:
-    return (*_mqp(0), *_banking77(), *_rqe(), *_atec(), *_ablations(), *_mqp(1), *_mqp(2))
+    main = (*_mqp(0), *_banking77(), *_rqe(), *_atec())
+    return (*main, *_ablations(), *_mqp(1), *_mqp(2), _mqp_deep())
 
 
 RUNS = _all()

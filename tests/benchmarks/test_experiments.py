@@ -90,7 +90,8 @@ def test_the_plan_is_in_an_order_that_can_be_followed() -> None:
     for place, run in enumerate(RUNS):
         assert run.needs is None or run.needs in RUNS[:place]
         assert run.base is None or run.base in names[: place + 1]
-    assert sum(run.data == "mqp" and run.base is None for run in RUNS) == 6
+    main = Counter(run.label for run in RUNS if run.data == "mqp" and run.base is None)
+    assert main == {"flipped": 3, "labels only": 3, "flipped, 15 blocks": 1}
 
 
 def test_the_digest_follows_what_the_result_depends_on() -> None:
@@ -364,8 +365,9 @@ def test_the_table_of_toy_runs(finished: list[figures.Finished], tmp_path: Path)
         assert f"| {measures[system]['test'][AP]:.3f} [" in line
         assert f"| {measures[system]['test']['f1']:.3f} [" in line
     assert said.count("| mqp | student") == 3
-    assert "- mqp, student: " in said
-    assert "- mqp, student int8: " in said
+    assert "- mqp, student, flipped: " in said
+    assert "- mqp, student, flipped, int8: " in said
+    assert said.count("- mqp, student") == 2
     assert "| all | " in said
     assert "| spread | " in said
     assert "- Cut in everything." in said
@@ -394,6 +396,16 @@ def test_seeds_are_averaged(finished: list[figures.Finished]) -> None:
     assert first - second == pytest.approx(0.2)
     assert flipped.measures[AP].value == pytest.approx(first - 0.1)
     assert len(flipped.measures[AP].intervals) == 2
+
+
+def test_students_of_another_kind_have_rows_of_their_own(finished: list[figures.Finished]) -> None:
+    deep = figures.Finished(replace(finished[0].run, name="mqp-deep-0", label="flipped, deep"), finished[0].record)
+    flipped = ["student, flipped", "student, flipped, int8", "student, flipped, deep", "student, flipped, deep, int8"]
+    systems = [row.system for row in figures.comparison([*finished, deep])]
+    assert systems == ["teacher as is", "teacher fine-tuned", "student, labels only", *flipped]
+    assert [system for _, system, _ in figures.against_teachers([*finished, deep])] == flipped
+    seeds = {row.system: len(row.measures[AP].values) for row in figures.comparison([*finished, deep])}
+    assert set(seeds.values()) == {1}
 
 
 def test_a_difference_is_taken_on_the_same_pairs() -> None:
