@@ -101,9 +101,7 @@ _DEEP_CUT = "the mqp student of 15 blocks: 30,000 texts in each epoch of alignme
 
 def _mqp_deep(teacher: Run) -> Run:
     options = _mqp_flipped() | _TAUGHT | {"student.layer": 15, "alignment.fewest_texts": 30_000}
-    return Run(
-        "mqp-deep-0", "mqp", "flipped, 15 blocks", options, 60, needs=teacher, exported=True, cut=_DEEP_CUT
-    )
+    return Run("mqp-deep-0", "mqp", "flipped, 15 blocks", options, 60, needs=teacher, exported=True, cut=_DEEP_CUT)
 
 
 def _rqe() -> tuple[Run, Run]:
