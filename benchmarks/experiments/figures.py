@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float64]
 
 AP = "average_precision"
-FLIPPED, LABELS_ONLY = "flipped", "labels only"
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def comparison(finished: Sequence[Finished]) -> list[Row]:
     rows = []
     for data in dict.fromkeys(one.run.data for one in finished):
         students = _by_label(finished, data)
-        flipped = students.get(FLIPPED, [])
+        flipped = students.get("flipped", [])
         scratch = any(one.record["config"]["teacher"]["from_scratch"] for one in flipped)
         systems = {
             "teacher as is": [one.trained("teacher as is") for one in flipped],
@@ -127,7 +126,7 @@ def comparison(finished: Sequence[Finished]) -> list[Row]:
 def _by_label(finished: Sequence[Finished], data: str) -> dict[str, list[Finished]]:
     """The runs of a set by what their students are called, those of labels only first."""
     runs = [one for one in finished if one.run.data == data and one.run.base is None]
-    labels = sorted({one.run.label: None for one in runs}, key=lambda label: label != LABELS_ONLY)
+    labels = sorted(dict.fromkeys(one.run.label for one in runs), key=lambda label: label != "labels only")
     return {label: [one for one in runs if one.run.label == label] for label in labels}
 
 

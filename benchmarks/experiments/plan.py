@@ -84,14 +84,12 @@ _LONGER: Options = {
 }
 
 
-def _mqp_flipped() -> Options:
-    return PAIRS | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | _LONGER
+_MQP_FLIPPED: Options = PAIRS | TEXTS | MINILM | SIX_BLOCKS | NARROW | FLIPPED | _LONGER
 
 
 def _mqp(seed: int) -> tuple[Run, Run]:
-    flipped = _mqp_flipped()
     return (
-        Run(f"mqp-flipped-{seed}", "mqp", "flipped", flipped, 40, seed, exported=True),
+        Run(f"mqp-flipped-{seed}", "mqp", "flipped", _MQP_FLIPPED, 40, seed, exported=True),
         Run(f"mqp-labels-{seed}", "mqp", "labels only", PAIRS | SIX_BLOCKS | NARROW | LABELS, 12, seed),
     )
 
@@ -100,7 +98,7 @@ _DEEP_CUT = "the mqp student of 15 blocks: 30,000 texts in each epoch of alignme
 
 
 def _mqp_deep(teacher: Run) -> Run:
-    options = _mqp_flipped() | _TAUGHT | {"student.layer": 15, "alignment.fewest_texts": 30_000}
+    options = _MQP_FLIPPED | _TAUGHT | {"student.layer": 15, "alignment.fewest_texts": 30_000}
     return Run("mqp-deep-0", "mqp", "flipped, 15 blocks", options, 60, needs=teacher, exported=True, cut=_DEEP_CUT)
 
 
