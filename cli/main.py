@@ -29,25 +29,24 @@ _READER_GONE = 128 + 13  # SIGPIPE, which Windows does not have.
 
 @dataclass(frozen=True, slots=True)
 class Subcommand:
-    """Where a subcommand lives, and what is needed to list it without importing it."""
+    """The summary of a subcommand, listed without importing it."""
 
-    target: str
-    """``module:attribute`` of the click command."""
     summary: str
     extra: str
     """The extra of the distribution that brings what the command imports."""
 
 
 SUBCOMMANDS = {
-    "train": Subcommand("flipkd_sdk.cli.train:train", "Train a matcher on pairs of texts.", "train"),
-    "export": Subcommand("flipkd_sdk.cli.export:export", "Turn a training run into a matcher directory.", "export"),
-    "verify": Subcommand("flipkd_sdk.cli.verify:verify", "Check that a matcher computes here as exported.", "cpu"),
-    "score": Subcommand("flipkd_sdk.cli.score:score", "Score the pairs of a table, or of a folder of them.", "cpu"),
-    "rank": Subcommand("flipkd_sdk.cli.rank:rank", "Find the candidates that match each query best.", "cpu"),
-    "evaluate": Subcommand("flipkd_sdk.cli.evaluate:evaluate", "Measure a matcher on labelled pairs.", "cpu"),
-    "inspect": Subcommand("flipkd_sdk.cli.inspect:inspect", "Show and verify a matcher directory.", "cpu"),
-    "doctor": Subcommand("flipkd_sdk.cli.doctor:doctor", "Check what this machine can run.", "cpu"),
+    "train": Subcommand("Train a matcher on pairs of texts.", "train"),
+    "export": Subcommand("Turn a training run into a matcher directory.", "export"),
+    "verify": Subcommand("Check that a matcher computes here as exported.", "cpu"),
+    "score": Subcommand("Score the pairs of a table, or of a folder of them.", "cpu"),
+    "rank": Subcommand("Find the candidates that match each query best.", "cpu"),
+    "evaluate": Subcommand("Measure a matcher on labelled pairs.", "cpu"),
+    "inspect": Subcommand("Show and verify a matcher directory.", "cpu"),
+    "doctor": Subcommand("Check what this machine can run.", "cpu"),
 }
+"""By name; the command ``NAME`` is the function ``NAME`` of ``flipkd_sdk.cli.commands.NAME``."""
 
 _EXTRAS = {"pyarrow": "parquet", "ray": "ray"}
 """Extras that bring a package which only some options of a command need."""
@@ -64,8 +63,8 @@ class Main(click.Group):
         """Import a subcommand."""
         if cmd_name not in SUBCOMMANDS:
             return None
-        module, _, attribute = SUBCOMMANDS[cmd_name].target.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        module = importlib.import_module(f"flipkd_sdk.cli.commands.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

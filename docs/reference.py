@@ -21,10 +21,10 @@ MARKER = "<!-- All below is written by docs/reference.py; change the docstrings 
 
 CLASSES = (
     ("runtimes/matcher.py", "Matcher"),
-    ("runtimes/candidates.py", "Match"),
-    ("runtimes/candidates.py", "CandidateSet"),
-    ("runtimes/microbatch.py", "MicroBatcher"),
-    ("runtimes/async_matcher.py", "AsyncMatcher"),
+    ("runtimes/search/candidates.py", "Match"),
+    ("runtimes/search/candidates.py", "CandidateSet"),
+    ("runtimes/serving/microbatch.py", "MicroBatcher"),
+    ("runtimes/serving/async_matcher.py", "AsyncMatcher"),
 )
 ERRORS = "flipkd_sdk/errors.py"
 ERRORS_AT_RUN_TIME = (

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from flipkd_sdk.training.config import TrainConfig
-from flipkd_sdk.training.presets import PRESETS
+from flipkd_sdk.training.config.presets import PRESETS
+from flipkd_sdk.training.config.schema import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

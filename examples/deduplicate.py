@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flipkd_sdk import Matcher
-from flipkd_sdk.records import open_records
+from flipkd_sdk.tables.reader import open_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import click
 import ray
 
-from flipkd_sdk.runtimes.frames import PairScorer
+from flipkd_sdk.runtimes.serving.dataframes import PairScorer
 
 
 @click.command()

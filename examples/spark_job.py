@@ -13,7 +13,7 @@ import click
 from pyspark.sql import SparkSession
 from pyspark.sql.types import BooleanType, FloatType, StructField, StructType
 
-from flipkd_sdk.runtimes.frames import PairScorer
+from flipkd_sdk.runtimes.serving.dataframes import PairScorer
 
 
 @click.command()

@@ -14,15 +14,15 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from flipkd_sdk.errors import VerificationError
-from flipkd_sdk.training.readout import site_input, text_vectors
-from flipkd_sdk.training.student import find_site
+from flipkd_sdk.training.models.readout import site_input, text_vectors
+from flipkd_sdk.training.models.student import find_site
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from flipkd_sdk.training.config import StudentConfig
-    from flipkd_sdk.training.student import Student
+    from flipkd_sdk.training.config.schema import StudentConfig
+    from flipkd_sdk.training.models.student import Student
 
 
 class EncoderPath(nn.Module):

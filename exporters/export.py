@@ -7,23 +7,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flipkd_sdk import metrics
 from flipkd_sdk.errors import ConfigError, TrainingError
-from flipkd_sdk.exporters.activations import channel_maxima, input_statistics
-from flipkd_sdk.exporters.calibration_data import sample_batches
+from flipkd_sdk.evaluation import metrics
 from flipkd_sdk.exporters.encoder_path import extract
-from flipkd_sdk.exporters.graph import export_graph
+from flipkd_sdk.exporters.graph.translation import export_graph
 from flipkd_sdk.exporters.matcher_directory import describe, publishing, write_manifest
-from flipkd_sdk.exporters.self_test import add_self_test
-from flipkd_sdk.exporters.smoothing import smooth
-from flipkd_sdk.exporters.trimming import trim_student
+from flipkd_sdk.exporters.quantization.activations import channel_maxima, input_statistics
+from flipkd_sdk.exporters.quantization.sample_batches import sample_batches
+from flipkd_sdk.exporters.quantization.smoothquant import smooth
+from flipkd_sdk.exporters.reference_vectors import add_self_test
 from flipkd_sdk.exporters.variants import Workbench, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
 from flipkd_sdk.exporters.verification import LIMITS, Limits
+from flipkd_sdk.exporters.vocabulary.trimming import trim_student
 from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.training.evaluate_models import encode_with
 from flipkd_sdk.training.evaluation import pair_cosines
+from flipkd_sdk.training.models.trained_student import trained_student
 from flipkd_sdk.training.run_directory import FinishedRun, read_run
-from flipkd_sdk.training.systems import encode_with
-from flipkd_sdk.training.trained import trained_student
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from flipkd_sdk.exporters.calibration_data import Batch
-    from flipkd_sdk.manifest import Manifest
+    from flipkd_sdk.artifact.manifest import Manifest
+    from flipkd_sdk.exporters.quantization.sample_batches import Batch
 
 logger = logging.getLogger("flipkd_sdk.exporters")
 
@@ -154,7 +154,7 @@ def _add_smaller(
 
 
 def _measures(run: FinishedRun, working: Path, variants: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """The measures of `flipkd_sdk.metrics.summary` for each split that is held out and each variant."""
+    """The measures of `flipkd_sdk.evaluation.metrics.summary` for each split that is held out and each variant."""
     measures = {}
     for precision in variants:
         with Matcher.load(working, precision=precision, device="cpu", on_truncate="ignore") as matcher:

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flipkd_sdk import __version__
+from flipkd_sdk.artifact.manifest import MANIFEST_FILE, EncoderSpec, Manifest, TokenizerSpec, read_manifest, sha256_of
 from flipkd_sdk.errors import MatcherDirectoryError, OutputExistsError
 from flipkd_sdk.exporters.model_card import model_card
-from flipkd_sdk.manifest import MANIFEST_FILE, EncoderSpec, Manifest, TokenizerSpec, read_manifest, sha256_of
-from flipkd_sdk.training.student import empty_token_id
+from flipkd_sdk.training.models.student import empty_token_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flipkd_sdk.manifest import Manifest, ModelReference, TrimmedVocabulary
+    from flipkd_sdk.artifact.manifest import Manifest, ModelReference, TrimmedVocabulary
 
 
 def model_card(manifest: Manifest) -> str:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from flipkd_sdk.exporters.blockwise import quantize_blockwise
-from flipkd_sdk.exporters.half import convert_to_half
+from flipkd_sdk.artifact.manifest import Drift, Manifest, Variant, sha256_of
 from flipkd_sdk.exporters.matcher_directory import write_manifest
-from flipkd_sdk.exporters.quantization import quantize_embedding, quantize_linear_layers
-from flipkd_sdk.exporters.rounding import round_weights
-from flipkd_sdk.exporters.sensitivity import most_sensitive
+from flipkd_sdk.exporters.quantization.fp16 import convert_to_half
+from flipkd_sdk.exporters.quantization.gptq import round_weights
+from flipkd_sdk.exporters.quantization.int4 import quantize_blockwise
+from flipkd_sdk.exporters.quantization.int8 import quantize_embedding, quantize_linear_layers
+from flipkd_sdk.exporters.quantization.sensitivity import most_sensitive
 from flipkd_sdk.exporters.verification import enforce, measure_drift, violations
-from flipkd_sdk.manifest import Drift, Manifest, Variant, sha256_of
-from flipkd_sdk.runtimes.cpu import instruction_sets
 from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
 from flipkd_sdk.training.evaluation import pair_cosines
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from flipkd_sdk.exporters.activations import InputStatistics
-    from flipkd_sdk.exporters.calibration_data import Batch
+    from flipkd_sdk.exporters.quantization.activations import InputStatistics
+    from flipkd_sdk.exporters.quantization.sample_batches import Batch
     from flipkd_sdk.exporters.verification import Limits
     from flipkd_sdk.pairs import Pairs
 

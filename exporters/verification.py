@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flipkd_sdk.manifest import Drift
+    from flipkd_sdk.artifact.manifest import Drift
     from flipkd_sdk.pairs import Pairs
 
 _ALONE = 200

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
         UnsupportedFormatError,
         VerificationError,
     )
-    from flipkd_sdk.runtimes.async_matcher import AsyncMatcher
-    from flipkd_sdk.runtimes.candidates import CandidateSet, Match
     from flipkd_sdk.runtimes.matcher import Matcher
-    from flipkd_sdk.runtimes.microbatch import MicroBatcher
+    from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
+    from flipkd_sdk.runtimes.serving.async_matcher import AsyncMatcher
+    from flipkd_sdk.runtimes.serving.microbatch import MicroBatcher
 
 __version__ = "0.1.0"
 
@@ -59,11 +59,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncMatcher": "flipkd_sdk.runtimes.async_matcher",
-    "CandidateSet": "flipkd_sdk.runtimes.candidates",
-    "Match": "flipkd_sdk.runtimes.candidates",
+    "AsyncMatcher": "flipkd_sdk.runtimes.serving.async_matcher",
+    "CandidateSet": "flipkd_sdk.runtimes.search.candidates",
+    "Match": "flipkd_sdk.runtimes.search.candidates",
     "Matcher": "flipkd_sdk.runtimes.matcher",
-    "MicroBatcher": "flipkd_sdk.runtimes.microbatch",
+    "MicroBatcher": "flipkd_sdk.runtimes.serving.microbatch",
 }
 """Where a name comes from; the others are errors."""
 

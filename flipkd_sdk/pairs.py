@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError, InvalidPairsError
-from flipkd_sdk.lines import Lines, open_binary
-from flipkd_sdk.records import Record, Records, open_records
+from flipkd_sdk.tables.decoding import Lines, open_binary
+from flipkd_sdk.tables.reader import Record, Records, open_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

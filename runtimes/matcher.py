@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError, MatcherClosedError
-from flipkd_sdk.runtimes.opening import LoadOptions, OpenMatcher, open_matcher
-from flipkd_sdk.runtimes.similarity import matrix_blocks, pair_cosines
-from flipkd_sdk.runtimes.texts import (
+from flipkd_sdk.runtimes.encoding.inputs import (
     DistinctTexts,
     distinct_of_pair,
     distinct_of_pairs,
@@ -20,6 +18,8 @@ from flipkd_sdk.runtimes.texts import (
     distinct_texts,
     several,
 )
+from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, open_matcher
+from flipkd_sdk.runtimes.search.similarity import matrix_blocks, pair_cosines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flipkd_sdk.manifest import Manifest
-    from flipkd_sdk.runtimes.candidates import CandidateSet, Match
+    from flipkd_sdk.artifact.manifest import Manifest
+    from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
 
 _logger = logging.getLogger("flipkd_sdk")
 
@@ -188,8 +188,8 @@ class Matcher:
             ConfigError: ``top_k`` is less than 1.
             MatcherClosedError: after `close`.
         """
-        from flipkd_sdk.runtimes.candidates import matches
-        from flipkd_sdk.runtimes.search import Ranking, search
+        from flipkd_sdk.runtimes.search.candidates import matches
+        from flipkd_sdk.runtimes.search.exact import Ranking, search
 
         ranking = Ranking(self.manifest.calibration, top_k, score_cutoff)
         distinct, _ = distinct_of_two(
@@ -208,7 +208,7 @@ class Matcher:
             MatcherClosedError: after `close`.
         """
         # Whoever scores pairs alone need not import what searches.
-        from flipkd_sdk.runtimes.candidates import CandidateSet
+        from flipkd_sdk.runtimes.search.candidates import CandidateSet
 
         distinct = distinct_texts(several(texts, "texts"))
         vectors = self.encode_distinct(distinct)[distinct.index]
@@ -256,7 +256,7 @@ class Matcher:
         """
         import hashlib
 
-        from flipkd_sdk.manifest import SCORING_VERSION
+        from flipkd_sdk.artifact.manifest import SCORING_VERSION
 
         tokenizer, variant = self.manifest.tokenizer, self.manifest.variant(self.precision)
         parts = (variant.sha256, tokenizer.sha256, tokenizer.max_length, tokenizer.empty_token_id, SCORING_VERSION)

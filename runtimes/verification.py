@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk import metrics
+from flipkd_sdk.artifact.manifest import Drift, checked_file, read_manifest
 from flipkd_sdk.errors import ConfigError
-from flipkd_sdk.manifest import Drift, checked_file, read_manifest
-from flipkd_sdk.runtimes.opening import LoadOptions, OpenMatcher, open_matcher
-from flipkd_sdk.runtimes.self_test import TOLERANCE, as_tokens, load_self_test, made_up_sample, median_distance
-from flipkd_sdk.runtimes.similarity import pair_cosines
-from flipkd_sdk.runtimes.texts import distinct_of_pairs
-from flipkd_sdk.runtimes.threads import available_threads
+from flipkd_sdk.evaluation import metrics
+from flipkd_sdk.runtimes.encoding.inputs import distinct_of_pairs
+from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, open_matcher
+from flipkd_sdk.runtimes.onnx.threads import available_threads
+from flipkd_sdk.runtimes.reference_vectors import TOLERANCE, as_tokens, load_self_test, made_up_sample, median_distance
+from flipkd_sdk.runtimes.search.similarity import pair_cosines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flipkd_sdk.calibration import Calibration
-    from flipkd_sdk.manifest import Manifest
+    from flipkd_sdk.artifact.manifest import Manifest
+    from flipkd_sdk.artifact.reference_vectors import SelfTest
+    from flipkd_sdk.evaluation.calibration import Calibration
     from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.runtimes.tokenization import TokenIds
-    from flipkd_sdk.self_test import SelfTest
+    from flipkd_sdk.runtimes.encoding.tokenizer import TokenIds
 
 INVARIANCE = {"cpu": 1e-6, "cuda": 1e-3}
 """Largest change of a score with its batch, by device. On CUDA a batch's shape chooses the kernels, so that agreement

@@ -14,8 +14,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from flipkd_sdk.calibration import Calibration
-from flipkd_sdk.manifest import (
+from flipkd_sdk.artifact.manifest import (
     MANIFEST_FILE,
     Drift,
     EncoderSpec,
@@ -27,9 +26,10 @@ from flipkd_sdk.manifest import (
     read_manifest,
     sha256_of,
 )
-from flipkd_sdk.runtimes.opening import LoadOptions, open_matcher
-from flipkd_sdk.runtimes.self_test import as_tokens, made_up_sample
-from flipkd_sdk.self_test import SELF_TEST_FILE, SelfTest, write_self_test
+from flipkd_sdk.artifact.reference_vectors import SELF_TEST_FILE, SelfTest, write_self_test
+from flipkd_sdk.evaluation.calibration import Calibration
+from flipkd_sdk.runtimes.load import LoadOptions, open_matcher
+from flipkd_sdk.runtimes.reference_vectors import as_tokens, made_up_sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from flipkd_sdk.pairs import Pairs, write_pairs
-from flipkd_sdk.training.options import validate_config
+from flipkd_sdk.training.config.load import validate_config
 from flipkd_sdk.training.run import train
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
 
-    from flipkd_sdk.training.config import TrainConfig
+    from flipkd_sdk.training.config.schema import TrainConfig
 
 TEACHER_DIMENSION = 24
 HIDDEN = 32

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from plan import RUNS
 
-from flipkd_sdk.significance import precision_gain
+from flipkd_sdk.evaluation.bootstrap import precision_gain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.evaluation.retrieval import read_intents
 from flipkd_sdk.pairs import Pairs, read_pairs, split_pairs, write_pairs
-from flipkd_sdk.retrieval import read_intents
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flipkd_sdk import Matcher, metrics
+from flipkd_sdk import Matcher
 from flipkd_sdk.errors import VerificationError
+from flipkd_sdk.evaluation import metrics
+from flipkd_sdk.evaluation.bootstrap import summary_intervals
 from flipkd_sdk.pairs import read_pairs
-from flipkd_sdk.significance import summary_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,12 +26,12 @@ def test_scores(directory: Path) -> dict[str, str]:
 
     On them two systems can be compared pair by pair. A list is one text, so that it is one line of the results file.
     """
+    from flipkd_sdk.training.evaluate_models import encode_with
     from flipkd_sdk.training.evaluation import pair_cosines
+    from flipkd_sdk.training.models.sources import resolve
+    from flipkd_sdk.training.models.teacher import load_teacher
+    from flipkd_sdk.training.models.trained_student import trained_student
     from flipkd_sdk.training.run_directory import read_run
-    from flipkd_sdk.training.sources import resolve
-    from flipkd_sdk.training.systems import encode_with
-    from flipkd_sdk.training.teacher import load_teacher
-    from flipkd_sdk.training.trained import trained_student
 
     run = read_run(directory)
     test = read_pairs(directory / "splits" / "test.csv")

@@ -27,10 +27,10 @@ from inputs import data_folder, prepare
 from measure import Exported, measure_export, test_scores
 from plan import RUNS, Run
 
-from flipkd_sdk.cli.quiet import quieten_transformers
+from flipkd_sdk.cli.third_party_logging import quieten_transformers
 from flipkd_sdk.errors import FlipKDError
-from flipkd_sdk.runtimes.cpu import instruction_sets
-from flipkd_sdk.training.sources import default_cache_dir
+from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
+from flipkd_sdk.training.models.sources import default_cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

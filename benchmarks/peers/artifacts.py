@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.manifest import sha256_of
-from flipkd_sdk.runtimes.engine import load_onnxruntime
-from flipkd_sdk.training.sources import weights_file
+from flipkd_sdk.artifact.manifest import sha256_of
+from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
+from flipkd_sdk.training.models.sources import weights_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +58,8 @@ def static_folder(teacher: Path, work: Path) -> Path:
 def _export(teacher: Path, file: Path) -> None:
     import torch
 
-    from flipkd_sdk.training.sources import resolve
-    from flipkd_sdk.training.teacher import load_teacher
+    from flipkd_sdk.training.models.sources import resolve
+    from flipkd_sdk.training.models.teacher import load_teacher
 
     loaded = load_teacher(resolve(str(teacher)), MAX_LENGTH)
     model = loaded.encoder.eval()

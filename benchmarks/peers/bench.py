@@ -115,7 +115,7 @@ def _systems(teacher: str, run: Path | None, matchers: tuple[Path, ...], work: P
     from catalog import catalog
 
     from flipkd_sdk.errors import FlipKDError
-    from flipkd_sdk.training.sources import resolve
+    from flipkd_sdk.training.models.sources import resolve
 
     tuned = None
     if run is not None:
@@ -143,7 +143,7 @@ def _shapes(systems: Catalog) -> list[Shape]:
 def _environment(scale: float, rounds: int) -> dict[str, Any]:
     from systems import THREADS
 
-    from flipkd_sdk.runtimes.cpu import instruction_sets
+    from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
 
     versions = {}
     for name in PACKAGES:

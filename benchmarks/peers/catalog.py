@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from artifacts import FP32, INT8, TOKENIZER_FILES, onnx_folder, static_folder
 from systems import SystemSpec
 
-from flipkd_sdk.manifest import MANIFEST_FILE, read_manifest
-from flipkd_sdk.training.sources import weights_file
+from flipkd_sdk.artifact.manifest import MANIFEST_FILE, read_manifest
+from flipkd_sdk.training.models.sources import weights_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

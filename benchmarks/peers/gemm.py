@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flipkd_sdk.runtimes.engine import load_onnxruntime
+from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,10 +19,10 @@ from bench import ROOT, data_folder
 from systems import THREADS
 from workloads import load_workloads
 
-from flipkd_sdk.runtimes.engine import load_onnxruntime
-from flipkd_sdk.runtimes.opening import LoadOptions, open_matcher
-from flipkd_sdk.runtimes.session import EncoderSession, session_options
-from flipkd_sdk.runtimes.texts import distinct_texts
+from flipkd_sdk.runtimes.encoding.inputs import distinct_texts
+from flipkd_sdk.runtimes.load import LoadOptions, open_matcher
+from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
+from flipkd_sdk.runtimes.onnx.session import EncoderSession, session_options
 
 RESULTS = ROOT / "benchmarks" / "results"
 SHOWN = 12

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.calibration import choose_threshold
-from flipkd_sdk.metrics import at_threshold, average_precision
-from flipkd_sdk.significance import bootstrap_intervals
+from flipkd_sdk.evaluation.bootstrap import bootstrap_intervals
+from flipkd_sdk.evaluation.calibration import choose_threshold
+from flipkd_sdk.evaluation.metrics import at_threshold, average_precision
 
 if TYPE_CHECKING:
     from rounds import Measured

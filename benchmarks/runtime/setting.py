@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flipkd_sdk import Matcher
-from flipkd_sdk.runtimes.cpu import instruction_sets
+from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -49,7 +49,7 @@ def import_time(setting: Setting) -> dict[str, Any]:
     stands beside it.
     """
     ours = "from flipkd_sdk import Matcher"
-    engine = "from flipkd_sdk.runtimes.engine import load_onnxruntime; load_onnxruntime()"
+    engine = "from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime; load_onnxruntime()"
     bare = [*_PYTHON, "-c", "import numpy, onnxruntime, tokenizers"]
     found = _in_turn(
         setting,

@@ -39,7 +39,7 @@ def repeated_texts(setting: Setting) -> dict[str, Any]:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from flipkd_sdk.training.sources import resolve
+    from flipkd_sdk.training.models.sources import resolve
 
     torch.set_num_threads(THREADS)
     teacher = SentenceTransformer(resolve(TEACHER).location, device="cpu")

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from flipkd_sdk import Matcher
-from flipkd_sdk.runtimes.threads import available_threads
-from flipkd_sdk.training.sources import resolve
-from flipkd_sdk.training.teacher import load_teacher
+from flipkd_sdk.runtimes.onnx.threads import available_threads
+from flipkd_sdk.training.models.sources import resolve
+from flipkd_sdk.training.models.teacher import load_teacher
 
 ROUNDS = 3
 EXAMPLES = 3

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from flipkd_sdk.training import processes
-from flipkd_sdk.training.batches import Corpus, tokenize
-from flipkd_sdk.training.sources import default_cache_dir
-from flipkd_sdk.training.teacher import alignment_targets
-from flipkd_sdk.training.teacher_cache import cached_vectors
+from flipkd_sdk.training import distributed
+from flipkd_sdk.training.data.datasets import Corpus
+from flipkd_sdk.training.data.tokens import tokenize
+from flipkd_sdk.training.data.vector_cache import cached_vectors
+from flipkd_sdk.training.models.sources import default_cache_dir
+from flipkd_sdk.training.models.teacher import alignment_targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-    from flipkd_sdk.training.batches import TokenizedTexts
-    from flipkd_sdk.training.student import Student
-    from flipkd_sdk.training.teacher import Teacher
+    from flipkd_sdk.training.data.tokens import TokenizedTexts
+    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.teacher import Teacher
 
 logger = logging.getLogger("flipkd_sdk")
 
@@ -52,7 +53,7 @@ def build_corpus(
         vectors = cached_vectors(teacher, [*texts, *copies], vector_cache())
         return vectors, alignment_targets(vectors, student.encoder_weight.shape[0])
 
-    vectors, targets = map(torch.from_numpy, processes.from_main(shown))
+    vectors, targets = map(torch.from_numpy, distributed.from_main(shown))
     return Corpus(position, tokens, vectors, targets)
 
 

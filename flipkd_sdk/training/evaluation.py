@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flipkd_sdk import calibration, metrics, retrieval
-from flipkd_sdk.plots import Scored
-from flipkd_sdk.significance import Measured, bootstrap_intervals, precision_gain, summary_intervals
+from flipkd_sdk.evaluation import calibration, metrics, retrieval
+from flipkd_sdk.evaluation.bootstrap import Measured, bootstrap_intervals, precision_gain, summary_intervals
+from flipkd_sdk.evaluation.plots import Scored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from flipkd_sdk.calibration import Calibration
+    from flipkd_sdk.evaluation.bootstrap import Interval
+    from flipkd_sdk.evaluation.calibration import Calibration
+    from flipkd_sdk.evaluation.retrieval import RetrievalSet
     from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.retrieval import RetrievalSet
-    from flipkd_sdk.significance import Interval
 
     Encode = Callable[[Sequence[str]], NDArray[np.float32]]
     """n texts → unit vectors (n, d)."""
@@ -36,11 +36,11 @@ class Evaluation:
     """By split; of the decoder path the probability of its "yes"."""
     labels: dict[str, NDArray[np.integer]]
     measures: dict[str, dict[str, float]]
-    """By split: those of `flipkd_sdk.metrics.summary`."""
+    """By split: those of `flipkd_sdk.evaluation.metrics.summary`."""
     intervals: dict[str, dict[str, Interval]]
     """By split: 95% bootstrap intervals of the same."""
     retrieval: Measured | None = None
-    """Those of `flipkd_sdk.retrieval.summary`, where there are queries and the system encodes texts."""
+    """Those of `flipkd_sdk.evaluation.retrieval.summary`, where there are queries and the system encodes texts."""
 
     def scored(self, name: str, split: str) -> Scored:
         """A split's probabilities and labels under a name, as plots want them."""
@@ -107,7 +107,7 @@ def evaluate(
     """Calibrate on the development pairs and measure on both splits, and on the queries if there are any.
 
     Raises:
-        InvalidPairsError: the development pairs do not allow a calibration (see `flipkd_sdk.calibration.fit`).
+        InvalidPairsError: the development pairs do not allow a calibration (see `calibration.fit`).
     """
     found = evaluate_scores(lambda pairs: pair_cosines(encode, pairs), dev, test, objective=objective)
     return found if queries is None else replace(found, retrieval=evaluate_retrieval(encode, queries))

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from flipkd_sdk.training.batches import TokenizedTexts, encode
-from flipkd_sdk.training.processes import from_main
-from flipkd_sdk.training.readout import pool
+from flipkd_sdk.training.data.tokens import TokenizedTexts, encode
+from flipkd_sdk.training.distributed import from_main
+from flipkd_sdk.training.models.readout import pool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from flipkd_sdk.training.batches import Corpus
-    from flipkd_sdk.training.student import Student
+    from flipkd_sdk.training.data.datasets import Corpus
+    from flipkd_sdk.training.models.student import Student
 
 logger = logging.getLogger("flipkd_sdk")
 

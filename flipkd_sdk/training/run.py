@@ -11,25 +11,27 @@ import numpy as np
 import transformers
 
 from flipkd_sdk import __version__
-from flipkd_sdk.manifest import ModelReference, sha256_of
-from flipkd_sdk.training import processes, reshaping
+from flipkd_sdk.artifact.manifest import ModelReference, sha256_of
+from flipkd_sdk.training import distributed
 from flipkd_sdk.training import run_directory as run_files
-from flipkd_sdk.training.augmentation import altered_copies
-from flipkd_sdk.training.batches import PairDataset, tokenize
 from flipkd_sdk.training.corpus import build_corpus
-from flipkd_sdk.training.data import TrainingData, read_data, write_splits
+from flipkd_sdk.training.data.augmentation import altered_copies
+from flipkd_sdk.training.data.datasets import PairDataset
+from flipkd_sdk.training.data.hard_negatives import join, mine_negatives
+from flipkd_sdk.training.data.noise_filter import filter_noise
+from flipkd_sdk.training.data.splits import TrainingData, read_data, write_splits
+from flipkd_sdk.training.data.tokens import tokenize
+from flipkd_sdk.training.evaluate_models import evaluate_student
 from flipkd_sdk.training.evaluation import figures
-from flipkd_sdk.training.mining import join, mine_negatives
-from flipkd_sdk.training.narrowing import check_width
-from flipkd_sdk.training.noise_filter import filter_noise
-from flipkd_sdk.training.prompt import prompt_pairs
-from flipkd_sdk.training.report import write_report
+from flipkd_sdk.training.models import shrink
+from flipkd_sdk.training.models.mlp_pruning import check_width
+from flipkd_sdk.training.models.sources import resolve
+from flipkd_sdk.training.models.student import create_student, load_tokenizer
+from flipkd_sdk.training.models.teacher import Teacher, load_teacher
+from flipkd_sdk.training.prompts import prompt_pairs
+from flipkd_sdk.training.report.write import write_report
 from flipkd_sdk.training.run_directory import RunResult
-from flipkd_sdk.training.sources import resolve
 from flipkd_sdk.training.stages import prepare_teacher, train_student
-from flipkd_sdk.training.student import create_student, load_tokenizer
-from flipkd_sdk.training.systems import evaluate_student
-from flipkd_sdk.training.teacher import Teacher, load_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from flipkd_sdk.training.config import StageConfig, TeacherConfig, TrainConfig
+    from flipkd_sdk.training.config.schema import StageConfig, TeacherConfig, TrainConfig
 
 logger = logging.getLogger("flipkd_sdk")
 
@@ -45,7 +47,7 @@ logger = logging.getLogger("flipkd_sdk")
 def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resume: bool = False) -> RunResult:
     """Train a student and write the run directory.
 
-    Of several processes (see `flipkd_sdk.training.processes`) the main one writes, and all return the result.
+    Of several processes (see `flipkd_sdk.training.distributed`) the main one writes, and all return the result.
 
     Args:
         config: all options.
@@ -60,13 +62,13 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         ConfigError: options contradict each other.
         TrainingError: a loss became NaN or infinite, or memory ran out.
     """
-    processes.start()
+    distributed.start()
     # Whatever can be wrong with the inputs comes out before an earlier run is replaced and before hours are spent.
     resume = resume and (directory / run_files.CONFIG_FILE).is_file()
     if resume and (directory / run_files.RESULT_FILE).is_file():
         return run_files.read_run(directory).result
-    with processes.main_first():  # it tells what is wrong, and converts models
-        processes.refuse_indivisible(_batch_sizes(config))
+    with distributed.main_first():  # it tells what is wrong, and converts models
+        distributed.refuse_indivisible(_batch_sizes(config))
         if not resume:
             run_files.check_output(directory, overwrite=overwrite)
         data = read_data(config.data, seed=config.seed, teacher_scores=config.teacher.kind == "scores")
@@ -76,14 +78,14 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     transformers.set_seed(config.seed)
     tokenizer = load_tokenizer(student_model.location)
     whole = config.loss.label_lm > 0
-    student = create_student(student_model.location, config.student, whole=whole).to(processes.device())
+    student = create_student(student_model.location, config.student, whole=whole).to(distributed.device())
     check_width(cast("PreTrainedModel", student.model.get_base_model()), config.student)
     config = config.model_copy(update={"student": student.options})  # which says where in this LLM the last block is
-    processes.from_main(partial(_open, directory, config, data, overwrite=overwrite, resume=resume))
+    distributed.from_main(partial(_open, directory, config, data, overwrite=overwrite, resume=resume))
     if config.student.reshaped:
         smaller = directory / run_files.BASE
-        processes.from_main(partial(_reshape, student_model.location, config, tokenizer, data.texts, smaller))
-        student = create_student(str(smaller), config.student).to(processes.device())
+        distributed.from_main(partial(_reshape, student_model.location, config, tokenizer, data.texts, smaller))
+        student = create_student(str(smaller), config.student).to(distributed.device())
 
     seconds: dict[str, float] = {}
     started = time.monotonic()
@@ -95,8 +97,8 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     seconds["teacher vectors"] = time.monotonic() - started - sum(seconds.values())
 
     scores = corpus.teacher_scores(data.train)
-    noise = processes.from_main(partial(filter_noise, scores, data.train.label, config.noise_filter))
-    mined = processes.from_main(partial(mine_negatives, corpus, data.train, config.mining))
+    noise = distributed.from_main(partial(filter_noise, scores, data.train.label, config.noise_filter))
+    mined = distributed.from_main(partial(mine_negatives, corpus, data.train, config.mining))
     labelled = PairDataset(
         corpus,
         pairs := join(data.train, mined),
@@ -132,7 +134,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         run_files.write_result(directory, result)
         return result
 
-    return processes.from_main(conclude)
+    return distributed.from_main(conclude)
 
 
 def _batch_sizes(config: TrainConfig) -> dict[str, int]:
@@ -150,7 +152,7 @@ def _load_teacher(config: TrainConfig) -> Teacher | None:
     transformers.set_seed(config.seed)  # of weights from scratch
     model = resolve(config.teacher.source, weights=not config.teacher.from_scratch)
     teacher = load_teacher(model, config.teacher.max_length, from_scratch=config.teacher.from_scratch)
-    teacher.encoder.to(processes.device())
+    teacher.encoder.to(distributed.device())
     return teacher
 
 
@@ -165,15 +167,15 @@ def _with_precision(config: TrainConfig) -> TrainConfig:
     """The options with the precision that ``auto`` means on this machine; a run goes on in the one that it began in."""
     if config.precision != "auto":
         return config
-    return config.model_copy(update={"precision": "bf16" if processes.has_bf16() else "fp32"})
+    return config.model_copy(update={"precision": "bf16" if distributed.has_bf16() else "fp32"})
 
 
 def _reshape(
     location: str, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], directory: Path
 ) -> None:
-    sample = np.random.default_rng(config.seed).permutation(len(texts))[: reshaping.SAMPLE]
+    sample = np.random.default_rng(config.seed).permutation(len(texts))[: shrink.SAMPLE]
     tokens = tokenize(tokenizer, [texts[i] for i in sample], config.student.max_length)
-    reshaping.reshape(location, config.student, tokens, directory)
+    shrink.reshape(location, config.student, tokens, directory)
 
 
 def _altered_copies(config: TrainConfig, data: TrainingData) -> list[str]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flipkd_sdk.calibration import Calibration  # noqa: TC001 - pydantic reads the field types at run time
+from flipkd_sdk.artifact.manifest import ModelReference  # noqa: TC001
 from flipkd_sdk.errors import ConfigError, OutputExistsError, TrainingError
-from flipkd_sdk.manifest import ModelReference  # noqa: TC001
+from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - pydantic reads the field types at run time
 from flipkd_sdk.pairs import read_pairs
-from flipkd_sdk.training import checkpoints
-from flipkd_sdk.training.config import TrainConfig
+from flipkd_sdk.training.config.schema import TrainConfig
+from flipkd_sdk.training.loop import checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path

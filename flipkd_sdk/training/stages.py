@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flipkd_sdk.training import processes
-from flipkd_sdk.training.batches import TextDataset
+from flipkd_sdk.training import distributed
 from flipkd_sdk.training.corpus import vector_cache
+from flipkd_sdk.training.data.datasets import TextDataset
+from flipkd_sdk.training.data.vector_cache import cached_vectors
+from flipkd_sdk.training.evaluate_models import encode_with, evaluate_teacher, evaluate_teacher_scores
 from flipkd_sdk.training.evaluation import development_measures
 from flipkd_sdk.training.initialization import initialize_encoder
-from flipkd_sdk.training.objective import flipped_distillation
-from flipkd_sdk.training.systems import encode_with, evaluate_teacher, evaluate_teacher_scores
-from flipkd_sdk.training.teacher import Teacher, fine_tune
-from flipkd_sdk.training.teacher_cache import cached_vectors
-from flipkd_sdk.training.trainer import Stage, train_stage
+from flipkd_sdk.training.loop.stage import Stage
+from flipkd_sdk.training.loop.trainer import train_stage
+from flipkd_sdk.training.losses.objective import flipped_distillation
+from flipkd_sdk.training.models.teacher import Teacher, fine_tune
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.training.batches import PairDataset
-    from flipkd_sdk.training.config import TrainConfig
-    from flipkd_sdk.training.data import TrainingData
+    from flipkd_sdk.training.config.schema import TrainConfig
+    from flipkd_sdk.training.data.datasets import PairDataset
+    from flipkd_sdk.training.data.splits import TrainingData
     from flipkd_sdk.training.evaluation import Evaluation
-    from flipkd_sdk.training.student import Student
+    from flipkd_sdk.training.models.student import Student
 
 
 def prepare_teacher(
@@ -45,7 +46,7 @@ def prepare_teacher(
         return {"teacher": evaluate_teacher_scores(config, data)}, None
 
     def measure(teacher: Teacher) -> Evaluation:
-        return processes.from_main(partial(evaluate_teacher, config, teacher, data))
+        return distributed.from_main(partial(evaluate_teacher, config, teacher, data))
 
     systems = {}
     if config.teacher.epochs:
@@ -98,7 +99,7 @@ def train_student(
     initialize_encoder(student, corpus, seed=config.seed)
     shown = None
     if teacher is not None:
-        shown = processes.from_main(partial(cached_vectors, teacher, dev.texts, vector_cache()))
+        shown = distributed.from_main(partial(cached_vectors, teacher, dev.texts, vector_cache()))
 
     def stage(name: str) -> Stage:
         learns_labels = name == "labels"

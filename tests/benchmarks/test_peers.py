@@ -20,7 +20,7 @@ from worker import serve_system
 from workloads import FILES, Workloads, load_workloads, missing_files
 
 from flipkd_sdk import Matcher
-from flipkd_sdk.metrics import average_precision
+from flipkd_sdk.evaluation.metrics import average_precision
 from flipkd_sdk.pairs import Pairs
 
 if TYPE_CHECKING:

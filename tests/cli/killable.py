@@ -6,10 +6,10 @@ import multiprocessing
 import time
 from typing import TYPE_CHECKING
 
-from flipkd_sdk.cli.engines import LocalEngine
+from flipkd_sdk.cli.commands.score import score
 from flipkd_sdk.cli.main import cli
-from flipkd_sdk.cli.score import score
-from flipkd_sdk.runtimes.engine import load_onnxruntime
+from flipkd_sdk.cli.scoring.local_engine import LocalEngine
+from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ PATIENCE = 300
 load_onnxruntime()
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["killable", "pyarrow.parquet", "flipkd_sdk.cli.score_file", "flipkd_sdk.runtimes.matcher"]
+    ["killable", "pyarrow.parquet", "flipkd_sdk.cli.scoring.score_file", "flipkd_sdk.runtimes.matcher"]
 )
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from flipkd_sdk.cli.engines import LocalEngine
 from flipkd_sdk.cli.main import cli
+from flipkd_sdk.cli.scoring.local_engine import LocalEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

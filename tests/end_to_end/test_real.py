@@ -35,7 +35,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         except importlib.metadata.PackageNotFoundError:
             pytest.skip(f"the model package {package} is not installed; see examples/models.txt")
     from flipkd_sdk.exporters.export import ExportOptions, export
-    from flipkd_sdk.training.options import validate_config
+    from flipkd_sdk.training.config.load import validate_config
     from flipkd_sdk.training.run import train
 
     directory = tmp_path_factory.mktemp("real")

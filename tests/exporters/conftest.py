@@ -11,7 +11,7 @@ from tiny_models import write_tiny_run
 
 from flipkd_sdk.exporters import export
 from flipkd_sdk.exporters.export import ExportOptions
-from flipkd_sdk.exporters.graph import export_graph
+from flipkd_sdk.exporters.graph.translation import export_graph
 from flipkd_sdk.exporters.verification import LIMITS, widen
 
 if TYPE_CHECKING:

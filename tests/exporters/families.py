@@ -10,11 +10,11 @@ import torch
 import transformers
 from tiny_models import llm_sizes, write_model
 
-from flipkd_sdk.exporters.activations import open_graph
 from flipkd_sdk.exporters.encoder_path import EncoderPath, extract
-from flipkd_sdk.exporters.graph import export_graph
-from flipkd_sdk.training.config import StudentConfig
-from flipkd_sdk.training.student import Student, create_student
+from flipkd_sdk.exporters.graph.translation import export_graph
+from flipkd_sdk.exporters.quantization.activations import open_graph
+from flipkd_sdk.training.config.schema import StudentConfig
+from flipkd_sdk.training.models.student import Student, create_student
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
-    from flipkd_sdk.exporters.calibration_data import Batch
+    from flipkd_sdk.exporters.quantization.sample_batches import Batch
 
 DIMENSION = 6
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from flipkd_sdk.artifact.manifest import read_manifest
 from flipkd_sdk.errors import OutputExistsError
 from flipkd_sdk.exporters.matcher_directory import publishing
-from flipkd_sdk.manifest import read_manifest
 
 
 def names(directory: Path) -> list[str]:

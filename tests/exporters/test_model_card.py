@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from flipkd_sdk.artifact.manifest import Drift, ModelReference, read_manifest
 from flipkd_sdk.exporters.model_card import model_card
-from flipkd_sdk.manifest import Drift, ModelReference, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

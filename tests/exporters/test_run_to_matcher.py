@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import write_tiny_llama, write_tiny_run
 from tokenizers import Tokenizer
 
+from flipkd_sdk.artifact.manifest import checked_file, read_manifest
 from flipkd_sdk.errors import (
     ConfigError,
     FlipKDError,
@@ -28,20 +29,19 @@ from flipkd_sdk.errors import (
     VerificationError,
 )
 from flipkd_sdk.exporters import export
-from flipkd_sdk.exporters.activations import linear_nodes
 from flipkd_sdk.exporters.export import ExportOptions
+from flipkd_sdk.exporters.quantization.activations import linear_nodes
 from flipkd_sdk.exporters.verification import LIMITS, widen
-from flipkd_sdk.manifest import checked_file, read_manifest
 from flipkd_sdk.pairs import Pairs
 from flipkd_sdk.runtimes import verification
+from flipkd_sdk.runtimes.load import LoadOptions
 from flipkd_sdk.runtimes.matcher import Matcher
-from flipkd_sdk.runtimes.opening import LoadOptions
-from flipkd_sdk.runtimes.self_test import load_self_test, made_up_sample
-from flipkd_sdk.training import trained
+from flipkd_sdk.runtimes.reference_vectors import load_self_test, made_up_sample
+from flipkd_sdk.training.evaluate_models import encode_with
 from flipkd_sdk.training.evaluation import pair_cosines
+from flipkd_sdk.training.models import trained_student
+from flipkd_sdk.training.models.student import load_student, load_tokenizer
 from flipkd_sdk.training.run_directory import read_run
-from flipkd_sdk.training.student import load_student, load_tokenizer
-from flipkd_sdk.training.systems import encode_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -342,8 +342,8 @@ def test_an_adapter_of_a_base_model_of_another_shape(
     run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]
 ) -> None:
     other = write_tiny_llama(tmp_path / "other", **changes)
-    load = trained.load_student
-    monkeypatch.setattr(trained, "load_student", lambda _, *arguments: load(str(other), *arguments))
+    load = trained_student.load_student
+    monkeypatch.setattr(trained_student, "load_student", lambda _, *arguments: load(str(other), *arguments))
     assert refusal(TrainingError, run_copy, tmp_path).startswith(f"{run_copy / 'adapter'}: not an adapter for {other}")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from flipkd_sdk.manifest import Drift, Variant
+    from flipkd_sdk.artifact.manifest import Drift, Variant
 
 WIDE = {"int8.spearman": -1.0, "int8.average_precision_change": 1.0}
 

@@ -10,7 +10,7 @@ from tiny import TEXTS
 
 from flipkd_sdk.errors import ExecutionError
 from flipkd_sdk.runtimes.matcher import Matcher
-from flipkd_sdk.runtimes.session import cuda_is_built_in
+from flipkd_sdk.runtimes.onnx.session import cuda_is_built_in
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tiny import TEXTS, replace_model, replace_tokenizer, tiny_model, write_manifest, write_tiny_matcher
 
+from flipkd_sdk.artifact.manifest import MANIFEST_FILE, read_manifest
 from flipkd_sdk.errors import FlipKDError, MatcherDirectoryError
-from flipkd_sdk.manifest import MANIFEST_FILE, read_manifest
 from flipkd_sdk.runtimes.matcher import Matcher
 
 if TYPE_CHECKING:

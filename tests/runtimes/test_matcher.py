@@ -20,8 +20,8 @@ from flipkd_sdk.errors import (
     MatcherClosedError,
     TextTooLongError,
 )
-from flipkd_sdk.runtimes.candidates import Match
 from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.runtimes.search.candidates import Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

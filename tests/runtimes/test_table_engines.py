@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from tiny import TEXTS
 
-from flipkd_sdk.runtimes.frames import PairScorer
 from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.runtimes.serving.dataframes import PairScorer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

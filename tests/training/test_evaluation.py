@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_data import encode
 from tiny_models import tiny_pairs
 
-from flipkd_sdk import calibration, metrics
 from flipkd_sdk.errors import InvalidPairsError
+from flipkd_sdk.evaluation import calibration, metrics
+from flipkd_sdk.evaluation.bootstrap import Interval, summary_intervals
+from flipkd_sdk.evaluation.retrieval import IntentTexts, RetrievalSet
 from flipkd_sdk.pairs import Pairs
-from flipkd_sdk.retrieval import IntentTexts, RetrievalSet
-from flipkd_sdk.significance import Interval, summary_intervals
 from flipkd_sdk.training.evaluation import (
     agreement,
     development_measures,
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def encode(texts: Sequence[str]) -> np.ndarray:
-    """Letter counts as unit vectors."""
-    counts = np.array([[text.count(letter) for letter in "aeiounrst"] for text in texts], dtype=np.float32) + 0.1
-    return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
 def test_cosines_are_those_of_the_pairs_and_each_text_is_encoded_once() -> None:

@@ -13,20 +13,20 @@ from safetensors.torch import load_file
 from tiny import TEXTS
 from tiny_models import TEACHER_DIMENSION, tiny_config, tiny_pairs
 
+from flipkd_sdk.artifact.manifest import sha256_of
 from flipkd_sdk.errors import ConfigError, FlipKDError, InvalidPairsError, OutputExistsError, TrainingError
-from flipkd_sdk.manifest import sha256_of
-from flipkd_sdk.metrics import average_precision
+from flipkd_sdk.evaluation.metrics import average_precision
+from flipkd_sdk.evaluation.retrieval import read_retrieval_set
 from flipkd_sdk.pairs import Pairs, write_pairs
-from flipkd_sdk.retrieval import read_retrieval_set
-from flipkd_sdk.training import processes, stages
+from flipkd_sdk.training import distributed, stages
 from flipkd_sdk.training import run as run_module
+from flipkd_sdk.training.config.load import validate_config
+from flipkd_sdk.training.evaluate_models import encode_with
 from flipkd_sdk.training.evaluation import evaluate_retrieval, pair_cosines
-from flipkd_sdk.training.options import validate_config
+from flipkd_sdk.training.loop.callback import Watcher
+from flipkd_sdk.training.models.student import load_student, load_tokenizer
 from flipkd_sdk.training.run import train
 from flipkd_sdk.training.run_directory import read_run
-from flipkd_sdk.training.student import load_student, load_tokenizer
-from flipkd_sdk.training.systems import encode_with
-from flipkd_sdk.training.watcher import Watcher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -387,13 +387,13 @@ def test_auto_is_what_the_device_has_and_a_run_goes_on_in_it(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_it: bool, expected: str
 ) -> None:
     config = tiny_config(inputs, precision="auto", alignment={"epochs": 0})
-    monkeypatch.setattr(processes, "has_bf16", lambda: has_it)
+    monkeypatch.setattr(distributed, "has_bf16", lambda: has_it)
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "write_report", lambda *_: (_ for _ in ()).throw(KilledError))
         with pytest.raises(KilledError):
             train(config, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "has_bf16", lambda: not has_it)
+        patch.setattr(distributed, "has_bf16", lambda: not has_it)
         with pytest.raises(ConfigError, match=r"option precision is another one than in"):
             train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "run", resume=True)

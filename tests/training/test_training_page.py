@@ -3,8 +3,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from flipkd_sdk.training.config import TrainConfig
-from flipkd_sdk.training.presets import PRESETS
+from flipkd_sdk.training.config.presets import PRESETS
+from flipkd_sdk.training.config.schema import TrainConfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "training_options.py"
 PAGE = SCRIPT.parent / "training.md"

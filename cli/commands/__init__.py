@@ -1,0 +1,1 @@
+"""The subcommands of ``flipkd``, one file per command."""

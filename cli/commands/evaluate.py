@@ -1,0 +1,198 @@
+"""``flipkd evaluate``: how good a matcher is on labelled pairs, alone or against another one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import columns
+from flipkd_sdk.cli.tables.files import check_output, open_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flipkd_sdk.cli.evaluation.comparison import ChangedPair, Comparison, Scoring
+    from flipkd_sdk.evaluation.bootstrap import Interval, Measured
+    from flipkd_sdk.pairs import Pairs
+
+_SHOWN = 10
+_SHOWN_CHARACTERS = 60
+
+
+@click.command(
+    epilog=options.examples(
+        "flipkd evaluate faq-matcher test.csv --report report.html",
+        "flipkd evaluate old-matcher test.csv --compare new-matcher",
+    )
+)
+@options.matcher_argument
+@click.argument("pairs", type=click.Path())
+@options.text_column_options
+@click.option(
+    "--label-column", default="label", show_default=True, metavar="COLUMN", help="Column of the labels, 0 or 1."
+)
+@options.dialect_options
+@click.option("--compare", "other", metavar="OTHER", type=click.Path(), help="Another matcher for the same pairs.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Bootstrap resamples that the intervals are taken from; 0 for no intervals.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the resampling.")
+@click.option("--report", type=click.Path(), help="Write an HTML report too, with plots where matplotlib is installed.")
+@click.option("--overwrite", is_flag=True, help="Replace the report if there is one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@options.execution_options
+def evaluate(
+    matcher: str,
+    pairs: str,
+    a_column: str | None,
+    b_column: str | None,
+    label_column: str,
+    delimiter: str | None,
+    encoding: str,
+    other: str | None,
+    resamples: int,
+    seed: int,
+    report: str | None,
+    overwrite: bool,
+    as_json: bool,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> None:
+    """Measure MATCHER, a directory made by 'flipkd export', on the labelled PAIRS of a CSV or JSONL file.
+
+    Accuracy, precision, recall and F1 are those at the matcher's own threshold; average precision, the area under the
+    ROC curve and Spearman's rank correlation with the label need no threshold; the calibration error tells how far
+    match probabilities are from match rates. Each stands with the interval that 95% of such tables would give.
+
+    With --compare, the differences to another matcher, the pairs that the two decide differently, and McNemar's exact
+    test of whether one decides more of them rightly.
+    """
+    from flipkd_sdk.cli.evaluation.comparison import compare, measure
+    from flipkd_sdk.pairs import read_pairs
+
+    if report is not None:
+        check_output(report, overwrite=overwrite)
+    data = read_pairs(
+        pairs,
+        a_column=a_column or "text_a",
+        b_column=b_column or "text_b",
+        label_column=label_column,
+        delimiter=delimiter,
+        encoding=encoding,
+    )
+    scoring = _score(matcher, data, device, precision, threads)
+    measured = measure(scoring, data.label, resamples=resamples, seed=seed)
+    comparison = second = None
+    if other is not None:
+        second = _score(other, data, device, precision, threads)
+        comparison = compare(scoring, second, data, resamples=resamples, seed=seed)
+    if report is not None:
+        from flipkd_sdk.cli.evaluation.report import report_html
+
+        systems = [scoring] if second is None else [scoring, second]
+        html = report_html(pairs, data, systems, measured, comparison)
+        with open_output(report, overwrite=overwrite) as stream:
+            stream.write(html.encode())
+    if as_json:
+        click.echo(json.dumps(_as_json(data, scoring, measured, second, comparison), indent=2, ensure_ascii=False))
+        return
+    counts = f"{len(data):,} pairs, {int(data.label.sum()):,} of them matches"
+    click.echo(f"{counts}; {scoring.variant} on {scoring.device}\n")
+    click.echo(_measures_table(scoring, measured))
+    if second is not None and comparison is not None:
+        click.echo("\n" + "\n\n".join(_comparison_text(second, comparison)))
+
+
+def _score(directory: str, pairs: Pairs, device: str, precision: str, threads: int | None) -> Scoring:
+    from flipkd_sdk.cli.evaluation.comparison import Scoring
+    from flipkd_sdk.runtimes.matcher import Matcher
+
+    with Matcher.load(directory, device=device, precision=precision, threads=threads) as matcher:
+        probability = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))
+        return Scoring(directory, matcher.precision, matcher.device, matcher.threshold, probability)
+
+
+def _measures_table(scoring: Scoring, measured: Measured) -> str:
+    rows = [("threshold", f"{scoring.threshold:.4f}", "")]
+    rows += [
+        (name.replace("_", " "), f"{value:.4f}", _interval(measured.intervals.get(name), "{:.4f}"))
+        for name, value in measured.values.items()
+    ]
+    return columns(rows, indent="  ")
+
+
+def _comparison_text(second: Scoring, comparison: Comparison) -> Iterator[str]:
+    yield f"{second.name} instead; {second.variant} on {second.device}, threshold {second.threshold:.4f}"
+    differences = comparison.differences
+    yield columns(
+        [
+            (name.replace("_", " "), f"{value:+.4f}", _interval(differences.intervals.get(name), "{:+.4f}"))
+            for name, value in differences.values.items()
+        ],
+        indent="  ",
+    )
+    yield comparison.verdict
+    if comparison.changed:
+        head = ("pair", "label", "score", "instead", "", "text a", "text b")
+        yield columns([head, *map(_changed_row, comparison.changed[:_SHOWN])], indent="  ")
+    if len(comparison.changed) > _SHOWN:
+        yield f"  and {len(comparison.changed) - _SHOWN:,} more, all of them in --json"
+
+
+def _changed_row(changed: ChangedPair) -> tuple[str, ...]:
+    figures = str(changed.pair), str(changed.label), f"{changed.score:.4f}", f"{changed.other_score:.4f}"
+    return (*figures, "gained" if changed.gained else "lost", _shortened(changed.a), _shortened(changed.b))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _interval(interval: Interval | None, form: str) -> str:
+    return "" if interval is None else f"{form.format(interval.low)} to {form.format(interval.high)}"
+
+
+def _as_json(
+    data: Pairs, scoring: Scoring, measured: Measured, second: Scoring | None, comparison: Comparison | None
+) -> dict[str, Any]:
+    result = {
+        "pairs": len(data),
+        "positives": int(data.label.sum()),
+        "threshold": scoring.threshold,
+        **measured.values,
+        "intervals": _json_intervals(measured.intervals),
+        "variant": scoring.variant,
+        "device": scoring.device,
+    }
+    if second is not None and comparison is not None:
+        result["comparison"] = {
+            "matcher": second.name,
+            "variant": second.variant,
+            "device": second.device,
+            "threshold": second.threshold,
+            "differences": comparison.differences.values,
+            "intervals": _json_intervals(comparison.differences.intervals),
+            "gained": comparison.gained,
+            "lost": comparison.lost,
+            "p_value": comparison.p_value,
+            "changed": [dataclasses.asdict(pair) for pair in comparison.changed],
+        }
+    return result
+
+
+def _json_intervals(intervals: Mapping[str, Interval]) -> dict[str, list[float | None]]:
+    # JSON has no NaN, which stands for a measure that no resample had.
+    return {
+        name: [None if math.isnan(bound) else bound for bound in (interval.low, interval.high)]
+        for name, interval in intervals.items()
+    }

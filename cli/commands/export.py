@@ -1,0 +1,125 @@
+"""``flipkd export``: a training run in, a verified matcher directory out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from flipkd_sdk.artifact.manifest import TrimmedVocabulary
+
+
+def _named_numbers(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    numbers = {}
+    for value in values:
+        name, _, number = value.partition("=")
+        try:
+            numbers[name] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{value!r}; write NAME=NUMBER, as in int8.max_cosine_change=0.05") from None
+    return numbers
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Matcher directory to write.")
+@click.option("--overwrite", is_flag=True, help="Replace a matcher directory that is there.")
+@click.option(
+    "--variants",
+    default="int8",
+    show_default=True,
+    help="Precisions to keep, by commas: int8, fp32, int4 (the smallest), fp16 (for CUDA).",
+)
+@click.option("--alpha", type=click.FloatRange(0, 1), default=0.75, show_default=True, help="SmoothQuant's strength.")
+@click.option(
+    "--calibration-texts",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Train texts that ranges and rounding are taken from.",
+)
+@click.option(
+    "--range-percentile",
+    type=click.FloatRange(50, 100, min_open=True),
+    default=100,
+    show_default=True,
+    help="Of those texts' tokens, how many a fixed range of int8 is to hold; 100 takes the largest value.",
+)
+@click.option("--trim-vocab", is_flag=True, help="Keep only the tokens that the run's texts need, and frequent ones.")
+@click.option(
+    "--vocab-size",
+    type=click.IntRange(min=0),
+    help="With --trim-vocab: fill up to so many tokens with the base model's most frequent ones.  [default: 15000]",
+)
+@click.option(
+    "--limit",
+    "wider",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_named_numbers,
+    help="Accept a variant further off than the default limits allow, as in int8.max_cosine_change=0.05.",
+)
+def export(
+    run: Path,
+    out: Path,
+    overwrite: bool,
+    variants: str,
+    alpha: float,
+    calibration_texts: int,
+    range_percentile: float,
+    trim_vocab: bool,
+    vocab_size: int | None,
+    wider: dict[str, float],
+) -> None:
+    r"""Turn RUN, a directory made by 'flipkd train', into a matcher directory.
+
+    The adapters are merged, the encoder path is translated to ONNX and quantized, and each variant is measured against
+    the trained student before anything is written: a variant outside its limits is refused, with the figures.
+
+    \b
+    flipkd export runs/faq --out faq-matcher
+    flipkd export runs/faq --out faq-matcher --variants int8,fp32 --limit int8.max_cosine_change=0.05
+    flipkd export runs/faq --out faq-matcher --variants int4 --trim-vocab
+    """
+    if vocab_size is not None and not trim_vocab:
+        raise click.UsageError("--vocab-size says how much --trim-vocab keeps; pass that option too")
+    from flipkd_sdk.cli.console import steps_shown
+    from flipkd_sdk.cli.third_party_logging import quieten_transformers
+    from flipkd_sdk.exporters.export import ExportOptions
+    from flipkd_sdk.exporters.export import export as export_run
+    from flipkd_sdk.exporters.verification import LIMITS, widen
+    from flipkd_sdk.exporters.vocabulary.trimming import VOCABULARY_SIZE
+
+    chosen = ExportOptions(
+        variants=tuple(name.strip() for name in variants.split(",") if name.strip()),
+        alpha=alpha,
+        calibration_texts=calibration_texts,
+        range_percentile=range_percentile,
+        limits=widen(LIMITS, wider),
+        vocabulary_size=(VOCABULARY_SIZE if vocab_size is None else vocab_size) if trim_vocab else None,
+    )
+    quieten_transformers()
+    with steps_shown("flipkd_sdk.exporters"):
+        manifest = export_run(run, out, chosen, overwrite=overwrite)
+    if manifest.trimmed_vocabulary is not None:
+        click.echo(_trimming(manifest.trimmed_vocabulary))
+    for variant in manifest.variants.values():
+        drift = variant.drift
+        click.echo(
+            f"{variant.file}: {variant.bytes / 1e6:.1f} MB, Spearman with its reference {drift.spearman:.4f}, "
+            f"cosines moved by up to {drift.max_cosine_change:.4f}, alone against batched {drift.alone_vs_batched:.0e}"
+        )
+    click.echo(f"Matcher: {out}")
+
+
+def _trimming(vocabulary: TrimmedVocabulary) -> str:
+    now, before = (count * vocabulary.width * 4 / 1e6 for count in (vocabulary.tokens, vocabulary.base_tokens))
+    return (
+        f"vocabulary: {vocabulary.tokens:,} of {vocabulary.base_tokens:,} tokens, {now:.1f} of {before:.1f} MB in "
+        f"float32; of the development texts' tokens {vocabulary.unchanged:.1%} are as they were, and there are "
+        f"{vocabulary.growth - 1:.1%} more; Spearman with the whole vocabulary {vocabulary.spearman:.4f}, cosines "
+        f"moved by up to {vocabulary.max_cosine_change:.4f}, average precision by "
+        f"{vocabulary.average_precision_change:+.4f}"
+    )

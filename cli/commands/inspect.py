@@ -1,0 +1,96 @@
+"""``flipkd inspect``: what is in a matcher directory, and whether its files are the ones that were exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flipkd_sdk.artifact.manifest import Manifest, ModelReference, TrimmedVocabulary
+
+
+@click.command(
+    epilog=options.examples(
+        "flipkd inspect faq-matcher",
+        "flipkd inspect faq-matcher --json | jq .manifest.calibration.threshold",
+    )
+)
+@options.matcher_argument
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def inspect(matcher: str, as_json: bool) -> None:
+    """Show what is in MATCHER, a directory made by 'flipkd export', and verify the size and SHA-256 of its files."""
+    from flipkd_sdk.artifact.manifest import checked_file, read_manifest
+
+    manifest = read_manifest(matcher)
+    verified = [checked_file(matcher, entry).name for entry in manifest.files]
+    if as_json:
+        content = {"directory": matcher, "verified": verified, "manifest": dataclasses.asdict(manifest)}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    click.echo("\n\n".join(_sections(matcher, manifest, len(verified))))
+
+
+def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
+    encoder, tokenizer, calibration = manifest.encoder, manifest.tokenizer, manifest.calibration
+    read = f"block {encoder.layer}, {encoder.module}, {encoder.attention} attention, {encoder.pooling} pooling"
+    yield columns(
+        [
+            ("matcher", matcher),
+            ("made", f"{manifest.created} by flipkd-sdk {manifest.sdk_version}"),
+            ("format", f"{manifest.format_version} (scoring version {manifest.scoring_version})"),
+            *((role, f"{m.source} {m.revision} ({m.licence})") for role, m in _models(manifest)),
+            ("encoder", f"{read}, {encoder.dimension} dimensions"),
+            ("texts", f"up to {tokenizer.max_length} tokens"),
+            *_vocabulary(manifest.trimmed_vocabulary),
+            ("threshold", f"{calibration.threshold:.4f} for {calibration.objective} on {calibration.size:,} pairs"),
+            ("files", f"{files} verified"),
+            ("self-test", "run it with 'flipkd verify'" if manifest.self_test else "none; export again for one"),
+        ]
+    )
+    head = ("variant", "MB", "Spearman", "max |Δcosine|", "ΔAP", "ΔF1", "alone/batched", "verified on")
+    yield columns([head, *(_variant_row(manifest, name) for name in manifest.variants)])
+    if manifest.metrics:
+        yield _metrics_table(manifest.metrics)
+
+
+def _models(manifest: Manifest) -> Iterator[tuple[str, ModelReference]]:
+    yield "student", manifest.student
+    yield "teacher", manifest.teacher
+
+
+def _vocabulary(trimmed: TrimmedVocabulary | None) -> Iterator[tuple[str, str]]:
+    if trimmed is not None:
+        kept = f"{trimmed.tokens:,} of {trimmed.base_tokens:,} tokens, {trimmed.unchanged:.1%} of dev's unchanged"
+        change = f"max |Δcosine| {trimmed.max_cosine_change:.1e}, ΔAP {trimmed.average_precision_change:+.4f}"
+        yield "vocabulary", f"{kept}; Spearman {trimmed.spearman:.4f}, {change}"
+
+
+def _variant_row(manifest: Manifest, name: str) -> tuple[str, ...]:
+    variant, drift = manifest.variants[name], manifest.variants[name].drift
+    return (
+        name,
+        f"{variant.bytes / 1e6:.1f}",
+        f"{drift.spearman:.4f}",
+        f"{drift.max_cosine_change:.1e}",
+        f"{drift.average_precision_change:+.4f}",
+        f"{drift.f1_change:+.4f}",
+        f"{drift.alone_vs_batched:.1e}",
+        " ".join((*variant.providers, *variant.instruction_sets)),
+    )
+
+
+def _metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    names = list(dict.fromkeys(name for measures in metrics.values() for name in measures))
+    rows = [
+        (split, *(f"{measures[name]:.4f}" if name in measures else "-" for name in names))
+        for split, measures in metrics.items()
+    ]
+    return columns([("measured on", *(name.replace("_", " ") for name in names)), *rows])

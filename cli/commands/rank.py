@@ -1,0 +1,142 @@
+"""``flipkd rank``: for each query of a table, the candidates of another one that match it best."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import row_progress
+from flipkd_sdk.cli.tables.columns import Column
+from flipkd_sdk.cli.tables.files import check_output, open_output
+
+if TYPE_CHECKING:
+    from flipkd_sdk.cli.tables.files import TableFormat
+    from flipkd_sdk.cli.tables.open import TableOptions
+    from flipkd_sdk.runtimes.matcher import Matcher
+    from flipkd_sdk.runtimes.search.candidates import CandidateSet
+
+_CHUNK_QUERIES = 2048
+
+
+@click.command(
+    epilog=options.examples(
+        "flipkd rank faq-matcher questions.csv faq.csv --query-column question --candidate-column 2 --top-k 3",
+        "flipkd rank faq-matcher new.csv faq.csv --save-candidates faq-candidates --out found.csv",
+        "flipkd rank faq-matcher newer.csv faq-candidates --out found-too.csv",
+    )
+)
+@options.matcher_argument
+@click.argument("queries", type=click.Path(allow_dash=True))
+@click.argument("candidates", type=click.Path())
+@click.option(
+    "--query-column", metavar="COLUMN", help="Column of the queries: name or position.  [default: text, or 1]"
+)
+@click.option(
+    "--candidate-column", metavar="COLUMN", help="Column of the candidates: name or position.  [default: text, or 1]"
+)
+@click.option("--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="Most candidates for a query.")
+@click.option("--score-cutoff", type=click.FloatRange(0, 1), help="Leave out candidates that score less.")
+@click.option("--only-matches", is_flag=True, help="Leave out candidates that are no matches.")
+@click.option("--out", type=click.Path(allow_dash=True), default="-", help="File to write.  [default: standard output]")
+@click.option("--overwrite", is_flag=True, help="Replace the output if there is one.")
+@click.option("--save-candidates", type=click.Path(), help="Keep the encoded candidates in this directory.")
+@options.table_options
+@click.option(
+    "--float-format", callback=options.float_format, default=".6f", show_default=True, help="Of scores in text."
+)
+@options.execution_options
+def rank(
+    matcher: str,
+    queries: str,
+    candidates: str,
+    query_column: str | None,
+    candidate_column: str | None,
+    top_k: int,
+    score_cutoff: float | None,
+    only_matches: bool,
+    out: str,
+    overwrite: bool,
+    save_candidates: str | None,
+    file_format: TableFormat | None,
+    delimiter: str | None,
+    header: bool,
+    encoding: str,
+    float_format: str,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> None:
+    """Find the CANDIDATES that match each of the QUERIES best, with MATCHER, a directory made by 'flipkd export'.
+
+    QUERIES and CANDIDATES are CSV, JSONL or Parquet files with a column of texts. Each query's row comes out once for
+    every candidate found, best first, with five columns more: the rank from 1, the candidate's row in its table from
+    1, its text, the score and 1 for a match. Candidates are encoded once; with --save-candidates they are kept in a
+    directory, which can stand for CANDIDATES from then on.
+    """
+    from flipkd_sdk.cli.tables.open import TableOptions, open_sink, open_source
+    from flipkd_sdk.cli.tables.sources import TextColumn, refuse_row, rows_at
+    from flipkd_sdk.runtimes.matcher import Matcher
+
+    def reading(column: str | None, option: str) -> TableOptions:
+        chosen = TextColumn(column or ("text" if header else "1"), option)
+        return TableOptions(
+            texts=(chosen, chosen), file_format=file_format, delimiter=delimiter, encoding=encoding, header=header
+        )
+
+    check_output(out, overwrite=overwrite)
+    added = (
+        Column("rank", "number"),
+        Column("candidate_row", "number"),
+        Column("candidate", "text"),
+        Column("score", "score"),
+        Column("match", "flag"),
+    )
+    with ExitStack() as stack:
+        source, text_encoding = stack.enter_context(
+            open_source(queries, reading(query_column, "--query-column"), added, refuse_row)
+        )
+        model = stack.enter_context(Matcher.load(matcher, device=device, precision=precision, threads=threads))
+        found_in = _candidates(model, candidates, reading(candidate_column, "--candidate-column"))
+        if save_candidates is not None:
+            found_in.save(save_candidates, overwrite=overwrite)
+        stream = stack.enter_context(open_output(out, overwrite=overwrite))
+        sink = stack.enter_context(open_sink(stream, out, source, text_encoding, added, float_format=float_format))
+        advance = stack.enter_context(row_progress(source.total))
+        least = max(score_cutoff or 0.0, model.threshold if only_matches else 0.0)
+        while chunk := source.take(_CHUNK_QUERIES):
+            texts = [text for text, _ in chunk.pairs]
+            found = [
+                (place, number, match)
+                for place, matches in enumerate(found_in.rank_many(texts, top_k=top_k, score_cutoff=least or None))
+                for number, match in enumerate(matches, start=1)
+            ]
+            sink.write(
+                rows_at(chunk.rows, [place for place, _, _ in found]),
+                (
+                    [number for _, number, _ in found],
+                    [match.index + 1 for _, _, match in found],
+                    [match.text for _, _, match in found],
+                    [match.score for _, _, match in found],
+                    [match.score >= model.threshold for _, _, match in found],
+                ),
+            )
+            advance(len(texts), chunk.position)
+
+
+def _candidates(matcher: Matcher, path: str, reading: TableOptions) -> CandidateSet:
+    """The candidates of a table, or of a directory in which they were saved."""
+    from flipkd_sdk.cli.tables.open import open_source
+    from flipkd_sdk.cli.tables.sources import refuse_row
+    from flipkd_sdk.runtimes.search.candidates import CandidateSet
+
+    if Path(path).is_dir():
+        return CandidateSet.load(path, matcher)
+    found = matcher.candidates([])
+    with open_source(path, reading, (), refuse_row) as (source, _):
+        while chunk := source.take(_CHUNK_QUERIES):
+            found.append(text for text, _ in chunk.pairs)
+    return found

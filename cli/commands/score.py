@@ -1,0 +1,188 @@
+"""``flipkd score``: a table of pairs in, the same table with a score and a match for each row out."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flipkd_sdk.cli import options
+from flipkd_sdk.cli.tables.columns import Column
+from flipkd_sdk.cli.tables.files import STANDARD_STREAM, TABLE_SUFFIXES
+from flipkd_sdk.errors import InvalidPairsError, OutputExistsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flipkd_sdk.cli.scoring.loop import Engine
+    from flipkd_sdk.cli.tables.files import TableFormat
+
+
+@click.command(
+    epilog=options.examples(
+        "flipkd score faq-matcher pairs.csv --out scored.csv",
+        "flipkd score faq-matcher export.csv --a-column Frage --b-column 3 --encoding cp1252 --out scored.parquet",
+        "cat pairs.jsonl | flipkd score faq-matcher - --format jsonl --only-matches | jq .id",
+    )
+)
+@options.matcher_argument
+@click.argument("table", type=click.Path(allow_dash=True))
+@options.text_column_options
+@click.option(
+    "--out", type=click.Path(allow_dash=True), default="-", help="File or folder to write.  [default: standard output]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output if there is one.")
+@click.option("--resume", is_flag=True, help="Continue a run that stopped before its end.")
+@options.table_options
+@click.option("--score-column", default="score", show_default=True, help="Name of the column of match probabilities.")
+@click.option("--match-column", default="match", show_default=True, help="Name of the column that says 1 for a match.")
+@click.option(
+    "--float-format", callback=options.float_format, default=".6f", show_default=True, help="Of scores in text."
+)
+@click.option("--score-cutoff", type=click.FloatRange(0, 1), help="Write only rows that score at least this.")
+@click.option("--only-matches", is_flag=True, help="Write only rows that are matches.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What to do about a row that cannot be scored.",
+)
+@click.option("--rejects", type=click.Path(), help="File for the rows skipped, as JSONL.  [default: OUT.rejects.jsonl]")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Score in this process, or on Ray: here, or on the cluster that RAY_ADDRESS names.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Ray actors.  [default: as many as there is room for]")
+@click.option(
+    "--cache-size", type=click.IntRange(min=0), default=50_000, show_default=True, help="Texts whose vectors are kept."
+)
+@options.execution_options
+def score(
+    matcher: str,
+    table: str,
+    a_column: str | None,
+    b_column: str | None,
+    out: str,
+    overwrite: bool,
+    resume: bool,
+    file_format: TableFormat | None,
+    delimiter: str | None,
+    header: bool,
+    encoding: str,
+    score_column: str,
+    match_column: str,
+    float_format: str,
+    score_cutoff: float | None,
+    only_matches: bool,
+    on_error: str,
+    rejects: str | None,
+    engine: str,
+    workers: int | None,
+    cache_size: int,
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> None:
+    """Score the pairs of texts in TABLE with MATCHER, a directory made by 'flipkd export'.
+
+    TABLE is a CSV, JSONL or Parquet file, gzipped or not, or a folder of them; - reads standard input. The rows come
+    out in their order and with all their columns as they are, plus two: the probability in [0, 1] that the two texts
+    mean the same, and 1 where it reaches the matcher's threshold, else 0. Tables of any length are scored in constant
+    memory, and repeated texts are encoded once.
+
+    A run that was stopped, even by a power cut, goes on with --resume and writes what it would have written.
+    """
+    from flipkd_sdk.cli.scoring.loop import Selection
+    from flipkd_sdk.cli.scoring.score_file import OutputOptions, score_file
+    from flipkd_sdk.cli.tables.open import TableOptions
+    from flipkd_sdk.cli.tables.sources import TextColumn
+
+    if score_column == match_column:
+        raise click.UsageError(f"--score-column and --match-column are both {score_column!r}; name them differently")
+    if resume and STANDARD_STREAM in (out, table):
+        raise click.UsageError("--resume needs a table and an output that are files")
+    if on_error == "skip" and out == STANDARD_STREAM and rejects is None:
+        raise click.UsageError("--on-error skip needs --rejects FILE where the rows go to standard output")
+    if workers is not None and engine == "local":
+        raise click.UsageError("--workers is for --engine ray; use --threads")
+    reading = TableOptions(
+        texts=(
+            TextColumn(a_column or ("text_a" if header else "1"), "--a-column"),
+            TextColumn(b_column or ("text_b" if header else "2"), "--b-column"),
+        ),
+        file_format=file_format,
+        delimiter=delimiter,
+        encoding=encoding,
+        header=header,
+    )
+    writing = OutputOptions(
+        added=(Column(score_column, "score", "--score-column"), Column(match_column, "flag", "--match-column")),
+        float_format=float_format,
+        selection=Selection(score_cutoff, only_matches),
+        overwrite=overwrite,
+        resume=resume,
+        skip=on_error == "skip",
+    )
+    with ExitStack() as stack:
+        starting = (
+            _ray_engine(matcher, device, precision, threads or 1, cache_size, workers)
+            if engine == "ray"
+            else _local_engine(matcher, device, precision, threads, cache_size)
+        )
+        # Late, so that a mistyped column is told at once, and once for all tables.
+        start_engine = functools.cache(lambda: stack.enter_context(starting))
+        journals = [
+            score_file(source, target, start_engine, reading, writing, rejects=rejects or f"{target}.rejects.jsonl")
+            for source, target in _tables(table, out, rejects)
+        ]
+    for journal in journals:
+        if journal is not None:
+            journal.discard()
+
+
+def _tables(table: str, out: str, rejects: str | None) -> list[tuple[str, str]]:
+    """The files to read and to write."""
+    if table == STANDARD_STREAM or not Path(table).is_dir():
+        return [(table, out)]
+    if out == STANDARD_STREAM or rejects is not None:
+        raise click.UsageError(f"{table} is a folder: name a folder with --out, and leave out --rejects")
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise OutputExistsError(f"{out}: a file, but {table} is a folder; name a folder")
+    if folder.resolve().is_relative_to(Path(table).resolve()):
+        raise OutputExistsError(f"{out}: lies in the folder that is read; name a folder elsewhere")
+    files = sorted(path for path in Path(table).rglob("*") if path.name.lower().endswith(TABLE_SUFFIXES))
+    if not files:
+        raise InvalidPairsError(f"{table}: no file in it ends with one of {', '.join(TABLE_SUFFIXES)}")
+    targets = [folder / path.relative_to(table) for path in files]
+    for target in targets:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    return [(str(path), str(target)) for path, target in zip(files, targets, strict=True)]
+
+
+@contextmanager
+def _local_engine(matcher: str, device: str, precision: str, threads: int | None, cache_size: int) -> Iterator[Engine]:
+    from flipkd_sdk.cli.scoring.local_engine import LocalEngine
+    from flipkd_sdk.runtimes.matcher import Matcher
+
+    with Matcher.load(matcher, device=device, precision=precision, threads=threads, cache_size=cache_size) as opened:
+        yield LocalEngine(opened)
+
+
+@contextmanager
+def _ray_engine(
+    matcher: str, device: str, precision: str, threads: int, cache_size: int, workers: int | None
+) -> Iterator[Engine]:
+    from flipkd_sdk.cli.scoring.ray_engine import WorkerOptions, ray_engine
+
+    placed = WorkerOptions(device=device, precision=precision, threads=threads, cache_size=cache_size)
+    # The workers may run in another folder, or on another machine where the matcher has the same place.
+    with ray_engine(str(Path(matcher).resolve()), placed, workers=workers) as opened:
+        yield opened

@@ -1,0 +1,1 @@
+"""Comparison of matchers on labelled pairs, and its report."""

@@ -1,0 +1,42 @@
+"""The engine that scores in this process; `ray_engine` scores on many machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from flipkd_sdk.cli.scoring.loop import Scored
+    from flipkd_sdk.cli.tables.sources import Chunk
+    from flipkd_sdk.runtimes.matcher import Matcher
+
+_CHUNK_ROWS = 8192
+"""Enough to fill the batches of every padded length."""
+
+
+class LocalEngine:
+    """Scores with a matcher in this process, which stays the caller's to close."""
+
+    chunk_rows = _CHUNK_ROWS
+
+    def __init__(self, matcher: Matcher) -> None:
+        self._matcher = matcher
+        self.threshold = matcher.threshold
+        self.identity = identity_of(matcher)
+
+    def scored(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
+        """See `flipkd_sdk.cli.scoring.loop.Engine`."""
+        for chunk in chunks:
+            yield chunk, self._matcher.score_pairs(chunk.pairs)
+
+
+def identity_of(matcher: Matcher) -> Mapping[str, str]:
+    """What decides the scores of a matcher as it is opened."""
+    calibration = matcher.manifest.calibration
+    return {
+        "precision": matcher.precision,
+        "device": matcher.device.partition(":")[0],
+        "matcher": matcher.identity[:16],
+        "calibration": f"{calibration.slope!r} {calibration.intercept!r} {calibration.threshold!r}",
+    }

@@ -1,0 +1,160 @@
+"""The engine that scores on a pool of Ray actors, here or on the cluster that ``RAY_ADDRESS`` names.
+
+This process reads and writes the rows, as it does without Ray, so they come out the same; only texts and scores travel.
+Ray starts an actor that died anew and gives it its task again, and a task's scores are fetched once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+# Before ray is imported: it reports its use over the network unless told not to.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from flipkd_sdk.cli.scoring.local_engine import identity_of
+from flipkd_sdk.errors import ExecutionError, FlipKDError
+from flipkd_sdk.runtimes.matcher import Matcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from flipkd_sdk.cli.scoring.loop import Scored
+    from flipkd_sdk.cli.tables.sources import Chunk
+
+_CHUNK_ROWS = 1024
+"""Small, so that the last chunks of a table do not leave most of the actors idle."""
+_QUEUED = 2
+"""Chunks per actor: one at work, and one that waits so that the actor need not."""
+_RESTARTS = 5
+"""How often an actor may die before something is wrong with its work."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How each actor loads the matcher; see `Matcher.load`."""
+
+    device: str
+    precision: str
+    threads: int
+    cache_size: int
+
+
+class Worker:
+    """An actor's work: a matcher, loaded once, when first used; what goes wrong then is told as a task's error is."""
+
+    def __init__(self, directory: str, options: WorkerOptions) -> None:
+        self._directory = directory
+        self._options = options
+
+    def describe(self) -> tuple[float, Mapping[str, str]]:
+        """The threshold, and what decides the scores."""
+        return self._matcher.threshold, identity_of(self._matcher)
+
+    def score(self, pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
+        """Scores of pairs, shape (n,)."""
+        return self._matcher.score_pairs(pairs)
+
+    @cached_property
+    def _matcher(self) -> Matcher:
+        return Matcher.load(self._directory, **asdict(self._options))
+
+
+class RayEngine:
+    """Scores on a pool of actors, each of which has loaded the matcher; see `ray_engine`."""
+
+    chunk_rows = _CHUNK_ROWS
+
+    def __init__(self, workers: list[Any]) -> None:
+        self._workers = workers
+        described = _result(workers[0].describe.remote())
+        self.threshold: float = described[0]
+        self.identity: Mapping[str, str] = described[1]
+
+    def scored(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
+        """See `flipkd_sdk.cli.scoring.loop.Engine`."""
+        waiting: deque[tuple[Chunk, Any]] = deque()
+        worker_of: dict[Any, int] = {}
+        load = [0] * len(self._workers)
+        for chunk in chunks:
+            while len(worker_of) >= _QUEUED * len(self._workers):
+                for done in ray.wait(list(worker_of))[0]:
+                    load[worker_of.pop(done)] -= 1
+            chosen = min(range(len(load)), key=load.__getitem__)
+            future = self._workers[chosen].score.remote(chunk.pairs)
+            load[chosen] += 1
+            worker_of[future] = chosen
+            waiting.append((chunk, future))
+            # In order; a slow actor may hold the others' results back, so there is a limit to how many.
+            while waiting and (waiting[0][1] not in worker_of or len(waiting) > 4 * _QUEUED * len(load)):
+                yield waiting[0][0], _result(waiting[0][1])
+                waiting.popleft()
+        for chunk, future in waiting:
+            yield chunk, _result(future)
+
+
+@contextmanager
+def ray_engine(directory: str, options: WorkerOptions, *, workers: int | None) -> Iterator[RayEngine]:
+    """Start a pool of actors, in Ray as it runs here or as ``RAY_ADDRESS`` names it, else in one of its own.
+
+    Args:
+        directory: the matcher directory, under a path that every machine has.
+        options: how each actor loads it. On CUDA an actor gets one GPU, on the CPU as many CPUs as it has threads.
+        workers: actors; None for as many as Ray has room for.
+
+    Raises:
+        ExecutionError: there is no room for an actor, or the actors keep dying.
+        FlipKDError: as `Matcher.load` raises.
+    """
+    started = not ray.is_initialized()
+    if started:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    actors: list[Any] = []
+    try:
+        on_gpu = options.device.startswith("cuda")
+        kind, each = ("GPU", 1) if on_gpu else ("CPU", options.threads)
+        resources: Callable[[], Mapping[str, float]] = ray.cluster_resources
+        room = int(resources().get(kind, 0) // each)
+        if room < (workers or 1):
+            raise ExecutionError(
+                f"Ray has room for {room} workers of {each} {kind} each; lower --workers or --threads, or name a "
+                "larger cluster in RAY_ADDRESS"
+            )
+        actor = ray.remote(
+            num_cpus=0 if on_gpu else options.threads,
+            num_gpus=1 if on_gpu else 0,
+            max_restarts=_RESTARTS,
+            max_task_retries=_RESTARTS,
+        )(Worker)
+        actors += [actor.remote(directory, options) for _ in range(workers or room)]
+        yield RayEngine(actors)
+    finally:
+        for running in actors:
+            ray.kill(running)
+        if started:
+            ray.shutdown()
+
+
+def _result(future: Any) -> Any:  # noqa: ANN401 - ray's futures have no types here
+    try:
+        return ray.get(future)
+    except RayTaskError as error:
+        if isinstance(error.cause, FlipKDError):
+            raise error.cause from error
+        raise
+    except RayActorError as error:
+        cause = getattr(error, "cause", None)
+        raise ExecutionError(
+            f"a Ray worker died more than {_RESTARTS} times, or could not start: {cause or error}"
+        ) from error

@@ -1,0 +1,121 @@
+"""One table of pairs, scored from file to file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flipkd_sdk.cli.console import row_progress
+from flipkd_sdk.cli.scoring.loop import Engine, Selection, score_rows
+from flipkd_sdk.cli.tables.files import check_output, is_plain_file, open_output
+from flipkd_sdk.cli.tables.open import TableOptions, open_sink, open_source, rejects_file
+from flipkd_sdk.cli.tables.sources import RejectRow, refuse_row
+from flipkd_sdk.errors import OutputExistsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from flipkd_sdk.cli.scoring.journal import Journal
+    from flipkd_sdk.cli.tables.columns import Column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """How the scored rows are written."""
+
+    added: Sequence[Column]
+    """The columns of scores and of matches."""
+    float_format: str
+    selection: Selection
+    overwrite: bool
+    resume: bool
+    skip: bool
+    """Whether rows that cannot be scored are left out instead of stopping the run."""
+
+
+def score_file(
+    table: str,
+    out: str,
+    start_engine: Callable[[], Engine],
+    reading: TableOptions,
+    writing: OutputOptions,
+    *,
+    rejects: str,
+) -> Journal | None:
+    """Score one table.
+
+    Args:
+        table: the file to read, or ``-``.
+        out: the file to write, or ``-``.
+        start_engine: called when the table is open and its columns are found.
+        reading: how the table is read.
+        writing: how the rows are written.
+        rejects: file of the rows that are left out.
+
+    Returns:
+        The scores, which can be discarded now; None where none were kept.
+
+    Raises:
+        FlipKDError: the table or a row cannot be used, or an output is there already.
+        OSError: an output cannot be written.
+    """
+    kept = _journal_path(out) if is_plain_file(out) else None
+    _check_start(out, kept, writing)
+    with ExitStack() as stack:
+        reject: RejectRow = refuse_row
+        if writing.skip:
+            reject = stack.enter_context(rejects_file(rejects, overwrite=writing.overwrite or writing.resume))
+        source, encoding = stack.enter_context(open_source(table, reading, writing.added, reject))
+        engine = start_engine()
+        # An earlier run may have been killed after it gave the output its name.
+        replaceable = writing.overwrite or (writing.resume and kept is not None and kept.exists())
+        stream = stack.enter_context(open_output(out, overwrite=replaceable))
+        journal = _open_journal(kept, engine, reading, writing) if kept else None
+        if journal is not None:
+            stack.enter_context(_kept_on_failure(journal, out))
+            if not journal.finished:
+                check_output(out, overwrite=writing.overwrite)
+        writer = open_sink(stream, out, source, encoding, writing.added, float_format=writing.float_format)
+        with writer as sink, row_progress(source.total) as advance:
+            score_rows(source, sink, engine, journal=journal, selection=writing.selection, advance=advance)
+        if journal is not None:
+            journal.finish()
+            journal.close()
+    return journal
+
+
+def _journal_path(out: str) -> Path:
+    target = Path(out).resolve()
+    return target.with_name(f"{target.name}.resume")
+
+
+def _check_start(out: str, kept: Path | None, writing: OutputOptions) -> None:
+    stopped = kept is not None and kept.exists()
+    check_output(out, overwrite=writing.overwrite or (writing.resume and stopped))
+    if stopped and not writing.resume and not writing.overwrite:
+        raise OutputExistsError(
+            f"{kept}: a run stopped here before its end; pass --resume to continue it, or --overwrite to start over"
+        )
+
+
+def _open_journal(kept: Path, engine: Engine, reading: TableOptions, writing: OutputOptions) -> Journal:
+    from flipkd_sdk.cli.scoring.journal import Journal
+
+    if not writing.resume:
+        kept.unlink(missing_ok=True)
+    return Journal(kept, {**engine.identity, **{text.option: text.wanted for text in reading.texts}})
+
+
+@contextmanager
+def _kept_on_failure(journal: Journal, out: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        journal.close()
+        if journal.rows:
+            click.echo(f"flipkd: {out}: the same command with --resume continues at row {journal.rows + 1:,}", err=True)
+        raise

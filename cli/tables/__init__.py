@@ -1,0 +1,1 @@
+"""Tables of the user: opened, read, and written with added columns."""

@@ -1,0 +1,135 @@
+"""Tables opened for reading and writing, whatever their format."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from flipkd_sdk.cli.tables.columns import Column, ColumnAdder, TextSink, layout_for
+from flipkd_sdk.cli.tables.files import open_input, open_output, table_format
+from flipkd_sdk.cli.tables.sources import RejectRow, Sink, Source, TextColumn, TextSource
+from flipkd_sdk.tables.reader import read_records
+from flipkd_sdk.tables.sniffing import delimiter_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
+
+    from flipkd_sdk.cli.tables.files import TableFormat
+    from flipkd_sdk.tables.reader import BadRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOptions:
+    """How a table of pairs is read."""
+
+    texts: tuple[TextColumn, TextColumn]
+    """Columns of the two texts."""
+    file_format: TableFormat | None
+    """None to go by the file's suffix."""
+    delimiter: str | None
+    """None to go by the first records."""
+    encoding: str
+    header: bool
+
+
+@contextmanager
+def rejects_file(path: str, *, overwrite: bool) -> Iterator[RejectRow]:
+    """A file that takes the rows which cannot be scored, one JSON object each; their number is told at the end."""
+    count = 0
+    with open_output(path, overwrite=overwrite) as stream:
+
+        def reject(bad: BadRecord) -> None:
+            nonlocal count
+            count += 1
+            line = {"line": bad.line, "reason": bad.reason, "row": bad.raw}
+            # All in ASCII, which can also spell bytes that are no text.
+            stream.write(json.dumps(line).encode() + b"\n")
+
+        yield reject
+    if count:
+        click.echo(f"flipkd: warning: rows left out: {count:,}; {path} has them and the reasons", err=True)
+
+
+@contextmanager
+def open_source(
+    table: str, reading: TableOptions, added: Sequence[Column], reject: RejectRow
+) -> Iterator[tuple[Source, str]]:
+    """A table of pairs, and the encoding of its text.
+
+    Args:
+        table: the file to read, or ``-``.
+        reading: how it is read.
+        added: columns that it must not have.
+        reject: takes rows that cannot be scored.
+
+    Raises:
+        InvalidPairsError: the table or a column of it cannot be used.
+    """
+    chosen = reading.file_format or table_format(table)
+    if chosen == "parquet":
+        from flipkd_sdk.cli.tables.parquet import ParquetSource
+
+        yield ParquetSource(table, reading.texts, added=added, reject=reject), "utf-8"
+        return
+    with open_input(table) as data:
+        records = read_records(
+            data.stream,
+            data.source,
+            file_format=chosen,
+            delimiter=reading.delimiter or delimiter_of(table, data.stream.peek(), reading.encoding),
+            encoding=reading.encoding,
+            header=reading.header,
+            on_bad_record=reject,
+        )
+        source = TextSource(records, reading.texts, added=added, reject=reject, total=data.size, position=data.position)
+        yield source, reading.encoding
+
+
+@contextmanager
+def open_sink(
+    stream: BinaryIO, out: str, source: Source, encoding: str, added: Sequence[Column], *, float_format: str
+) -> Iterator[Sink]:
+    """Write rows of a table, with columns added, in the format that the output's name tells, else as the table is.
+
+    Args:
+        stream: where to, which stays the caller's to close.
+        out: the name of the output.
+        source: the table.
+        encoding: of the table.
+        added: the columns.
+        float_format: of scores in text.
+
+    Raises:
+        InvalidPairsError: the format cannot hold the table's columns.
+    """
+    sink = _sink(stream, out, source, encoding, added, float_format)
+    try:
+        yield sink
+    except BaseException:
+        sink.abandon()
+        raise
+    sink.close()
+
+
+def _sink(
+    stream: BinaryIO, out: str, source: Source, encoding: str, added: Sequence[Column], float_format: str
+) -> Sink:
+    layout = layout_for(out, source.head.layout)
+    own = source.head.layout.format
+    if layout.format == "parquet":
+        from flipkd_sdk.cli.tables.parquet import ParquetSink, ParquetSource
+
+        schema = source.schema if isinstance(source, ParquetSource) else None
+        return ParquetSink(stream, source.head, schema, added=added)
+    adder = ColumnAdder(source.head, layout, added=added, float_format=float_format)
+    sink = TextSink(stream, adder, encoding if layout.format == own else "utf-8")
+    if own == "parquet":
+        from flipkd_sdk.cli.tables.parquet import ParquetAsText
+
+        return ParquetAsText(sink)
+    return sink

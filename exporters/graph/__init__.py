@@ -1,0 +1,1 @@
+"""Torch module → ONNX graph, and rewrites of that graph."""

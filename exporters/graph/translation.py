@@ -1,0 +1,107 @@
+"""From torch module to ONNX graph, described by an optimum ``ExporterConfig``.
+
+optimum's own ONNX exporter does not support transformers 5, so torch.onnx translates what the description says: names,
+dynamic axes, dummy inputs and tolerance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from optimum.exporters.base import ExporterConfig
+from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
+
+from flipkd_sdk.errors import VerificationError
+from flipkd_sdk.exporters.graph.simplification import share_heads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx_ir as ir
+
+    from flipkd_sdk.exporters.encoder_path import EncoderPath
+
+_MAX_BYTES = 2**31 - 1
+"""Of one protobuf message. A matcher's graph is one file: the runtime opens no other that a graph refers to."""
+
+OPSET = 23
+"""The first with RMSNormalization, RotaryEmbedding and Attention, which onnxruntime runs as fused kernels."""
+
+
+class EncoderPathConfig(ExporterConfig):  # type: ignore[misc]
+    """Inputs, outputs and tolerance of an encoder path's graph."""
+
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
+    DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator,)
+    ATOL_FOR_VALIDATION = 1e-4
+
+    @property
+    def inputs(self) -> dict[str, dict[int, str]]:
+        """``input_ids`` and ``attention_mask``, int64, both dynamic in batch and sequence."""
+        axes = {0: "batch", 1: "sequence"}
+        return {"input_ids": axes, "attention_mask": axes}
+
+    @property
+    def outputs(self) -> dict[str, dict[int, str]]:
+        """``sentence_embedding``, float32, dynamic in batch (``embedding`` would collide with a name in the graph)."""
+        return {"sentence_embedding": {0: "batch"}}
+
+
+def export_graph(path: EncoderPath) -> ir.Model:
+    """Translate an encoder path to one self-contained float32 graph.
+
+    Raises:
+        VerificationError: the translation failed, or its result does not fit into one file.
+    """
+    description = EncoderPathConfig(path.model.config, task="feature-extraction")
+    inputs = description.generate_dummy_inputs(batch_size=2, sequence_length=8)
+    inputs["attention_mask"][0, 5:] = 0
+    try:
+        with _without_notices():
+            program = torch.onnx.export(
+                path,
+                (inputs["input_ids"], inputs["attention_mask"]),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(description.inputs),
+                output_names=list(description.outputs),
+                dynamic_shapes=description.inputs,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise VerificationError(f"the student cannot be written as ONNX opset {OPSET}: {_first_line(error)}") from error
+    if program is None:
+        raise VerificationError(f"the student cannot be written as ONNX opset {OPSET}")
+    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value)
+    if size > _MAX_BYTES:
+        raise VerificationError(
+            f"the encoder path takes {size / 1e9:.1f} GB as float32, and an ONNX file holds {_MAX_BYTES / 1e9:.1f} GB; "
+            "train with a lower student.layer or a smaller student"
+        )
+    share_heads(program.model)
+    # Where in torch's and the user's source files each node comes from: a quarter of a megabyte that nothing reads.
+    ClearMetadataAndDocStringPass()(program.model)
+    return program.model
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Keep torch's notices about packages and interfaces that this export does not use from the user's terminal."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        registration.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""Quantized variants of a graph: int8, int4 and fp16."""

@@ -1,0 +1,198 @@
+"""SmoothQuant: move the activations' outliers into the weights, where per-channel scales can hold them.
+
+For a linear layer y = x·W each input channel j is divided by s_j and W's row j multiplied by it, which changes nothing
+in exact arithmetic. The division is folded into whatever made x: a normalization (q, k, v, gate, up), the up-projection
+(down) or, through attention, the value projection (o). A layer whose input is made otherwise is left as it is. Working
+on the graph keeps this independent of the model family.
+
+Reference: Xiao et al., "SmoothQuant", ICML 2023 (arXiv 2211.10438).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from flipkd_sdk.exporters.quantization.activations import constant, linear_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+_NORMALIZATIONS = ("RMSNormalization", "SimplifiedLayerNormalization", "LayerNormalization")
+_LEAST = 1e-5
+"""Channels that stay silent on the sample get a factor all the same, and one that leaves float32 its range."""
+_LEAST_FACTOR = 1e-3
+_SHAPE_ONLY = ("Transpose", "Reshape", "Unsqueeze", "Expand")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Producer:
+    """Constants that make a value: dividing these columns of each of them by s divides the value by s."""
+
+    constants: tuple[ir.Value, ...]
+    """Weight and bias; their last axis is the value's channel axis."""
+    columns: slice
+    """Where the value is a part of a fused projection."""
+    repeats: int = 1
+    """Heads of the activation that read one head of the value (grouped-query attention)."""
+    head_dim: int = 1
+    """Channels of a head; matters where heads repeat."""
+
+    @property
+    def width(self) -> int:
+        return int(constant(self.constants[0])[..., self.columns].shape[-1])
+
+    def gather(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """For each channel of the value the largest of the activation's channels that read it."""
+        return np.asarray(values.reshape(-1, self.repeats, self.head_dim).max(axis=1)).reshape(-1)
+
+    def spread(self, factor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """For each channel of the activation the factor of the value's channel that it reads."""
+        return np.repeat(factor.reshape(-1, 1, self.head_dim), self.repeats, axis=1).reshape(-1)
+
+
+def smooth(model: ir.Model, maxima: Mapping[str, NDArray[np.float32]], *, alpha: float) -> int:
+    """Fold SmoothQuant's factors into a float32 graph, in place.
+
+    s_j = max|x_j|^α / max|W_j|^(1−α), with max|W_j| over all layers that share the input.
+
+    Args:
+        model: the graph.
+        maxima: largest absolute value of each channel of the linear layers' inputs, by value name.
+        alpha: α, the share of the difficulty that moves to the weights; 0.5 to 0.9.
+
+    Returns:
+        How many activations were smoothed.
+    """
+    count = 0
+    for activation, consumers, producer in _folds(model):
+        weights = [constant(node.inputs[1]) for node in consumers]
+        reach = producer.gather(np.stack([np.abs(weight).max(axis=1) for weight in weights]).max(axis=0))
+        largest = producer.gather(maxima[str(activation.name)])
+        raw = np.maximum(largest, _LEAST) ** alpha / np.maximum(reach, _LEAST) ** (1 - alpha)
+        factor: NDArray[np.float32] = np.maximum(raw, _LEAST_FACTOR).astype(np.float32)
+        for value in producer.constants:
+            array = constant(value).copy()
+            array[..., producer.columns] /= factor
+            _replace(value, array)
+        for node, weight in zip(consumers, weights, strict=True):
+            _replace(node.inputs[1], weight * producer.spread(factor)[:, None])
+        count += 1
+    return count
+
+
+def _folds(model: ir.Model) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...], _Producer]]:
+    """Activations that can be smoothed, the linear layers that read them and what makes them."""
+    linear = set(linear_nodes(model))
+    for activation in dict.fromkeys(node.inputs[0] for node in linear_nodes(model)):
+        if activation is None:
+            continue
+        consumers = tuple(activation.consumers())
+        if not all(node in linear and _is_own(node.inputs[1]) for node in consumers):
+            continue
+        producer = _producer(activation, constant(consumers[0].inputs[1]).shape[0], linear)
+        if producer is not None:
+            yield activation, consumers, producer
+
+
+def _producer(activation: ir.Value, width: int, linear: set[ir.Node]) -> _Producer | None:
+    maker = activation.producer()
+    if maker is None:
+        return None
+    if maker.op_type in _NORMALIZATIONS:
+        constants = tuple(value for value in maker.inputs[1:] if value is not None)
+        return _Producer(constants, slice(None)) if constants and all(_is_own(value) for value in constants) else None
+    if maker.op_type == "Mul":
+        made = (_made_by_linear(factor, linear) for factor in maker.inputs)
+        return next((producer for producer in made if producer is not None and producer.width == width), None)
+    return _through_attention(activation, width, linear)
+
+
+def _through_attention(activation: ir.Value, width: int, linear: set[ir.Node]) -> _Producer | None:
+    attention = _behind_shapes(activation).producer()
+    if attention is None or attention.op_type != "Attention":
+        return None
+    value = attention.inputs[2]
+    if value is None or value.shape is None or len(value.shape) != 4 or not isinstance(value.shape[3], int):
+        return None
+    producer = _made_by_linear(_behind_shapes(value), linear)
+    if producer is None or producer.width % value.shape[3] or width % producer.width:
+        return None
+    return replace(producer, repeats=width // producer.width, head_dim=value.shape[3])
+
+
+def _behind_shapes(value: ir.Value) -> ir.Value:
+    """Follow operators that only rearrange or repeat elements upwards, while nothing else reads what they rearrange."""
+    while (node := value.producer()) is not None and node.op_type in _SHAPE_ONLY:
+        inner = node.inputs[0]
+        if inner is None or len(inner.uses()) != 1:
+            break
+        value = inner
+    return value
+
+
+def _made_by_linear(value: ir.Value | None, linear: set[ir.Node]) -> _Producer | None:
+    """The linear layer that makes a value, if nothing else depends on the value or on the layer's constants."""
+    if value is None:
+        return None
+    whole, columns = _before_split(value)
+    product, biases = _before_bias(whole)
+    node = _sole_maker(product)
+    if node is None or node not in linear:
+        return None
+    weight = node.inputs[1]
+    width = constant(weight).shape[1]
+    if weight is None or not all(_is_own(each) and constant(each).shape[-1] == width for each in (weight, *biases)):
+        return None
+    return _Producer((weight, *biases), columns)
+
+
+def _before_split(part: ir.Value) -> tuple[ir.Value, slice]:
+    """The output of a fused projection and the channels of it that a value is; the value itself if it is no part."""
+    node = _sole_maker(part)
+    whole = node.inputs[0] if node is not None and node.op_type == "Split" else None
+    if node is None or whole is None or whole.shape is None:
+        return part, slice(None)
+    axis = node.attributes.get_int("axis", 0)
+    sizes = [output.shape[axis] if output.shape is not None else None for output in node.outputs]
+    widths = [size for size in sizes if isinstance(size, int)]
+    if axis % len(whole.shape) != len(whole.shape) - 1 or len(widths) != len(sizes):
+        return part, slice(None)
+    index = list(node.outputs).index(part)
+    start = sum(widths[:index])
+    return whole, slice(start, start + widths[index])
+
+
+def _before_bias(value: ir.Value) -> tuple[ir.Value, tuple[ir.Value, ...]]:
+    """What a constant vector is added to, and that vector; the value itself and nothing if it is no such sum."""
+    node = _sole_maker(value)
+    if node is not None and node.op_type == "Add":
+        for product, bias in (node.inputs, reversed(node.inputs)):
+            if (
+                product is not None
+                and bias is not None
+                and bias.const_value is not None
+                and len(bias.const_value.shape) == 1
+            ):
+                return product, (bias,)
+    return value, ()
+
+
+def _sole_maker(value: ir.Value | None) -> ir.Node | None:
+    return value.producer() if value is not None and len(value.uses()) == 1 else None
+
+
+def _is_own(value: ir.Value | None) -> bool:
+    """Whether a value is a constant that a single node reads, so that changing it changes nothing else."""
+    return value is not None and value.const_value is not None and len(value.uses()) == 1
+
+
+def _replace(value: ir.Value | None, array: NDArray[np.float32]) -> None:
+    if value is None:
+        raise TypeError("not a constant of the graph")
+    value.const_value = ir.tensor(np.ascontiguousarray(array, dtype=np.float32), name=value.name)

@@ -1,0 +1,39 @@
+"""The self-test of a matcher directory: what its variants give for a made-up sample on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flipkd_sdk.artifact.manifest import Manifest, SelfTestFile, sha256_of
+from flipkd_sdk.artifact.reference_vectors import SELF_TEST_FILE, SelfTest, write_self_test
+from flipkd_sdk.exporters.matcher_directory import write_manifest
+from flipkd_sdk.runtimes.load import LoadOptions, open_matcher
+from flipkd_sdk.runtimes.reference_vectors import as_tokens, made_up_sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def add_self_test(manifest: Manifest, working: Path) -> Manifest:
+    """Run all variants on a made-up sample and write the self-test beside them.
+
+    Args:
+        manifest: with the variants to keep, whose files are in the working directory.
+        working: the working directory.
+
+    Returns:
+        The manifest with the self-test.
+
+    Raises:
+        ExecutionError: a variant could not be run.
+    """
+    write_manifest(working, manifest)
+    texts = made_up_sample(working, manifest)
+    vectors = {}
+    for precision in manifest.variants:
+        opened = open_matcher(working, LoadOptions(device="cpu", precision=precision))
+        vectors[precision] = opened.encoder.encode_tokens(as_tokens(texts))
+    file = working / SELF_TEST_FILE
+    write_self_test(file, SelfTest(texts, vectors))
+    return replace(manifest, self_test=SelfTestFile(file.name, sha256_of(file), file.stat().st_size))

@@ -1,0 +1,1 @@
+"""Vocabulary trimming: fewer tokens, smaller embedding."""

@@ -1,0 +1,1 @@
+"""The files of a matcher directory that every part reads: manifest and reference vectors."""

@@ -1,0 +1,292 @@
+"""The matcher directory's ``manifest.json``: what is in the directory, where it came from and what was measured.
+
+This module alone writes and reads it. Reading trusts nothing: a missing or newer format version, an unknown or missing
+key, a number that is not finite, a file name that leaves the directory, a symlink, and a size or SHA-256 that differs
+are each rejected with an error that names them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping  # noqa: TC003 - `decode` reads the field types at run time
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from flipkd_sdk.artifact import strict_json
+from flipkd_sdk.errors import MatcherDirectoryError, UnsupportedFormatError
+from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - `decode` reads the field types at run time
+
+FORMAT_VERSION = 2
+"""Version of the directory format that this release writes; every older one is read.
+
+2 brought the self-test and the trimmed vocabulary.
+"""
+
+SCORING_VERSION = 1
+"""Changes whenever a release would score the same pair with the same matcher differently."""
+
+MANIFEST_FILE = "manifest.json"
+
+_MAX_MANIFEST_BYTES = 1 << 20
+_MAX_FILE_NAME_BYTES = 255
+_SINCE = {"self_test": 2, "trimmed_vocabulary": 2}
+"""The format version that brought a key of the manifest; where it is older, the key is absent and the value None."""
+
+
+class NamedFile(Protocol):
+    """A file of the directory, as the manifest names it."""
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its content, in hexadecimal."""
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """A model that a matcher was made from."""
+
+    source: str
+    revision: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """How the student is read as an encoder: which adapter's A, and how token vectors become one text vector."""
+
+    layer: int
+    """Index of the decoder block that holds the encoder site; the blocks below it are in the graph."""
+    module: str
+    """Name of the linear layer inside the block, such as ``q_proj``."""
+    pooling: str
+    """``mean`` or ``last``."""
+    attention: str
+    """``causal`` or ``bidirectional``."""
+    dimension: int
+    """Length of the text vectors: the rank of the site's adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSpec:
+    """The tokenizer file and how a text becomes token ids."""
+
+    file: str
+    sha256: str
+    bytes: int
+    max_length: int
+    """Most tokens of a text that are read; the rest is cut off at the end."""
+    empty_token_id: int
+    """The single token that stands for a text without any token of its own."""
+    special_tokens: tuple[str, ...]
+    """Tokens that the tokenizer itself adds to every text; most decoder-only LLMs add none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far a variant is from the fp32 variant, over the development pairs."""
+
+    spearman: float
+    """Rank correlation of the pairs' cosines with fp32."""
+    max_cosine_change: float
+    """Largest absolute change of a pair's cosine against fp32."""
+    average_precision_change: float
+    f1_change: float
+    alone_vs_batched: float
+    """Largest change of a pair's score between being scored alone and in a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One model file."""
+
+    file: str
+    sha256: str
+    bytes: int
+    providers: tuple[str, ...]
+    """onnxruntime execution providers that it was verified on."""
+    instruction_sets: tuple[str, ...]
+    """CPU instruction sets of the machine that it was verified on."""
+    drift: Drift
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestFile:
+    """The file of a made-up sample and its vectors, see `flipkd_sdk.artifact.reference_vectors`."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrimmedVocabulary:
+    """What is left of the base model's vocabulary, and what that does to texts that it was not trimmed for.
+
+    Measured on the development texts, which no token was kept for, in torch against the student's whole vocabulary.
+    """
+
+    tokens: int
+    """Tokens kept: rows of the embedding."""
+    base_tokens: int
+    """Rows of the base model's embedding."""
+    width: int
+    """Numbers in a row."""
+    unchanged: float
+    """Share of the development texts' tokens that are still read as they were, in [0, 1]."""
+    growth: float
+    """Number of the development texts' tokens, relative to the number with the whole vocabulary."""
+    spearman: float
+    """Rank correlation of the development pairs' cosines with those of the whole vocabulary."""
+    max_cosine_change: float
+    """Largest absolute change of a development pair's cosine."""
+    average_precision_change: float
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything a reader needs to know about a matcher directory."""
+
+    sdk_version: str
+    created: str
+    """UTC time in ISO 8601."""
+    student: ModelReference
+    teacher: ModelReference
+    encoder: EncoderSpec
+    tokenizer: TokenizerSpec
+    variants: Mapping[str, Variant]
+    """By precision: ``fp32``, ``fp16``, ``int8``, ``int4``."""
+    calibration: Calibration
+    metrics: Mapping[str, Mapping[str, float]]
+    """By split and system, such as ``"test/int8"``: the measures of `flipkd_sdk.evaluation.metrics.summary`."""
+    self_test: SelfTestFile | None = None
+    """None in directories of format version 1, and while an export is not finished."""
+    trimmed_vocabulary: TrimmedVocabulary | None = None
+    """None where the vocabulary is the base model's, and in directories of format version 1."""
+    format_version: int = FORMAT_VERSION
+    scoring_version: int = SCORING_VERSION
+
+    def variant(self, precision: str) -> Variant:
+        """The variant of a precision.
+
+        Raises:
+            MatcherDirectoryError: there is none; the message lists those there are.
+        """
+        try:
+            return self.variants[precision]
+        except KeyError:
+            there = ", ".join(sorted(self.variants))
+            raise MatcherDirectoryError(f"this matcher has no {precision!r} variant; it has: {there}") from None
+
+    def to_json(self) -> str:
+        """The manifest as stable, indented JSON.
+
+        Raises:
+            ValueError: a number is not finite.
+        """
+        content = dataclasses.asdict(self)
+        for key, since in _SINCE.items():
+            if self.format_version < since:
+                del content[key]
+        return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @property
+    def files(self) -> tuple[NamedFile, ...]:
+        """The files that the directory holds beside ``manifest.json`` and its model card."""
+        return (self.tokenizer, *self.variants.values(), *((self.self_test,) if self.self_test else ()))
+
+
+def read_manifest(directory: str | Path) -> Manifest:
+    """Read and check ``manifest.json``; the files that it names are not opened (see `checked_file`).
+
+    Raises:
+        MatcherDirectoryError: the directory or the manifest is missing or malformed.
+        UnsupportedFormatError: the format version is missing or newer than this release.
+    """
+    path = Path(directory) / MANIFEST_FILE
+    if not Path(directory).is_dir():
+        raise MatcherDirectoryError(
+            f"{directory}: no such directory; expected a matcher directory made by 'flipkd export'"
+        )
+    if path.is_symlink():
+        raise MatcherDirectoryError(f"{path}: a symlink; a matcher directory holds plain files only")
+    if not path.is_file():
+        raise MatcherDirectoryError(f"{path}: missing, so this is not a matcher directory made by 'flipkd export'")
+    if path.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise MatcherDirectoryError(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes, so it is not a manifest")
+    try:
+        content = strict_json.parse(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise MatcherDirectoryError(f"{path}: not valid JSON ({error}); export the matcher again") from error
+    try:
+        return _parse(content)
+    except MatcherDirectoryError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def checked_file(directory: str | Path, entry: NamedFile) -> Path:
+    """The path of a file that the manifest names, after its size and SHA-256 were compared.
+
+    Raises:
+        MatcherDirectoryError: the file is missing, not a plain file of the directory, or not the one that was exported.
+    """
+    path = Path(directory) / entry.file
+    if path.is_symlink():
+        raise MatcherDirectoryError(f"{path}: a symlink; a matcher directory holds plain files only")
+    if not path.is_file():
+        raise MatcherDirectoryError(f"{path}: named in the manifest but missing; export the matcher again")
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise MatcherDirectoryError(f"{path}: {size} bytes instead of {entry.bytes}; the file was changed or cut short")
+    if sha256_of(path) != entry.sha256:
+        raise MatcherDirectoryError(f"{path}: its SHA-256 differs from the manifest's; the file was changed")
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse(content: object) -> Manifest:
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or type(version) is not int or version < 1:
+        raise UnsupportedFormatError("no format version; not a manifest of flipkd_sdk")
+    if version > FORMAT_VERSION:
+        raise UnsupportedFormatError(
+            f"format version {version} is newer than this release reads ({FORMAT_VERSION}); upgrade flipkd-sdk"
+        )
+    later = {key: None for key, since in _SINCE.items() if version < since}
+    if known := sorted(later.keys() & content.keys()):
+        raise MatcherDirectoryError(f"manifest: unknown key {known[0]!r}")
+    manifest: Manifest = strict_json.decode(Manifest, content | later, "manifest")
+    for entry in manifest.files:
+        _check_file_name(entry.file)
+    if not manifest.variants:
+        raise MatcherDirectoryError("manifest.variants: empty")
+    if not 0.0 <= manifest.calibration.threshold <= 1.0:
+        raise MatcherDirectoryError("manifest.calibration.threshold: not in [0, 1]")
+    if manifest.calibration.slope <= 0:
+        raise MatcherDirectoryError("manifest.calibration.slope: not positive")
+    if manifest.tokenizer.max_length < 1 or manifest.encoder.dimension < 1:
+        raise MatcherDirectoryError("manifest: max_length and dimension must be positive")
+    return manifest
+
+
+def _check_file_name(name: str) -> None:
+    plain = name == PurePosixPath(name).name and name not in ("", ".", "..") and name.isprintable()
+    if not plain or "\\" in name or ":" in name or len(name.encode()) > _MAX_FILE_NAME_BYTES:
+        raise MatcherDirectoryError(
+            f"{name[:99]!r} is not a plain file name; a manifest names files of its own directory only"
+        )

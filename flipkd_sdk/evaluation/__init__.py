@@ -1,0 +1,1 @@
+"""Evaluation of scores against labels: metrics, intervals, calibration, retrieval."""

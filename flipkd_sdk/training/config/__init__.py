@@ -1,0 +1,1 @@
+"""Training options: schema, presets, TOML files."""

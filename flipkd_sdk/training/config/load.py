@@ -1,0 +1,87 @@
+"""Options as users write them: TOML files and single values on the command line, laid over a preset and validated."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from flipkd_sdk.errors import ConfigError
+from flipkd_sdk.training.config.presets import PRESETS
+from flipkd_sdk.training.config.schema import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML file of training options; paths in it are relative to the file.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or an option is unknown or has a value that cannot be.
+    """
+    return validate_config(read_options(path), origin=str(path))
+
+
+def read_options(path: Path) -> dict[str, object]:
+    """Read a TOML file of training options as plain values, not yet validated; paths in it are made relative to it.
+
+    Raises:
+        ConfigError: the file is missing or malformed.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not readable TOML: {error}") from error
+    data = content.get("data")
+    if isinstance(data, dict):
+        for key in ("pairs", "dev", "test", "texts", "queries", "exemplars"):
+            if isinstance(data.get(key), str):
+                data[key] = path.parent / data[key]
+    return content
+
+
+def override(content: Mapping[str, object], options: Mapping[str, object]) -> dict[str, object]:
+    """Nested plain values with some options replaced, which are named as in ``student.layer`` or ``seed``."""
+    merged = dict(content)
+    for name, value in options.items():
+        section, dot, rest = name.partition(".")
+        if not dot:
+            merged[section] = value
+            continue
+        inner = merged.get(section)
+        merged[section] = override(inner if isinstance(inner, dict) else {}, {rest: value})
+    return merged
+
+
+def validate_config(content: Mapping[str, object], *, origin: str) -> TrainConfig:
+    """Build the options from nested plain values, on top of the preset that they name.
+
+    Raises:
+        ConfigError: one line that names the origin, the option and what is wrong with it.
+    """
+    try:
+        return TrainConfig.model_validate(_on_preset(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
+        unknown = first["type"] == "extra_forbidden"
+        problem = "there is no such option" if unknown else first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigError(f"{origin}: {f'option {option}: ' if first['loc'] else ''}{problem}{more}") from None
+
+
+def _on_preset(content: Mapping[str, object]) -> Mapping[str, object]:
+    preset = content.get("preset")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        return content
+    merged: dict[str, object] = dict(content)
+    for section, options in PRESETS[preset].items():
+        own = merged.get(section, {})
+        # What is no section at all is left for the validation to name.
+        merged[section] = {**options, **own} if isinstance(own, dict) else own
+    return merged

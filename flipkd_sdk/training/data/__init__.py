@@ -1,0 +1,1 @@
+"""Training data: splits, tokens, datasets, and the pairs that are added or left out."""

@@ -1,0 +1,94 @@
+"""Texts as token ids, in batches that are encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from flipkd_sdk.training.models.student import empty_token_id
+from flipkd_sdk.training.out_of_memory import advising
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenizedTexts:
+    """Token ids of texts, cut at a maximum length."""
+
+    token_ids: list[list[int]]
+    pad_token_id: int
+    truncated: int
+    """How many texts were longer than the limit."""
+
+    def batch(self, positions: Sequence[int], *, left: bool = False) -> dict[str, Tensor]:
+        """``input_ids`` and ``attention_mask``, int64 (batch, seq), padded on the right or on the left."""
+        rows = [self.token_ids[i] for i in positions]
+        width = max(len(row) for row in rows)
+        input_ids = torch.full((len(rows), width), self.pad_token_id, dtype=torch.int64)
+        attention_mask = torch.zeros((len(rows), width), dtype=torch.int64)
+        for i, row in enumerate(rows):
+            filled = slice(width - len(row), width) if left else slice(len(row))
+            input_ids[i, filled] = torch.tensor(row)
+            attention_mask[i, filled] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenizedTexts:
+    """Tokenize texts; one without tokens becomes the single token of `empty_token_id`, as in the exported matcher."""
+    if not texts:
+        return TokenizedTexts([], int(tokenizer.pad_token_id), 0)
+    whole = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
+    cut = tokenizer(list(texts), add_special_tokens=True, truncation=True, max_length=max_length)["input_ids"]
+    truncated = sum(len(long) > len(short) for long, short in zip(whole, cut, strict=True))
+    stand_in = [empty_token_id(tokenizer)]
+    return TokenizedTexts([ids or stand_in for ids in cut], int(tokenizer.pad_token_id), truncated)
+
+
+@torch.inference_mode()
+def encode(
+    texts: TokenizedTexts,
+    forward: Callable[[Tensor, Tensor], Tensor],
+    *,
+    batch_size: int = 64,
+    progress: str | None = None,
+    device: torch.device | str = "cpu",
+    left: bool = False,
+) -> NDArray[np.float32]:
+    """Encode texts in batches of similar length.
+
+    Args:
+        texts: n tokenized texts.
+        forward: maps ``input_ids`` and ``attention_mask`` to vectors (batch, d).
+        batch_size: texts a batch.
+        progress: what the progress bar says; none without it.
+        device: where the model is.
+        left: pad on the left.
+
+    Returns:
+        float32, shape (n, d), in the order of the texts.
+
+    Raises:
+        TrainingError: memory ran out; the message says what to change.
+    """
+    order = np.argsort([len(ids) for ids in texts.token_ids], kind="stable")
+    parts = []
+    starts = range(0, len(order), batch_size)
+    for start in tqdm(starts, desc=progress, unit="batch", disable=None if progress else True, leave=False):
+        batch = texts.batch(order[start : start + batch_size].tolist(), left=left)
+        longest = batch["input_ids"].shape[1]
+        with advising(f"encoding texts of up to {longest} tokens", "lower the model's max_length"):
+            vectors = forward(batch["input_ids"].to(device), batch["attention_mask"].to(device))
+            parts.append(vectors.float().cpu().numpy())
+    by_length = np.concatenate(parts)
+    in_order = np.empty_like(by_length)
+    in_order[order] = by_length
+    return in_order

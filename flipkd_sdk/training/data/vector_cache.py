@@ -1,0 +1,74 @@
+"""The teacher's vectors on disk: a text is shown to a teacher once, however many runs learn from it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flipkd_sdk.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from flipkd_sdk.training.models.teacher import Teacher
+
+
+def cached_vectors(teacher: Teacher, texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
+    """Encode texts with the teacher, reading from and adding to its cache file.
+
+    A cache file belongs to one teacher: its name is a hash of all that changes a vector, which stands in it as well.
+
+    Args:
+        teacher: the teacher.
+        texts: n distinct texts.
+        directory: where cache files lie; created if need be.
+
+    Returns:
+        Unit vectors, float32 (n, d).
+
+    Raises:
+        TrainingError: the file is another teacher's.
+    """
+    identity = hashlib.sha256(teacher.identity.encode()).hexdigest()
+    file = directory / f"{identity[:32]}.npz"
+    keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]
+    known = _read(file, identity)
+    missing = [i for i, key in enumerate(keys) if key not in known]
+    if missing:
+        vectors = teacher.encode([texts[i] for i in missing], progress="teacher vectors")
+        known.update((keys[i], vector) for i, vector in zip(missing, vectors, strict=True))
+        _write(file, known, identity)
+    return np.stack([known[key] for key in keys])
+
+
+def _read(file: Path, identity: str) -> dict[bytes, NDArray[np.float32]]:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            keys, owner = content["keys"], str(content["teacher"])
+            known = {key.tobytes(): vector for key, vector in zip(keys, content["vectors"], strict=True)}
+    except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError, ValueError):
+        return {}  # none yet, or cut short by a full disk: it is made again
+    if owner != identity:
+        raise TrainingError(f"{file}: holds the vectors of another teacher; remove it, and it is made again")
+    return known
+
+
+def _write(file: Path, known: dict[bytes, NDArray[np.float32]], identity: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    keys = np.frombuffer(b"".join(known), dtype=np.uint8).reshape(len(known), -1)
+    handle, name = tempfile.mkstemp(dir=file.parent)
+    working = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, keys=keys, vectors=np.stack(list(known.values())), teacher=identity)
+        working.replace(file)
+    finally:
+        working.unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""What looks on while a stage trains: records, progress bar, best epoch, early stopping, checkpoints, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from flipkd_sdk.training import distributed
+from flipkd_sdk.training.loop.checkpoints import Progress, trainable, write_progress
+from flipkd_sdk.training.loop.estimate import estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from flipkd_sdk.training.loop.stage import Stage
+
+
+class Watcher(TrainerCallback):
+    """Writes the records, shows the progress, and remembers the weights of the best epoch.
+
+    Args:
+        stage: what is trained.
+        progress: where an earlier run of the stage was stopped.
+    """
+
+    def __init__(self, stage: Stage, progress: Progress | None = None) -> None:
+        self.stage = stage
+        self.progress = progress or Progress(-math.inf)
+        self.bar: tqdm[Any] | None = None
+        self.interrupted = False
+        for record in self.progress.records:
+            self._write(record)
+
+    @property
+    def patience_is_over(self) -> bool:
+        """Whether the last epochs, as many as ``patience``, brought nothing better."""
+        scores = [record[self.stage.criterion] for record in self._measurements]
+        patience = self.stage.config.patience
+        return bool(patience and scores) and len(scores) - 1 - scores.index(max(scores)) >= (patience or 0)
+
+    def restore_best(self) -> None:
+        """Put the best weights back into the model."""
+        self.stage.model.load_state_dict(self.progress.best_weights, strict=False)
+
+    @contextmanager
+    def stopping_on_interrupt(self) -> Iterator[None]:
+        """Let the first Ctrl-C end the step and write a checkpoint; the second one stops at once."""
+        in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a shell's way to keep its Ctrl-C from a job
+        if in_background or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(*_: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Measure the start, and say what is to be expected."""
+        total, done = state.max_steps, state.global_step
+        hidden = None if distributed.is_main() else True  # None leaves it to whether there is a terminal
+        self.bar = tqdm(total=total, initial=done, desc=self.stage.name, unit="step", disable=hidden, leave=False)
+        # A stage that only makes things worse leaves the model as it was. And a checkpoint of an epoch's last step may
+        # lack the measurement after it.
+        at_an_end = float(state.epoch or 0.0).is_integer() or done >= total
+        if at_an_end and not any(record["step"] == done for record in self._measurements):
+            self._measure(state)
+        if not self.bar.disable:
+            tqdm.write(f"{self.stage.name}: {estimate(self.stage, total - done)}")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Move the bar; after Ctrl-C write a checkpoint and stop."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+        self.interrupted = distributed.any_of(self.interrupted)
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        """Record the loss terms."""
+        if logs and "loss" in logs:
+            self._record(state, {name: value for name, value in logs.items() if name != "epoch"})
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Measure, record, checkpoint, and stop where patience is over."""
+        if self.interrupted:  # in the middle of an epoch, which a resumed run is to finish
+            return
+        self._measure(state)
+        control.should_log = True  # what is left since the last record, or an epoch of few steps would have none
+        control.should_save = True
+        control.should_training_stop |= self.patience_is_over
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Put the progress beside Trainer's own files."""
+        distributed.wait()  # a checkpoint with its progress is complete
+        if distributed.is_main():
+            write_progress(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.progress)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+    @property
+    def _measurements(self) -> list[dict[str, Any]]:
+        return [record for record in self.progress.records if self.stage.criterion in record]
+
+    def _measure(self, state: TrainerState) -> None:
+        self.stage.model.eval()
+        measures = distributed.from_main(self.stage.development)
+        self.stage.model.train()
+        self._record(state, measures)
+        if measures[self.stage.criterion] > self.progress.best:
+            self.progress.best = measures[self.stage.criterion]
+            self.progress.best_weights = {
+                name: weight.clone().cpu() for name, weight in trainable(self.stage.model).items()
+            }
+
+    def _record(self, state: TrainerState, values: dict[str, float]) -> None:
+        record = {"stage": self.stage.name, "epoch": round(state.epoch or 0.0, 4), "step": state.global_step, **values}
+        self.progress.records.append(record)
+        self._write(record)
+        if self.bar is not None:
+            shown = ("loss", self.stage.criterion)
+            self.bar.set_postfix({name: f"{values[name]:.4f}" for name in shown if name in values}, refresh=False)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        if not distributed.is_main():
+            return
+        with (self.stage.run_directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")

@@ -1,0 +1,58 @@
+"""One training stage: model, data, objective, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from flipkd_sdk.training.loop import checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flipkd_sdk.training.config.schema import StageConfig
+    from flipkd_sdk.training.data.datasets import PairDataset, TextDataset
+
+Objective = Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
+"""(text vectors (batch, r), the batch) → weighted loss terms by name; their sum is minimised."""
+
+_TEXTS = ("input_ids", "attention_mask")
+_PROMPTS = ("prompt_ids", "prompt_mask")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """What one stage trains, on what, towards what, and how it is watched."""
+
+    name: str
+    model: nn.Module
+    """Token ids and mask → unit vectors; with ``prompt_ids`` and ``prompt_mask`` → (unit vectors, logits)."""
+    dataset: TextDataset | PairDataset
+    objective: Objective
+    config: StageConfig
+    development: Callable[[], dict[str, float]]
+    """Measures on the development pairs with the model as it stands, by name; higher is better."""
+    run_directory: Path
+    """``metrics.jsonl`` in it is appended to, and ``checkpoints/`` is written."""
+    seed: int
+    resume: bool = False
+    """Go on from the last checkpoint, if there is one."""
+    bf16: bool = False
+    """Compute in bfloat16, with the weights in float32."""
+    criterion: str = "average_precision"
+    """The measure by which one epoch is better than another."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this stage keeps its checkpoints."""
+        return self.run_directory / checkpoints.DIRECTORY / self.name
+
+    def outputs(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The model's vectors of a batch, and the batch with its ``logits`` where there are prompts."""
+        if _PROMPTS[0] not in batch:
+            return model(*(batch[name] for name in _TEXTS)), dict(batch)
+        vectors, logits = model(*(batch[name] for name in (*_TEXTS, *_PROMPTS)))
+        return vectors, {**batch, "logits": logits}

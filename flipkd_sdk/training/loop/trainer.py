@@ -1,0 +1,215 @@
+"""One stage of training on transformers' ``Trainer``: any encoder, any objective, the best epoch kept."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from peft.optimizers import create_loraplus_optimizer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from flipkd_sdk.errors import TrainingError
+from flipkd_sdk.training import distributed
+from flipkd_sdk.training.loop import checkpoints
+from flipkd_sdk.training.loop.callback import Watcher
+from flipkd_sdk.training.models.attention import fastest_attention
+from flipkd_sdk.training.out_of_memory import advising
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from peft import PeftModel
+    from torch.optim import Optimizer
+
+    from flipkd_sdk.training.loop.stage import Stage
+
+_LOG_STEPS = 20
+_CHECKPOINT_STEPS = 200
+_GRADIENT_CLIP = 1.0
+_WARMUP_SHARE = 0.05
+_ROWS_SHOWN = 16
+
+
+def train_stage(stage: Stage) -> list[dict[str, Any]]:
+    """Train one stage and leave the model with the weights of its best epoch by ``stage.criterion``.
+
+    Returns:
+        The stage's records as they stand in ``metrics.jsonl``: loss terms every few steps, the development
+        measures at the start and after each epoch.
+
+    Raises:
+        TrainingError: a loss became NaN or infinite, or memory ran out; the message says where and what to change.
+        KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
+    """
+    if stage.config.epochs == 0:
+        return []
+    if stage.resume and (done := checkpoints.read_finished(stage.checkpoints)):
+        watcher = Watcher(stage, done)
+    else:
+        checkpoint = checkpoints.latest_checkpoint(stage.checkpoints) if stage.resume else None
+        watcher = Watcher(stage, checkpoints.read_progress(checkpoint) if checkpoint else None)
+        if not watcher.patience_is_over:
+            _train(stage, watcher, checkpoint)
+        distributed.wait()  # for those that still read or write a checkpoint
+        if distributed.is_main():
+            checkpoints.write_finished(stage.checkpoints, watcher.progress)
+    watcher.restore_best()
+    return watcher.progress.records
+
+
+def _train(stage: Stage, watcher: Watcher, checkpoint: Path | None) -> None:
+    trainer = _StageTrainer(stage, watcher)
+    advice = (
+        f"lower the stage's batch_size, which is {stage.config.batch_size}, or the model's max_length, or set "
+        "student.gradient_checkpointing = true"
+    )
+    attention = fastest_attention(stage.model, bf16=stage.bf16)
+    with advising(f"stage {stage.name!r}", advice), watcher.stopping_on_interrupt(), attention:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watcher.interrupted:
+        raise KeyboardInterrupt
+
+
+class _EpochSampler(LengthGroupedSampler):
+    """Batches of texts of similar length, in an order that seed and epoch alone decide."""
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths, generator=torch.Generator().manual_seed(seed))
+        self.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Trainer before each epoch, also by a resumed one."""
+        self.generator.manual_seed(self.seed + epoch)
+
+
+class _StageTrainer(Trainer):
+    """Trainer with our objective, with batches of texts of similar length, and checkpoints of what is trained alone."""
+
+    def __init__(self, stage: Stage, watcher: Watcher) -> None:
+        arguments = TrainingArguments(
+            output_dir=str(stage.checkpoints),
+            per_device_train_batch_size=max(1, stage.config.batch_size // distributed.count()),
+            num_train_epochs=stage.config.epochs,
+            learning_rate=stage.config.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=_WARMUP_SHARE,
+            weight_decay=0.0,
+            max_grad_norm=_GRADIENT_CLIP,
+            bf16=stage.bf16,
+            use_cpu=distributed.device().type == "cpu",
+            ddp_broadcast_buffers=False,
+            logging_steps=_LOG_STEPS,
+            logging_nan_inf_filter=False,
+            save_strategy="steps",
+            save_steps=_CHECKPOINT_STEPS,
+            save_total_limit=2,
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            seed=stage.seed,
+            data_seed=stage.seed,
+        )
+        self.stage = stage
+        self.terms: dict[str, list[float]] = defaultdict(list)
+        super().__init__(
+            model=stage.model,
+            args=arguments,
+            data_collator=stage.dataset.collate,
+            train_dataset=stage.dataset,
+            callbacks=[watcher],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """AdamW, with a rate of its own for the adapters' B where the stage has one."""
+        ratio = self.stage.config.loraplus_lr_ratio
+        if self.optimizer is None and ratio != 1:
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = create_loraplus_optimizer(
+                cast("PeftModel", self.stage.model), optimizer, loraplus_lr_ratio=ratio, **options
+            )
+        return super().create_optimizer(model)
+
+    def get_train_dataloader(self) -> DataLoader[int]:
+        """Whole batches in every process; the datasets' collators give each its share of the texts."""
+        size, dataset = self.stage.config.batch_size, self.stage.dataset
+        loader = DataLoader(
+            dataset,
+            batch_size=size,
+            sampler=_EpochSampler(size, dataset.lengths, self.stage.seed),
+            collate_fn=dataset.collate,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        whole: DataLoader[int] = prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
+        return whole
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        checkpoints.write_weights(
+            Path(output_dir or str(self.args.output_dir)), checkpoints.trainable(self.stage.model)
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        weights = load_file(Path(resume_from_checkpoint) / checkpoints.WEIGHTS_FILE)
+        self.stage.model.load_state_dict(weights, strict=False)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        vectors, inputs = self.stage.outputs(model, inputs)
+        vectors = distributed.gather(vectors, len(inputs["text"]))
+        if "logits" in inputs:
+            inputs["logits"] = distributed.gather(inputs["logits"].float(), len(inputs["row"]))
+        terms = self.stage.objective(vectors, inputs)
+        for name, term in terms.items():
+            value = float(term.detach())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"stage {self.stage.name!r}, step {self.state.global_step}: the loss term {name!r} became {value} "
+                    f"on {_rows(inputs)}; {_cause(self.stage.model, vectors)}"
+                )
+            self.terms[name].append(value)
+        loss = torch.stack(list(terms.values())).sum()
+        return (loss, vectors) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each loss term since the last record."""
+        if "loss" in logs:
+            logs |= {name: statistics.fmean(values) for name, values in self.terms.items()}
+            self.terms.clear()
+        super().log(logs, start_time)
+
+
+def _rows(batch: Mapping[str, Tensor]) -> str:
+    """Which pairs or texts a batch holds, counted from 1."""
+    kind = "train pairs" if "row" in batch else "texts"
+    numbers = sorted(batch["row" if "row" in batch else "text"].add(1).tolist())
+    more = f" and {len(numbers) - _ROWS_SHOWN} more" if len(numbers) > _ROWS_SHOWN else ""
+    return f"{kind} {', '.join(map(str, numbers[:_ROWS_SHOWN]))}{more}"
+
+
+def _cause(model: nn.Module, vectors: Tensor) -> str:
+    if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+        return "the weights are no longer finite, so training diverged; lower the stage's learning_rate"
+    if not bool(torch.isfinite(vectors).all()):
+        return (
+            "the weights are finite and the text vectors are not: weights grew too large, or these rows are at fault; "
+            "lower the stage's learning_rate, or set precision = 'fp32'"
+        )
+    return "weights and text vectors are finite; lower the stage's learning_rate or loss.scale"

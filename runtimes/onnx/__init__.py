@@ -1,0 +1,1 @@
+"""onnxruntime: import, sessions, threads and instruction sets."""

@@ -1,0 +1,1 @@
+"""Candidates and exact search by cosine."""

@@ -1,0 +1,1 @@
+"""Matchers inside services and table engines."""

@@ -1,0 +1,256 @@
+"""`MicroBatcher`: single calls from many threads, joined into one run of the model.
+
+Texts that run together cost less than one by one, so calls that arrive close to each other are worth waiting for. How
+long is the question. Here a run starts as soon as everybody who lately asked is back: those whose calls the last run
+answered and those who came meanwhile. Whoever does not come back is waited for no longer than ``max_delay``. So a lone
+caller never waits at all, and steady callers wait for each other and not for the clock.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import threading
+import time
+import weakref
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from flipkd_sdk.errors import ConfigError, MatcherClosedError
+from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts, distinct_of_pair, distinct_texts, several
+from flipkd_sdk.runtimes.search.similarity import pair_cosines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from flipkd_sdk.evaluation.calibration import Calibration
+    from flipkd_sdk.runtimes.matcher import Matcher
+    from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One caller's texts, and whether they are a pair to be scored; if not, their vectors are wanted."""
+
+    distinct: DistinctTexts
+    is_pair: bool
+    future: Future[Any] = field(default_factory=Future)
+
+
+class MicroBatcher:
+    """Joins concurrent single calls to a `Matcher` into one run; for services that answer one request per thread.
+
+    Scores are the ones that the matcher gives. Each caller gets its own errors. A call can be cancelled through its
+    future until it runs. After a fork the child starts with an empty queue of its own.
+
+    Args:
+        matcher: the matcher; it stays the caller's to close.
+        max_delay: seconds that a call may wait for others while the model is free.
+        max_batch_size: most calls joined into one run.
+
+    Raises:
+        ConfigError: an option has a value that it cannot have.
+
+    Example:
+        >>> with MicroBatcher(matcher) as batcher:
+        ...     batcher.score("How do I reset my PIN?", "I forgot my PIN, what now?")  # from any thread
+        0.93
+    """
+
+    def __init__(self, matcher: Matcher, *, max_delay: float = 0.002, max_batch_size: int = 64) -> None:
+        if not 0 <= max_delay <= threading.TIMEOUT_MAX:
+            raise ConfigError(f"max_delay must be a number of seconds from 0 on; it is {max_delay}")
+        if operator.index(max_batch_size) < 1:
+            raise ConfigError(f"max_batch_size must be at least 1; it is {max_batch_size}")
+        self._matcher = matcher
+        self._make_worker = partial(_Worker, partial(_encode_calls, matcher), max_delay, max_batch_size)
+        self._restart()
+        _batchers.add(self)
+
+    def score(self, a: str, b: str) -> float:
+        """What `Matcher.score` gives. Raises as it does, and `MatcherClosedError` also after `close`."""
+        return self.submit_pair(a, b).result()
+
+    def is_match(self, a: str, b: str) -> bool:
+        """Whether the score of two texts reaches the matcher's threshold. Raises as `score` does."""
+        return self.score(a, b) >= self._matcher.threshold
+
+    def rank(
+        self, query: str, candidates: CandidateSet, *, top_k: int | None = 10, score_cutoff: float | None = None
+    ) -> list[Match]:
+        """What `CandidateSet.rank` gives; the query is encoded together with other calls. Raises as it does."""
+        vectors = self.submit_query(query).result()
+        (found,) = candidates.rank_vectors(vectors, top_k=top_k, score_cutoff=score_cutoff)
+        return found
+
+    def submit_pair(self, a: str, b: str) -> Future[float]:
+        """Hand in a pair and get a future of its score.
+
+        Raises:
+            InvalidTextError: a text is not a str. Other errors come with the result.
+            MatcherClosedError: after `close`.
+        """
+        return self._submit(distinct_of_pair(a, b), is_pair=True)
+
+    def submit_texts(self, texts: Iterable[str]) -> Future[NDArray[np.float32]]:
+        """Hand in a few texts and get a future of what `Matcher.encode` gives for them, shape (n, d).
+
+        Raises:
+            InvalidTextError: an element is not a str. Other errors come with the result.
+            MatcherClosedError: after `close`.
+        """
+        return self._submit(distinct_texts(several(texts, "texts")), is_pair=False)
+
+    def submit_query(self, query: str) -> Future[NDArray[np.float32]]:
+        """Hand in a query and get a future of its vector, shape (1, d), as `CandidateSet.rank_vectors` takes it.
+
+        Raises:
+            InvalidTextError: the query is not a str. Other errors come with the result.
+            MatcherClosedError: after `close`.
+        """
+        return self._submit(distinct_texts([query], lambda _: "query"), is_pair=False)
+
+    def close(self) -> None:
+        """Answer the calls that were handed in, and end. Closing twice is harmless."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _restart(self) -> None:
+        self._worker = self._make_worker()
+        # Runs upon close, when nobody refers to this object any more, and before the interpreter ends.
+        self._finalizer = weakref.finalize(self, self._worker.close)
+
+    def _restart_after_fork(self) -> None:
+        # The queue may be locked for ever here; one that was closed stays closed.
+        if self._finalizer.detach() is not None:
+            self._restart()
+
+    def _submit(self, distinct: DistinctTexts, *, is_pair: bool) -> Future[Any]:
+        call = _Call(distinct, is_pair)
+        self._worker.put(call)
+        return call.future
+
+
+class _Worker:
+    """The queue of calls and the thread that serves it, started by the first call."""
+
+    def __init__(self, run: Callable[[Sequence[_Call]], list[Any]], max_delay: float, max_batch_size: int) -> None:
+        self._run = run
+        self._max_delay = max_delay
+        self._max_batch_size = max_batch_size
+        self._changed = threading.Condition()
+        self._waiting: list[_Call] = []
+        self._expected = 1
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def put(self, call: _Call) -> None:
+        with self._changed:
+            if self._closed:
+                raise MatcherClosedError("this micro-batcher was closed; make another one")
+            if self._thread is None:
+                thread = threading.Thread(target=self._work, name="flipkd-microbatch", daemon=True)
+                thread.start()
+                # Not before it runs: where no thread can be started now, the next call tries again.
+                self._thread = thread
+            self._waiting.append(call)
+            # Waking the thread for each call would cost more than the calls in between are worth.
+            if len(self._waiting) == 1 or len(self._waiting) >= self._wanted:
+                self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    @property
+    def _wanted(self) -> int:
+        return min(self._expected, self._max_batch_size)
+
+    def _work(self) -> None:
+        while self._serve():
+            pass  # Between runs no local name may keep texts and vectors alive.
+
+    def _serve(self) -> bool:
+        """Make one run; False once closed and all are answered."""
+        calls = self._take()
+        running = [call for call in calls if call.future.set_running_or_notify_cancel()]
+        results = self._run(running) if running else []
+        with self._changed:
+            # Counted before anybody is answered: those who come back at once would count twice.
+            self._expected = max(1, len(running) + len(self._waiting))
+        for call, result in zip(running, results, strict=True):
+            if isinstance(result, BaseException):
+                call.future.set_exception(result)
+            else:
+                call.future.set_result(result)
+        return bool(calls)
+
+    def _take(self) -> list[_Call]:
+        """The calls of the next run; none once closed and all are answered."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            until = time.monotonic() + self._max_delay
+            while len(self._waiting) < self._wanted and not self._closed and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+            taken = self._waiting[: self._max_batch_size]
+            del self._waiting[: self._max_batch_size]
+            return taken
+
+
+def _encode_calls(matcher: Matcher, calls: Sequence[_Call]) -> list[Any]:
+    """The result of each call, or the error that it caused."""
+    try:
+        # One by itself as it came, so that messages call its texts as the caller does.
+        distinct = calls[0].distinct if len(calls) == 1 else _joined(calls)
+        return _results(calls, distinct.index, matcher.encode_distinct(distinct), matcher.manifest.calibration)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
+        if len(calls) == 1:
+            return [error]
+        # One of them spoils it for all: by itself each finds out whether it was the one.
+        return [_encode_calls(matcher, [call])[0] for call in calls]
+
+
+def _joined(calls: Sequence[_Call]) -> DistinctTexts:
+    """The texts of all calls, in turn."""
+    return distinct_texts(call.distinct.texts[place] for call in calls for place in call.distinct.index)
+
+
+def _results(
+    calls: Sequence[_Call], index: NDArray[np.int64], vectors: NDArray[np.float32], calibration: Calibration
+) -> list[Any]:
+    """What each call wanted; ``index`` has a place in ``vectors`` for each of their texts in turn."""
+    places = np.split(index, np.cumsum([len(call.distinct.index) for call in calls])[:-1])
+    # Pair by pair, numpy would take longer to be called than to compute.
+    pairs = np.array([mine for call, mine in zip(calls, places, strict=True) if call.is_pair], dtype=np.int64)
+    scores = iter(calibration.probability(pair_cosines(vectors, *pairs.reshape(-1, 2).T)).tolist())
+    return [next(scores) if call.is_pair else vectors[mine] for call, mine in zip(calls, places, strict=True)]
+
+
+_batchers: weakref.WeakSet[MicroBatcher] = weakref.WeakSet()
+
+
+def _restart_all() -> None:
+    for batcher in list(_batchers):
+        batcher._restart_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restart_all)

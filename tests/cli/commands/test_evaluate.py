@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny import TEXTS, write_tiny_matcher
+
+from flipkd_sdk import Matcher
+from flipkd_sdk.cli.main import cli
+from flipkd_sdk.evaluation.bootstrap import mcnemar
+from flipkd_sdk.evaluation.metrics import summary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS = [
+    ("reset my password", "reset my password", 1),
+    ("reset my password", "open an account", 0),
+    ("", "a card was lost", 0),
+    ("a card was lost", "a card", 1),
+    ("a", "b", 1),
+]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.csv"
+    path.write_text("q,f,y\n" + "".join(f"{a},{b},{y}\n" for a, b, y in ROWS), encoding="utf-8")
+    return path
+
+
+COLUMNS = ["--a-column", "q", "--b-column", "2", "--label-column", "y"]
+
+
+def test_json_holds_the_measures_of_the_matchers_own_scores(tiny_matcher: Path, pairs: Path) -> None:
+    done = CliRunner().invoke(cli, ["evaluate", str(tiny_matcher), str(pairs), *COLUMNS, "--json", "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    with Matcher.load(tiny_matcher, device="cpu") as matcher:
+        probability = matcher.score_pairs((a, b) for a, b, _ in ROWS)
+        expected = summary(probability, np.array([y for *_, y in ROWS]), matcher.threshold)
+        assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+        assert result["threshold"] == matcher.threshold
+        assert result["variant"] == matcher.precision
+    assert (result["pairs"], result["positives"], result["device"]) == (5, 3, "cpu")
+
+
+def test_the_table_shows_the_same_figures(tiny_matcher: Path, pairs: Path) -> None:
+    arguments = ["evaluate", str(tiny_matcher), str(pairs), *COLUMNS, "--device", "cpu", "--resamples", "50"]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("5 pairs, 3 of them matches; ")
+    figures = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
+    for name in ("accuracy", "precision", "recall", "f1", "average_precision", "roc_auc", "spearman"):
+        line = next(line for line in done.stdout.splitlines() if line.strip().startswith(name.replace("_", " ")))
+        assert f"{figures[name]:.4f}" in line.split()
+
+
+def test_bad_pairs_are_refused_before_the_matcher_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("text_a,text_b,label\na,b,1\nc,d,maybe\n", encoding="utf-8")
+    done = CliRunner().invoke(cli, ["evaluate", str(tmp_path / "absent"), str(path)])
+    assert done.exit_code == 1
+    assert done.stderr == f"flipkd: error: {path}:3: column 'label': label \"maybe\"; expected 0 or 1\n"
+
+
+@pytest.fixture
+def other_matcher(tmp_path: Path) -> Path:
+    return write_tiny_matcher(tmp_path / "other", seed=5)
+
+
+def test_a_comparison_names_the_pairs_that_change_sides(
+    tiny_matcher: Path, other_matcher: Path, tmp_path: Path
+) -> None:
+    texts = [text for text in TEXTS if text]
+    pairs = [(a, b, int(i % 3 == 0)) for i, (a, b) in enumerate((a, b) for a in texts for b in texts[::2])]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(
+        "\n".join(json.dumps({"text_a": a, "text_b": b, "label": y}) for a, b, y in pairs), encoding="utf-8"
+    )
+    arguments = ["evaluate", str(tiny_matcher), str(path), "--compare", str(other_matcher), "--resamples", "50"]
+    result = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)["comparison"]
+    label = np.array([y for *_, y in pairs])
+    decisions = []
+    for directory in (tiny_matcher, other_matcher):
+        with Matcher.load(directory) as matcher:
+            decisions.append(matcher.score_pairs((a, b) for a, b, _ in pairs) >= matcher.threshold)
+    moved = decisions[0] != decisions[1]
+    assert {changed["pair"] - 1 for changed in result["changed"]} == set(np.flatnonzero(moved).tolist())
+    assert 0 < len(result["changed"]) == result["gained"] + result["lost"]
+    for changed in result["changed"]:
+        assert (changed["a"], changed["b"], changed["label"]) == pairs[changed["pair"] - 1]
+        assert changed["gained"] is bool(decisions[1][changed["pair"] - 1] == changed["label"])
+    assert result["gained"] == int(((decisions[1] == label) & moved).sum())
+    assert result["p_value"] == mcnemar(result["lost"], result["gained"])
+    accuracy = [float(np.mean(decision == label)) for decision in decisions]
+    assert result["differences"]["accuracy"] == pytest.approx(accuracy[1] - accuracy[0])
+    low, high = result["intervals"]["accuracy"]
+    assert low <= result["differences"]["accuracy"] <= high
+    shown = CliRunner().invoke(cli, arguments).stdout
+    assert f"{len(result['changed'])} pairs change sides: {result['gained']} gained" in shown
+
+
+def test_a_matcher_compared_with_itself_changes_nothing(tiny_matcher: Path, pairs: Path) -> None:
+    done = CliRunner().invoke(
+        cli, ["evaluate", str(tiny_matcher), str(pairs), *COLUMNS, "--compare", str(tiny_matcher), "--resamples", "20"]
+    )
+    assert "No pair changes sides." in done.stdout
+    assert "+0.0000  +0.0000 to +0.0000" in done.stdout
+
+
+def test_no_resamples_no_intervals(tiny_matcher: Path, pairs: Path) -> None:
+    done = CliRunner().invoke(cli, ["evaluate", str(tiny_matcher), str(pairs), *COLUMNS, "--resamples", "0"])
+    assert (done.exit_code, " to " in done.stdout) == (0, False)
+
+
+@pytest.mark.parametrize("plots", [True, False])
+def test_the_report_stands_alone(
+    tiny_matcher: Path, other_matcher: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plots: bool
+) -> None:
+    if plots:
+        pytest.importorskip("matplotlib")
+    else:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    report = tmp_path / "<report>.html"
+    named = pairs.rename(tmp_path / "<pairs>&.csv")
+    arguments = ["evaluate", str(tiny_matcher), str(named), *COLUMNS, "--report", str(report), "--resamples", "20"]
+    done = CliRunner().invoke(cli, [*arguments, "--compare", str(other_matcher)])
+    assert done.exit_code == 0, done.output
+    html = report.read_text(encoding="utf-8")
+    assert html.count("data:image/svg+xml;base64,") == (3 if plots else 0)
+    assert ("install matplotlib" in html) is not plots
+    assert "&lt;pairs&gt;&amp;.csv" in html and "<pairs>" not in html
+    for word in ("average precision", "calibration error", "McNemar"):
+        assert word in html
+    again = CliRunner().invoke(cli, arguments)
+    assert "exists already; pass --overwrite" in again.stderr

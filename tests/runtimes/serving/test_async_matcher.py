@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tiny import TEXTS
+
+import flipkd_sdk
+from flipkd_sdk.errors import InvalidTextError, MatcherClosedError, TextTooLongError
+from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.runtimes.serving.async_matcher import AsyncMatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
+
+PAIRS = [(a, b) for a in TEXTS for b in TEXTS]
+
+
+@pytest.fixture(scope="module")
+def matcher(tiny_matcher: Path) -> Iterator[Matcher]:
+    with Matcher.load(tiny_matcher, on_truncate="ignore") as opened:
+        yield opened
+
+
+def test_the_package_offers_it() -> None:
+    assert flipkd_sdk.AsyncMatcher is AsyncMatcher
+
+
+def test_it_gives_what_the_matcher_gives(matcher: Matcher) -> None:
+    candidates = matcher.candidates(TEXTS)
+
+    async def use() -> None:
+        async with AsyncMatcher(matcher) as served:
+            scores = await asyncio.gather(*(served.score(a, b) for a, b in PAIRS))
+            np.testing.assert_allclose(scores, matcher.score_pairs(PAIRS), atol=1e-6, rtol=0)
+            assert await served.is_match("a", "a") is True
+            np.testing.assert_allclose(await served.encode(TEXTS), matcher.encode(TEXTS), atol=1e-6)
+            np.testing.assert_allclose(await served.score_pairs(PAIRS), matcher.score_pairs(PAIRS), atol=1e-6)
+            assert (await served.score_matrix(TEXTS, TEXTS[:3])).shape == (10, 3)
+            ranked = await served.rank(TEXTS[0], candidates, top_k=3, score_cutoff=0.1)
+            expected = candidates.rank(TEXTS[0], top_k=3, score_cutoff=0.1)
+            assert [match.index for match in ranked] == [match.index for match in expected]
+
+    asyncio.run(use())
+
+
+def test_concurrent_calls_run_together(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    encode_distinct = matcher.encode_distinct
+
+    def count(distinct: DistinctTexts) -> NDArray[np.float32]:
+        runs.append(len(distinct.texts))
+        return encode_distinct(distinct)
+
+    monkeypatch.setattr(matcher, "encode_distinct", count)
+
+    async def use() -> None:
+        async with AsyncMatcher(matcher, max_batch_size=200) as served:
+            await asyncio.gather(*(served.encode([str(i)]) for i in range(200)))
+
+    asyncio.run(use())
+    assert len(runs) < 100
+
+
+def test_the_event_loop_goes_on_meanwhile(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = threading.Event()
+    encode_distinct = matcher.encode_distinct
+
+    def wait(distinct: DistinctTexts, *arguments: int | None) -> NDArray[np.float32]:
+        assert opened.wait(60)
+        return encode_distinct(distinct, *arguments)
+
+    candidates = matcher.candidates(TEXTS)
+    monkeypatch.setattr(matcher, "encode_distinct", wait)
+
+    async def use() -> None:
+        async with AsyncMatcher(matcher) as served:
+            tasks = [
+                asyncio.ensure_future(call)
+                for call in (
+                    served.score("a", "b"),
+                    served.encode(["a"]),
+                    served.rank("a", candidates),
+                    served.score_pairs([("a", "b")]),
+                    served.score_matrix(["a"], ["b"]),
+                )
+            ]
+            await asyncio.sleep(0.05)
+            assert not any(task.done() for task in tasks)
+            opened.set()
+            await asyncio.wait_for(asyncio.gather(*tasks), 60)
+
+    asyncio.run(use())
+
+
+def test_each_coroutine_gets_its_own_error(tiny_matcher: Path) -> None:
+    async def use(matcher: Matcher) -> list[float | BaseException]:
+        async with AsyncMatcher(matcher) as served:
+            calls = [served.score("a", text) for text in ("b", TEXTS[-1], None, "c")]  # type: ignore[arg-type]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    with Matcher.load(tiny_matcher, on_truncate="error") as matcher:
+        found = asyncio.run(use(matcher))
+        assert [type(result) for result in found] == [float, TextTooLongError, InvalidTextError, float]
+        np.testing.assert_allclose(found[0::3], [matcher.score("a", text) for text in "bc"], atol=1e-6)  # type: ignore
+
+
+def test_a_cancelled_call_leaves_the_queue(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    entered, opened = threading.Event(), threading.Event()
+    encode_distinct = matcher.encode_distinct
+
+    def wait(distinct: DistinctTexts) -> NDArray[np.float32]:
+        seen.extend(distinct.texts)
+        entered.set()
+        assert opened.wait(60)
+        return encode_distinct(distinct)
+
+    monkeypatch.setattr(matcher, "encode_distinct", wait)
+
+    async def use() -> None:
+        async with AsyncMatcher(matcher) as served:
+            first = asyncio.ensure_future(served.encode(["first"]))
+            assert await asyncio.to_thread(entered.wait, 60)
+            waiting = asyncio.ensure_future(served.encode(["cancelled"]))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            opened.set()
+            await served.encode(["last"])
+
+    asyncio.run(use())
+    assert seen == ["first", "last"]
+
+
+def test_after_closing_it_says_so_and_the_matcher_lives_on(matcher: Matcher) -> None:
+    async def use() -> None:
+        async with AsyncMatcher(matcher) as served:
+            pass
+        await served.aclose()
+        candidates = matcher.candidates(["a"])
+        for call in (
+            served.score("a", "b"),
+            served.is_match("a", "b"),
+            served.encode(["a"]),
+            served.rank("a", candidates),
+            served.score_pairs([("a", "b")]),
+            served.score_matrix(["a"], ["b"]),
+        ):
+            with pytest.raises(MatcherClosedError, match="closed"):
+                await call
+
+    asyncio.run(use())
+    assert 0 <= matcher.score("a", "b") <= 1

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tiny_data import encode
+from tiny_models import tiny_pairs
+
+from flipkd_sdk.artifact.manifest import ModelReference
+from flipkd_sdk.pairs import Pairs
+from flipkd_sdk.training.config.load import validate_config
+from flipkd_sdk.training.data.noise_filter import NoiseFilter
+from flipkd_sdk.training.data.splits import TrainingData
+from flipkd_sdk.training.evaluation import evaluate
+from flipkd_sdk.training.report.write import write_report
+from flipkd_sdk.training.run_directory import RunResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NASTY = '<script>alert("x")</script>'
+RECORDS: list[dict[str, Any]] = [
+    {"stage": "alignment", "epoch": 0.5, "step": 20, "loss": 0.9, "similarity": 0.5, "alignment": 0.4},
+    {"stage": "alignment", "epoch": 1.0, "step": 30, "average_precision": 0.7},
+    {"stage": "labels", "epoch": 1.0, "step": 10, "loss": 0.9, "similarity": 0.4, "alignment": 0.3, "mcl": 0.2},
+    {"stage": "labels", "epoch": 1.0, "step": 10, "average_precision": 0.8},
+]
+
+
+class Page(HTMLParser):
+    """What a browser would load and run, and what a person would read."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+DEV = tiny_pairs(40, 1)
+
+
+def page(
+    path: Path,
+    *,
+    records: list[dict[str, Any]] = RECORDS,
+    with_test: bool = True,
+    filtered: bool = True,
+    **changes: Any,
+) -> Page:
+    pairs = tiny_pairs(6)
+    train = Pairs((NASTY, *pairs.a[1:]), pairs.b, pairs.label)
+    test = tiny_pairs(30, 2) if with_test else None
+    evaluation = evaluate(encode, DEV, test, objective="f1")
+    bounds = {
+        split: {name: (interval.low, interval.high) for name, interval in found.items()}
+        for split, found in evaluation.intervals.items()
+    }
+    keep = np.array([not filtered, True, True, not filtered, True, True])
+    result = RunResult(
+        sdk_version="0",
+        student=ModelReference("toy-student", "0", "MIT"),
+        teacher=ModelReference("toy-teacher", "0", "MIT"),
+        calibration=evaluation.calibration,
+        measures={"teacher": evaluation.measures, "student": evaluation.measures},
+        intervals={"student": bounds},
+        pairs={"train": 6, "dev": 40, "test": 30 if with_test else 0},
+        texts=12,
+        truncated_texts=3,
+        dropped_positives=int(filtered),
+        dropped_negatives=int(filtered),
+        trainable_parameters=1234567,
+        seconds={"teacher": 1.5, "student": 2.5},
+        **changes,
+    )
+    config = validate_config({"data": {"pairs": "pairs.csv"}, "teacher": {"source": NASTY}}, origin="test")
+    systems = {"teacher": evaluation, "student": evaluation}
+    data = TrainingData(train, DEV, test, frozenset(), train.texts)
+    write_report(path, config, result, systems, records, data, NoiseFilter(keep, 0.25, 0.75), train.take([]))
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_report_stands_alone_and_runs_nothing(tmp_path: Path) -> None:
+    report = page(tmp_path / "report.html")
+    assert report.links
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in report.links)
+    assert "script" not in report.tags
+    assert "link" not in report.tags
+    assert "@import" not in report.text
+    for link in report.links:
+        drawing = base64.b64decode(link.partition(",")[2]).decode()
+        assert not re.search(r'(?:href|src)="(?!#)', drawing)
+
+
+def test_texts_of_the_user_are_shown_as_they_are(tmp_path: Path) -> None:
+    report = page(tmp_path / "report.html")
+    assert report.text.count(NASTY.partition("(")[0]) == 2  # the dropped pair, and the source in the configuration
+    assert tiny_pairs(6).b[0] in report.text
+
+
+def test_it_says_what_was_found(tmp_path: Path) -> None:
+    text = " ".join(page(tmp_path / "report.html").text.split())
+    assert text.index("The student matches its teacher on the 30 test pairs") < text.index("Systems on the test split")
+    assert "a difference of +0.000 (95% interval +0.000 to +0.000)" in text
+    assert "Retrieval" not in text
+    assert "Systems on the test split (30 pairs)" in text
+    assert "fitted on the 40 development pairs" in text
+    assert "1 positives with a teacher cosine below 0.250 and 1 negatives above 0.750" in text
+    assert "1,234,567 trained parameters" in text
+    assert "teacher 1.5 s, student 2.5 s." in text
+    assert "our reconstruction" in text
+
+
+def test_without_a_test_split_it_speaks_of_the_development_split(tmp_path: Path) -> None:
+    text = page(tmp_path / "report.html", with_test=False).text
+    assert "The student matches its teacher on the 40 dev pairs" in text
+    assert "There are no test pairs" in text
+    assert "test split (" not in text
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_without_training_has_a_report(tmp_path: Path) -> None:
+    report = page(tmp_path / "report.html", records=[], filtered=False)
+    assert "Dropped although labelled" not in report.text
+    assert len(report.links) == 5
+
+
+def test_figures_stand_with_their_intervals_where_there_are_such(tmp_path: Path) -> None:
+    text = page(tmp_path / "report.html").text
+    evaluation = evaluate(encode, DEV, tiny_pairs(30, 2), objective="f1")
+    for name in ("average_precision", "spearman", "accuracy", "calibration_error"):
+        value, interval = evaluation.measures["test"][name], evaluation.intervals["test"][name]
+        assert text.count(f"{value:.3f}{interval.low:.3f} to {interval.high:.3f}") == 1  # the student's alone
+        assert text.count(f"{value:.3f}") >= 2
+
+
+def test_the_hardest_errors_are_the_surest_wrong_decisions_on_the_development_pairs(tmp_path: Path) -> None:
+    text = page(tmp_path / "report.html").text
+    evaluation = evaluate(encode, DEV, None, objective="f1")
+    score, threshold = evaluation.calibration.probability(evaluation.cosines["dev"]), evaluation.calibration.threshold
+    _, _, errors = text.partition("Hardest errors")
+    false, _, missed = errors.partition("What was learned from")[0].partition("Missed matches")
+    for shown, label, direction in ((false, 0, -1), (missed, 1, 1)):
+        wrong = [i for i in range(40) if DEV.label[i] == label and (score[i] >= threshold) != label]
+        assert wrong
+        wrong.sort(key=lambda i: direction * score[i])
+        places = [shown.index(DEV.a[i] + DEV.b[i]) for i in wrong[:8]]
+        assert places == sorted(places)
+        assert shown.count("how do I") == len(places)
+        assert f"{score[wrong[0]]:.3f}" in shown
+
+
+def test_retrieval_is_shown_and_queries_that_were_learned_are_told(tmp_path: Path) -> None:
+    found = {"student": {"top1": 0.9125, "mrr": 0.9344}, "teacher": {"top1": 0.5, "mrr": 0.75}}
+    bounds = {"student": {"top1": (0.88, 0.95), "mrr": (0.9, 0.97)}}
+    changes = {"retrieval": found, "retrieval_intervals": bounds, "queries": 3080, "exemplars": 10003}
+    text = page(tmp_path / "report.html", **changes).text
+    assert "Each of 3,080 queries was looked up among 10,003 exemplars." in " ".join(text.split())
+    for shown in ("0.9120.880 to 0.950", "0.9340.900 to 0.970", "0.500", "0.750"):
+        assert shown in text
+    assert "flatter" not in text
+    text = page(tmp_path / "report.html", **changes, learned_queries=7).text
+    assert "7 of the queries stand in the train pairs" in text
