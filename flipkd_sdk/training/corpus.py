@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from flipkd_sdk.training import distributed
@@ -13,13 +14,11 @@ from flipkd_sdk.training.data.datasets import Corpus
 from flipkd_sdk.training.data.tokens import tokenize
 from flipkd_sdk.training.data.vector_cache import cached_vectors
 from flipkd_sdk.training.models.sources import default_cache_dir
-from flipkd_sdk.training.models.teacher import alignment_targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
@@ -55,6 +54,28 @@ def build_corpus(
 
     vectors, targets = map(torch.from_numpy, distributed.from_main(shown))
     return Corpus(position, tokens, vectors, targets)
+
+
+def alignment_targets(vectors: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
+    """Return the teacher's vectors in the student's dimension, the targets of the alignment.
+
+    With equal dimensions they are taken as they are. In fewer dimensions the targets are the projection on the leading
+    right singular vectors, whose inner products are the best approximation of the teacher's (Eckart & Young, 1936); in
+    more, the rest is zero.
+
+    Args:
+        vectors: the teacher's unit vectors, float32 (n, d).
+        dimension: r.
+
+    Returns:
+        Unit vectors, float32 (n, r).
+    """
+    width = vectors.shape[1]
+    if dimension >= width:
+        return np.pad(vectors, ((0, 0), (0, dimension - width)))
+    _, basis = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
+    projected = vectors @ basis[:, ::-1][:, :dimension].astype(np.float32)
+    return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
 
 
 def _warn_of_cut(tokens: TokenizedTexts, model: str, limit: int) -> None:

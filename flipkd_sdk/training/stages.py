@@ -11,11 +11,11 @@ from flipkd_sdk.training.data.datasets import TextDataset
 from flipkd_sdk.training.data.vector_cache import cached_vectors
 from flipkd_sdk.training.evaluate_models import encode_with, evaluate_teacher, evaluate_teacher_scores
 from flipkd_sdk.training.evaluation import development_measures
+from flipkd_sdk.training.fine_tuning import fine_tune
 from flipkd_sdk.training.initialization import initialize_encoder
 from flipkd_sdk.training.loop.stage import Stage
 from flipkd_sdk.training.loop.trainer import train_stage
 from flipkd_sdk.training.losses.objective import flipped_distillation
-from flipkd_sdk.training.models.teacher import Teacher, fine_tune
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.data.splits import TrainingData
     from flipkd_sdk.training.evaluation import Evaluation
     from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.teacher import Teacher
 
 
 def prepare_teacher(

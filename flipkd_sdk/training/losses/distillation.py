@@ -51,7 +51,7 @@ def vector_alignment(student: Tensor, target: Tensor) -> Tensor:
     Args:
         student: unit vectors z, shape (n, r).
         target: unit vectors τ of the same texts, shape (n, r): the teacher's, in r dimensions (see
-            `flipkd_sdk.training.models.teacher.alignment_targets`).
+            `flipkd_sdk.training.corpus.alignment_targets`).
 
     Returns:
         A scalar in [0, 2].

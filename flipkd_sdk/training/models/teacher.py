@@ -1,14 +1,12 @@
-"""The teacher: a small encoder, used as it is or fine-tuned on the train pairs."""
+"""The teacher: a small encoder of texts, loaded from and saved as a sentence-transformers directory."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -16,27 +14,20 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from flipkd_sdk.artifact.manifest import sha256_of
 from flipkd_sdk.errors import ModelSourceError
-from flipkd_sdk.training.config.schema import StageConfig
-from flipkd_sdk.training.data.datasets import Corpus, PairDataset
 from flipkd_sdk.training.data.tokens import encode, tokenize
-from flipkd_sdk.training.distributed import from_main
-from flipkd_sdk.training.loop.stage import Stage
-from flipkd_sdk.training.loop.trainer import train_stage
-from flipkd_sdk.training.losses import cosent
 from flipkd_sdk.training.models.readout import pool
 from flipkd_sdk.training.models.sentence_modules import dense_directories, read_dense, read_pooling, write_modules
 from flipkd_sdk.training.models.sources import loading, revision_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from flipkd_sdk.artifact.manifest import ModelReference
-    from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.training.config.schema import TeacherConfig
     from flipkd_sdk.training.models.sources import ResolvedModel
 
 
@@ -130,75 +121,13 @@ def load_teacher(source: ResolvedModel, max_length: int, *, from_scratch: bool =
     return Teacher(encoder, tokenizer, min(max_length, limit), reference)
 
 
-def fine_tune(
-    teacher: Teacher,
-    train: Pairs,
-    config: TeacherConfig,
-    *,
-    development: Callable[[], dict[str, float]],
-    run_directory: Path,
-    seed: int,
-    resume: bool = False,
-    bf16: bool = False,
-) -> Teacher:
-    """Fine-tune the teacher on labelled pairs with the CoSENT loss and save it under ``teacher/``.
-
-    Args:
-        teacher: the teacher; its weights change.
-        train: the train pairs.
-        config: epochs, learning rate, batch size.
-        development: measures this teacher on the development pairs; the epoch of best ``average_precision`` is kept.
-        run_directory: where the fine-tuned teacher and the records go.
-        seed: seed of the order.
-        resume: go on from the last checkpoint, if there is one.
-        bf16: compute in bfloat16.
-    """
-
-    def objective(vectors: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        first, second = vectors.chunk(2)
-        return {"cosent": cosent((first * second).sum(dim=1), batch["label"])}
-
-    texts = train.texts
-    nothing_above = torch.empty(len(texts), 0)
-    tokens = tokenize(teacher.tokenizer, texts, teacher.max_length)
-    corpus = Corpus({text: i for i, text in enumerate(texts)}, tokens, nothing_above, nothing_above)
-    stage = StageConfig(epochs=config.epochs, batch_size=config.batch_size, learning_rate=config.learning_rate)
-    dataset = PairDataset(corpus, train, np.ones(len(train), dtype=bool))
-    encoder = teacher.encoder
-    train_stage(Stage("teacher", encoder, dataset, objective, stage, development, run_directory, seed, resume, bf16))
-    revision = from_main(partial(_save, teacher, run_directory / "teacher"))
-    return replace(teacher, reference=replace(teacher.reference, revision=revision))
-
-
-def _save(teacher: Teacher, directory: Path) -> str:
-    """Write the teacher as a sentence-transformers directory, and return its revision."""
+def save_teacher(teacher: Teacher, directory: Path) -> str:
+    """Write the teacher as a sentence-transformers directory and return its revision."""
     encoder = teacher.encoder
     encoder.model.save_pretrained(directory)
     teacher.tokenizer.save_pretrained(directory)
     write_modules(directory, encoder.pooling, encoder.model.config.hidden_size, encoder.dense)
     return _revision_with_dense(directory)
-
-
-def alignment_targets(vectors: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
-    """The teacher's vectors in the student's dimension, so that each text has a place to go.
-
-    With equal dimensions they are taken as they are. In fewer dimensions the targets are the projection on the leading
-    right singular vectors, whose inner products are the best approximation of the teacher's (Eckart & Young, 1936); in
-    more, the rest is zero.
-
-    Args:
-        vectors: the teacher's unit vectors, float32 (n, d).
-        dimension: r.
-
-    Returns:
-        Unit vectors, float32 (n, r).
-    """
-    width = vectors.shape[1]
-    if dimension >= width:
-        return np.pad(vectors, ((0, 0), (0, dimension - width)))
-    _, basis = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
-    projected = vectors @ basis[:, ::-1][:, :dimension].astype(np.float32)
-    return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
 
 
 def _revision_with_dense(directory: Path) -> str:
