@@ -8,24 +8,25 @@ caller never waits at all, and steady callers wait for each other and not for th
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 import time
 import weakref
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from flipkd_sdk.errors import ConfigError, MatcherClosedError
+from flipkd_sdk.errors import MatcherClosedError
 from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts, distinct_of_pair, distinct_texts, several
+from flipkd_sdk.runtimes.options import check_integer, check_number
 from flipkd_sdk.runtimes.search.similarity import pair_cosines
+from flipkd_sdk.runtimes.serving.answer import Answer, ServingThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Future
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class _Call:
 
     distinct: DistinctTexts
     is_pair: bool
-    future: Future[Any] = field(default_factory=Future)
+    answer: Answer[Any] = field(default_factory=Answer)
 
 
 class MicroBatcher:
@@ -65,10 +66,9 @@ class MicroBatcher:
     """
 
     def __init__(self, matcher: Matcher, *, max_delay: float = 0.002, max_batch_size: int = 64) -> None:
-        if not 0 <= max_delay <= threading.TIMEOUT_MAX:
-            raise ConfigError(f"max_delay must be a number of seconds from 0 on; it is {max_delay}")
-        if operator.index(max_batch_size) < 1:
-            raise ConfigError(f"max_batch_size must be at least 1; it is {max_batch_size}")
+        check_number("max_delay", max_delay, least=0)
+        check_integer("max_batch_size", max_batch_size)
+        max_delay = min(max_delay, threading.TIMEOUT_MAX)
         self._matcher = matcher
         self._make_worker = partial(_Worker, partial(_encode_calls, matcher), max_delay, max_batch_size)
         self._restart()
@@ -142,7 +142,7 @@ class MicroBatcher:
     def _submit(self, distinct: DistinctTexts, *, is_pair: bool) -> Future[Any]:
         call = _Call(distinct, is_pair)
         self._worker.put(call)
-        return call.future
+        return call.answer
 
 
 class _Worker:
@@ -163,7 +163,7 @@ class _Worker:
             if self._closed:
                 raise MatcherClosedError("this micro-batcher was closed; make another one")
             if self._thread is None:
-                thread = threading.Thread(target=self._work, name="flipkd-microbatch", daemon=True)
+                thread = ServingThread(target=self._work, name="flipkd-microbatch", daemon=True)
                 thread.start()
                 # Not before it runs: where no thread can be started now, the next call tries again.
                 self._thread = thread
@@ -189,19 +189,24 @@ class _Worker:
             pass  # Between runs no local name may keep texts and vectors alive.
 
     def _serve(self) -> bool:
-        """Make one run; False once closed and all are answered."""
-        calls = self._take()
-        running = [call for call in calls if call.future.set_running_or_notify_cancel()]
-        results = self._run(running) if running else []
+        """Make one run; return False once the queue is closed and empty. Never raises, as every call would then hang."""
+        calls: list[_Call] = []
+        try:
+            calls = self._take()
+            self._answer([call for call in calls if call.answer.start()])
+            return bool(calls)
+        except BaseException as error:  # noqa: BLE001 - callers wait for it in other threads
+            for call in calls or self._take_all():
+                call.answer.resolve(error)
+            return True
+
+    def _answer(self, calls: Sequence[_Call]) -> None:
+        results = self._run(calls) if calls else []
         with self._changed:
-            # Counted before anybody is answered: those who come back at once would count twice.
-            self._expected = max(1, len(running) + len(self._waiting))
-        for call, result in zip(running, results, strict=True):
-            if isinstance(result, BaseException):
-                call.future.set_exception(result)
-            else:
-                call.future.set_result(result)
-        return bool(calls)
+            # Counted before the first answer: a caller who comes back at once would count twice.
+            self._expected = max(1, len(calls) + len(self._waiting))
+        for call, result in zip(calls, results, strict=True):
+            call.answer.resolve(result)
 
     def _take(self) -> list[_Call]:
         """The calls of the next run; none once closed and all are answered."""
@@ -212,6 +217,11 @@ class _Worker:
                 self._changed.wait(left)
             taken = self._waiting[: self._max_batch_size]
             del self._waiting[: self._max_batch_size]
+            return taken
+
+    def _take_all(self) -> list[_Call]:
+        with self._changed:
+            taken, self._waiting = self._waiting, []
             return taken
 
 

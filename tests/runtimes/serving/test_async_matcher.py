@@ -143,6 +143,21 @@ def test_a_cancelled_call_leaves_the_queue(matcher: Matcher, monkeypatch: pytest
     assert seen == ["first", "last"]
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_a_failing_callback_of_one_call_leaves_no_other_waiting(matcher: Matcher, error: BaseException) -> None:
+    def fail(_future: object) -> None:
+        raise error
+
+    async def use() -> None:
+        async with AsyncMatcher(matcher) as served:
+            future = served._batcher.submit_pair("a", "b")
+            future.add_done_callback(fail)
+            scores = asyncio.gather(asyncio.wrap_future(future), served.score("a", "c"), served.score("a", "d"))
+            assert all(0 <= score <= 1 for score in await asyncio.wait_for(scores, 60))
+
+    asyncio.run(use())
+
+
 def test_after_closing_it_says_so_and_the_matcher_lives_on(matcher: Matcher) -> None:
     async def use() -> None:
         async with AsyncMatcher(matcher) as served:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import subprocess
 import sys
 import threading
 import weakref
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.serving.microbatch import MicroBatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -184,6 +185,106 @@ def test_even_an_error_that_ends_threads_reaches_its_callers(matcher: Matcher, m
         assert 0 <= batcher.submit_pair("a", "b").result(60) <= 1
 
 
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), ValueError("wrong")]
+)
+def test_a_done_callback_that_raises_is_logged_and_holds_nobody_back(
+    gate: Gate, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_future: Future[float]) -> None:
+        raise error
+
+    batcher = MicroBatcher(gate)  # type: ignore[arg-type]
+    first, called = batcher.submit_pair("a", "b"), threading.Event()
+    first.add_done_callback(fail)
+    first.add_done_callback(lambda _: called.set())
+    assert gate.entered.acquire(timeout=60)
+    second = batcher.submit_pair("a", "c")
+    gate.opened.set()
+    assert 0 <= first.result(60) <= 1
+    assert 0 <= second.result(60) <= 1
+    assert called.wait(60)
+    assert 0 <= batcher.submit_pair("c", "d").result(60) <= 1
+    batcher.close()
+    assert any(record.exc_info and record.exc_info[1] is error for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda future: future.set_result(0.5),
+        lambda future: future.set_exception(ValueError("mine")),
+        lambda future: future.set_running_or_notify_cancel(),
+    ],
+)
+def test_a_caller_cannot_resolve_a_future(gate: Gate, tamper: Callable[[Future[float]], object]) -> None:
+    batcher = MicroBatcher(gate)  # type: ignore[arg-type]
+    first = batcher.submit_pair("a", "b")
+    assert gate.entered.acquire(timeout=60)
+    waiting = batcher.submit_pair("a", "c")
+    for future in (first, waiting):
+        with pytest.raises(InvalidStateError, match="the micro-batcher resolves this future"):
+            tamper(future)
+    gate.opened.set()
+    assert first.result(60) != waiting.result(60)
+    batcher.close()
+
+
+def test_futures_resolved_behind_its_back_hold_up_no_other_call(gate: Gate) -> None:
+    batcher = MicroBatcher(gate)  # type: ignore[arg-type]
+    first = batcher.submit_pair("a", "b")
+    assert gate.entered.acquire(timeout=60)
+    waiting = [batcher.submit_pair("a", text) for text in "cdef"]
+    Future.set_result(first, 0.25)
+    Future.set_result(waiting[0], 0.75)
+    assert waiting[1].cancel()
+    Future.set_running_or_notify_cancel(waiting[1])
+    gate.opened.set()
+    assert 0 <= waiting[2].result(60) <= 1
+    assert 0 <= waiting[3].result(60) <= 1
+    assert (first.result(0), waiting[0].result(0), waiting[1].cancelled()) == (0.25, 0.75, True)
+    batcher.close()
+
+
+def test_a_done_callback_can_hand_in_calls_but_not_wait_for_them(matcher: Matcher) -> None:
+    outcome: Future[float] = Future()
+
+    def ask_again(_future: Future[float]) -> None:
+        again = batcher.submit_pair("c", "d")
+        try:
+            again.result()
+        except RuntimeError as error:
+            assert "cannot wait for another call" in str(error)
+            again.add_done_callback(lambda future: outcome.set_result(future.result()))
+
+    with MicroBatcher(matcher) as batcher:
+        batcher.submit_pair("a", "b").add_done_callback(ask_again)
+        assert outcome.result(60) == pytest.approx(matcher.score("c", "d"), abs=1e-6)
+
+
+@pytest.mark.parametrize("where", ["_take", "_answer"])
+def test_a_failure_of_the_queue_itself_fails_the_calls_and_serves_the_next(
+    gate: Gate, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher = MicroBatcher(gate)  # type: ignore[arg-type]
+    first = batcher.submit_pair("a", "b")
+    assert gate.entered.acquire(timeout=60)
+    second = batcher.submit_pair("a", "c")
+    worker, original = batcher._worker, getattr(batcher._worker, where)
+
+    def fail_once(*arguments: object) -> object:
+        setattr(worker, where, original)
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(worker, where, fail_once)
+    gate.opened.set()
+    assert 0 <= first.result(60) <= 1
+    with pytest.raises(MemoryError):
+        second.result(60)
+    assert 0 <= batcher.submit_pair("c", "d").result(60) <= 1
+    batcher.close()
+
+
 def test_calls_of_all_kinds_are_joined(gate: Gate, matcher: Matcher) -> None:
     batcher = MicroBatcher(gate, max_delay=0)  # type: ignore[arg-type]
     batcher.submit_texts(["first"])
@@ -261,7 +362,7 @@ def test_where_no_thread_can_be_started_the_next_call_tries_again(
 
 
 def test_half_a_call_is_no_batch_size(matcher: Matcher) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigError, match=r"max_batch_size must be an integer of at least 1; it is 2\.5"):
         MicroBatcher(matcher, max_batch_size=2.5)  # type: ignore[arg-type]
 
 

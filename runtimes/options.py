@@ -1,0 +1,43 @@
+"""Checks of option values, with messages that name the option."""
+
+from __future__ import annotations
+
+import numbers
+
+from flipkd_sdk.errors import ConfigError
+
+
+def check_integer(name: str, value: object, *, least: int = 1, none: str = "") -> None:
+    """Refuse an option that is not an integer of at least ``least``.
+
+    Args:
+        name: the option's name.
+        value: its value, of any integer type.
+        least: the smallest value allowed.
+        none: meaning of None, such as ``"for all"``; if empty, None is refused.
+
+    Raises:
+        ConfigError: the value is another one.
+    """
+    if value is None and none:
+        return
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} must be an integer of at least {least}{_or_none(none)}; it is {value!r:.80}")
+
+
+def check_number(name: str, value: object, *, least: float = -float("inf"), none: str = "") -> None:
+    """Refuse an option that is not a number of at least ``least``; arguments as for `check_integer`.
+
+    Raises:
+        ConfigError: the value is another one.
+    """
+    if value is None and none:
+        return
+    # Written so that NaN fails.
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not value >= least:
+        at_least = f" of at least {least:g}" if least > -float("inf") else ""
+        raise ConfigError(f"{name} must be a number{at_least}{_or_none(none)}; it is {value!r:.80}")
+
+
+def _or_none(meaning: str) -> str:
+    return f", or None {meaning}" if meaning else ""
