@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numbers
+from typing import Any
 
 from flipkd_sdk.errors import ConfigError
 
 
-def check_integer(name: str, value: object, *, least: int = 1, none: str = "") -> None:
+def check_integer(name: str, value: Any, *, least: int = 1, none: str = "") -> None:  # noqa: ANN401 - callers pass what they got
     """Refuse an option that is not an integer of at least ``least``.
 
     Args:
@@ -21,11 +22,11 @@ def check_integer(name: str, value: object, *, least: int = 1, none: str = "") -
     """
     if value is None and none:
         return
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
         raise ConfigError(f"{name} must be an integer of at least {least}{_or_none(none)}; it is {value!r:.80}")
 
 
-def check_number(name: str, value: object, *, least: float = -float("inf"), none: str = "") -> None:
+def check_number(name: str, value: Any, *, least: float = -float("inf"), none: str = "") -> None:  # noqa: ANN401 - callers pass what they got
     """Refuse an option that is not a number of at least ``least``; arguments as for `check_integer`.
 
     Raises:
@@ -34,7 +35,7 @@ def check_number(name: str, value: object, *, least: float = -float("inf"), none
     if value is None and none:
         return
     # Written so that NaN fails.
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not value >= least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) >= least:
         at_least = f" of at least {least:g}" if least > -float("inf") else ""
         raise ConfigError(f"{name} must be a number{at_least}{_or_none(none)}; it is {value!r:.80}")
 

@@ -189,7 +189,7 @@ class _Worker:
             pass  # Between runs no local name may keep texts and vectors alive.
 
     def _serve(self) -> bool:
-        """Make one run; return False once the queue is closed and empty. Never raises, as every call would then hang."""
+        """Make one run; return False once the queue is closed and empty. Never raise: every call would hang."""
         calls: list[_Call] = []
         try:
             calls = self._take()
