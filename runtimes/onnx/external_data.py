@@ -1,7 +1,8 @@
-"""Does an ONNX file keep weights in other files?
+"""Search of an ONNX file for tensors that keep their weights in other files.
 
-Such files are named in the model but not in the manifest, so onnxruntime would load them unchecked. The file is walked
-along protobuf's lengths, from tensor to tensor, without reading the weights themselves.
+Such files are named in the model but not in the manifest, so onnxruntime would load them unchecked. The walk follows
+protobuf's lengths from tensor to tensor and skips the weights. It reads no message that protobuf's parsers could read
+in two ways: every tag and length must be written as protobuf writes it, in as few bytes as possible.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 _EXTERNAL_DATA = 13
 """Number of `TensorProto.external_data`."""
 
-# Where tensors can be: by message of onnx.proto, the numbers of its fields that lead on and the messages found there.
 _FIELDS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse_tensor"},
@@ -24,47 +24,83 @@ _FIELDS: dict[str, dict[int, str]] = {
     "function": {7: "node", 11: "attribute"},
     "training": {1: "graph", 2: "graph"},
     "sparse_tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {},
 }
+"""Messages of onnx.proto on the way to a tensor, each with the numbers and messages of the fields that lead on."""
+
+_MAX_FIELDS = 1_000_000
+"""A thousand times as many as an exported encoder has; a graph of 20 million empty nodes would take minutes."""
+_MAX_DEPTH = 100
+"""Protobuf's own limit."""
+_MAX_TAG = (1 << 32) - 1
+_MAX_LENGTH = (1 << 31) - 1
 
 
 def has_external_data(content: bytes | mmap) -> bool:
-    """Whether any tensor of a serialized model refers to another file.
+    """Return True if any tensor of a serialized model refers to another file.
 
     Raises:
-        ValueError: it is not a well-formed protobuf message.
+        ValueError: the content is not a protobuf message as protobuf writes it, or it is too large to walk.
     """
-    pending = [("model", 0, len(content))]
-    while pending:
-        message, start, end = pending.pop()
-        for number, value_start, value_end in _embedded(content, start, end):
-            if message == "tensor":
-                if number == _EXTERNAL_DATA:
-                    return True
-            elif (found := _FIELDS[message].get(number)) is not None:
-                pending.append((found, value_start, value_end))
+    walk = [("model", _embedded(content, 0, len(content)))]
+    fields = 0
+    while walk:
+        message, remaining = walk[-1]
+        field = next(remaining, None)
+        if field is None:
+            walk.pop()
+            continue
+        number, start, end = field
+        fields += 1
+        if fields > _MAX_FIELDS:
+            raise ValueError(f"more than {_MAX_FIELDS} fields")
+        if message == "tensor" and number == _EXTERNAL_DATA:
+            return True
+        inner = _FIELDS[message].get(number)
+        if inner is not None:
+            if len(walk) == _MAX_DEPTH:
+                raise ValueError(f"messages nested more than {_MAX_DEPTH} deep")
+            walk.append((inner, _embedded(content, start, end)))
     return False
 
 
 def _embedded(content: bytes | mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each field of a message that holds bytes: a string, an array or another message."""
+    """Yield number, start and end of each length-delimited field: a string, an array or another message."""
     position = start
     while position < end:
-        tag, position = _varint(content, position, end)
+        tag, position = _shortest_varint(content, position, end, _MAX_TAG)
+        if tag < 8:
+            raise ValueError("a field of number 0")
         match tag & 7:
             case 0:
                 _, position = _varint(content, position, end)
             case 1:
                 position += 8
             case 2:
-                length, position = _varint(content, position, end)
-                yield tag >> 3, position, position + length
+                length, position = _shortest_varint(content, position, end, _MAX_LENGTH)
+                if length <= end - position:
+                    yield tag >> 3, position, position + length
                 position += length
             case 5:
                 position += 4
             case kind:
-                raise ValueError(f"field of an unknown kind, {kind}")
+                raise ValueError(f"a field of the unknown kind {kind}")
         if position > end:
             raise ValueError("a field runs over the end of its message")
+
+
+def _shortest_varint(content: bytes | mmap, position: int, end: int, most: int) -> tuple[int, int]:
+    """Return a tag or a length and the position after it.
+
+    onnxruntime's parser drops the high bits of a tag's fifth byte. A longer form could thus name one field here and
+    another one there.
+    """
+    value, after = _varint(content, position, end)
+    if value > most:
+        raise ValueError(f"a tag or length of {value}; at most {most} is possible")
+    if after - position > 1 and content[after - 1] == 0:
+        raise ValueError("a tag or length in more bytes than it needs")
+    return value, after
 
 
 def _varint(content: bytes | mmap, position: int, end: int) -> tuple[int, int]:

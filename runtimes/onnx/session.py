@@ -171,6 +171,8 @@ def session_options(onnxruntime: Any, threads: int) -> Any:  # noqa: ANN401 - on
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Otherwise a file called .ort, or bytes that start like one, are read in a format that nothing here has checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 

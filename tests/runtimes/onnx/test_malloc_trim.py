@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = """
-from flipkd_sdk.runtimes import heap
+from flipkd_sdk.runtimes.onnx import malloc_trim
 
 def resident_mb():
     with open("/proc/self/status") as status:
