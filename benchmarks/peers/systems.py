@@ -118,7 +118,7 @@ def open_sentence_transformers(spec: SystemSpec, _sample: Sequence[str]) -> Syst
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(THREADS)
-    model = SentenceTransformer(spec.location, device="cpu")
+    model = SentenceTransformer(spec.location, device="cpu", trust_remote_code=False)
     model.max_seq_length = spec.max_length
 
     def encode(texts: Sequence[str]) -> Vectors:

@@ -42,7 +42,7 @@ def repeated_texts(setting: Setting) -> dict[str, Any]:
     from flipkd_sdk.training.models.sources import resolve
 
     torch.set_num_threads(THREADS)
-    teacher = SentenceTransformer(resolve(TEACHER).location, device="cpu")
+    teacher = SentenceTransformer(resolve(TEACHER).location, device="cpu", trust_remote_code=False)
     distinct = texts(setting.size(400), seed=7)
     column = distinct * _REPEATS
     random.Random(8).shuffle(column)  # noqa: S311

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from flipkd_sdk.errors import ModelSourceError
-from flipkd_sdk.training.models.sources import loading
+from flipkd_sdk.training.models.pretrained import loading
 
 if TYPE_CHECKING:
     from pathlib import Path

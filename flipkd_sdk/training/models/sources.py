@@ -12,38 +12,21 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import pickle
 import re
 import shutil
-import struct
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
-
 from flipkd_sdk.artifact.manifest import ModelReference, sha256_of
 from flipkd_sdk.errors import ModelSourceError
+from flipkd_sdk.training.models.pretrained import first_line, loading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# What a file that is no model, or half of one, makes transformers raise.
-_LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    AttributeError,
-    KeyError,
-    RuntimeError,
-    ImportError,
-    EOFError,
-    IndexError,
-    struct.error,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 # Of a hub repository; the weights follow, in one of their formats.
 _HUB_FILES = ("*.json", "*.txt", "*.model")
@@ -87,19 +70,6 @@ def resolve(source: str, *, cache_dir: Path | None = None, weights: bool = True)
 def weights_file(directory: Path) -> Path | None:
     """The file that holds, or indexes, the weights of a model directory."""
     return next((directory / name for name in _WEIGHTS if (directory / name).is_file()), None)
-
-
-@contextmanager
-def loading(location: str, what: str) -> Iterator[None]:
-    """Turn what transformers raises while it loads a model into a `ModelSourceError` of one line."""
-    try:
-        yield
-    except _LOADING_ERRORS as error:
-        raise ModelSourceError(f"{location}: cannot be loaded as {what}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 
 
 def default_cache_dir() -> Path:
@@ -192,7 +162,7 @@ def _from_directory(path: Path, source: str, licence: str, *, weights: bool = Tr
     try:
         revision = revision_of(path)
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise ModelSourceError(f"model source {source!r}: weights that cannot be read: {_first_line(error)}") from error
+        raise ModelSourceError(f"model source {source!r}: weights that cannot be read: {first_line(error)}") from error
     return ResolvedModel(str(path), ModelReference(source, revision, licence))
 
 
@@ -206,7 +176,7 @@ def _from_hub(source: str) -> ResolvedModel:
                 break
     except (OSError, ValueError) as error:
         raise ModelSourceError(
-            f"model source {source!r}: no such directory, and the hub does not give it either: {_first_line(error)}"
+            f"model source {source!r}: no such directory, and the hub does not give it either: {first_line(error)}"
         ) from error
     return _from_directory(directory, source, "unknown")
 
@@ -226,15 +196,20 @@ def _convert_gguf(path: Path, converted: Path, source: str) -> None:
 
     converted.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(dir=converted.parent))
+    alone, result = working / "gguf", working / "model"
     try:
+        # transformers reads configurations and adapters that it finds beside the file.
+        alone.mkdir()
+        (alone / "model.gguf").symlink_to(path.resolve())
+        local = {"gguf_file": "model.gguf", "local_files_only": True}
         with loading(source, "a GGUF model"):
             model = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True)
+                alone, quantization_config=GgufConfig(dequantize=True), trust_remote_code=False, **local
             )
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model.save_pretrained(working)
-        tokenizer.save_pretrained(working)
-        working.rename(converted)
+            tokenizer = AutoTokenizer.from_pretrained(alone, trust_remote_code=False, **local)
+        model.save_pretrained(result)
+        tokenizer.save_pretrained(result)
+        result.rename(converted)
     except OSError:
         if not converted.is_dir():  # else another process has finished the same conversion first
             raise

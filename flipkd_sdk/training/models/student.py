@@ -11,15 +11,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, cast, overload
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from flipkd_sdk.errors import ConfigError, ModelSourceError, TrainingError
+from flipkd_sdk.training.models.pretrained import read_config, read_model, read_tokenizer
 from flipkd_sdk.training.models.readout import site_input, text_vectors
-from flipkd_sdk.training.models.sources import loading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from flipkd_sdk.training.config.schema import StudentConfig
+
+_WHAT = "a decoder-only LLM"
 
 
 class Student(nn.Module):
@@ -145,8 +146,7 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelSourceError: there is none, or only a slow one, which cannot be shipped as ``tokenizer.json``.
     """
-    with loading(location, "a tokenizer"):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location, padding_side="right")
+    tokenizer = read_tokenizer(location, padding_side="right")
     if not tokenizer.is_fast:
         raise ModelSourceError(f"{location}: its tokenizer has no fast version, so it cannot be exported")
     if tokenizer.pad_token_id is None:
@@ -169,8 +169,7 @@ def locate(location: str, config: StudentConfig) -> StudentConfig:
         ModelSourceError: there is no such model.
         ConfigError: it has no such block.
     """
-    with loading(location, "a decoder-only LLM"):
-        depth = AutoConfig.from_pretrained(location).num_hidden_layers
+    depth = read_config(location, _WHAT).num_hidden_layers
     if config.layer >= depth:
         raise ConfigError(f"student.layer = {config.layer}: {location} has blocks 0 to {depth - 1}")
     return config if config.layer >= 0 else config.model_copy(update={"layer": depth + config.layer})
@@ -184,14 +183,12 @@ def load_base(location: str, config: StudentConfig, *, whole: bool = False) -> P
         ConfigError: the site does not exist in it.
     """
     config = locate(location, config)
-    with loading(location, "a decoder-only LLM"):
-        cut = AutoConfig.from_pretrained(location)
+    cut = read_config(location, _WHAT)
     if not whole:
         cut.num_hidden_layers = config.layer + 1
         if getattr(cut, "layer_types", None):
             cut.layer_types = cut.layer_types[: config.layer + 1]
-    with loading(location, "a decoder-only LLM"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, config=cut, dtype=torch.float32)
+    model = read_model(AutoModelForCausalLM, location, _WHAT, cut)
     find_site(model, config)
     return model.requires_grad_(requires_grad=False)
 

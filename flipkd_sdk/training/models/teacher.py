@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from flipkd_sdk.artifact.manifest import sha256_of
 from flipkd_sdk.errors import ModelSourceError
 from flipkd_sdk.training.data.tokens import encode, tokenize
+from flipkd_sdk.training.models.pretrained import loading, read_config, read_model, read_tokenizer
 from flipkd_sdk.training.models.readout import pool
 from flipkd_sdk.training.models.sentence_modules import dense_directories, read_dense, read_pooling, write_modules
-from flipkd_sdk.training.models.sources import loading, revision_of
+from flipkd_sdk.training.models.sources import revision_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,12 +103,14 @@ def load_teacher(source: ResolvedModel, max_length: int, *, from_scratch: bool =
         ModelSourceError: there is no such encoder, or it has no tokenizer.
     """
     location = source.location
-    with loading(location, "an encoder"):
-        if from_scratch:
-            model = AutoModel.from_config(AutoConfig.from_pretrained(location), dtype=torch.float32)
-        else:
-            model = AutoModel.from_pretrained(location, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(location)
+    what = "an encoder"
+    if from_scratch:
+        settings = read_config(location, what)
+        with loading(location, what):
+            model = AutoModel.from_config(settings, dtype=torch.float32, trust_remote_code=False)
+    else:
+        model = read_model(AutoModel, location, what)
+    tokenizer = read_tokenizer(location, what)
     if tokenizer.pad_token_id is None:
         raise ModelSourceError(f"{location}: its tokenizer has no padding token, so it is not an encoder's")
     # Some encoders have position embeddings that no token gets; their tokenizers know the limit.

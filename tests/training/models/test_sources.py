@@ -16,7 +16,8 @@ from flipkd_sdk.artifact.manifest import sha256_of
 from flipkd_sdk.errors import ModelSourceError
 from flipkd_sdk.training.config.schema import StudentConfig
 from flipkd_sdk.training.models import sources
-from flipkd_sdk.training.models.sources import default_cache_dir, loading, resolve
+from flipkd_sdk.training.models.pretrained import loading
+from flipkd_sdk.training.models.sources import default_cache_dir, resolve
 from flipkd_sdk.training.models.student import create_student, load_tokenizer
 
 if TYPE_CHECKING:
