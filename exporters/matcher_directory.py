@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flipkd_sdk import __version__
 from flipkd_sdk.artifact.manifest import MANIFEST_FILE, EncoderSpec, Manifest, TokenizerSpec, read_manifest, sha256_of
-from flipkd_sdk.errors import MatcherDirectoryError, OutputExistsError
+from flipkd_sdk.atomic import atomic_directory, check_directory
+from flipkd_sdk.errors import MatcherDirectoryError
 from flipkd_sdk.exporters.model_card import model_card
 from flipkd_sdk.training.models.student import empty_token_id
 
@@ -38,54 +36,23 @@ def publishing(out: Path, *, overwrite: bool) -> Iterator[Path]:
         OutputExistsError: something is at ``out`` that may not, or must not, be replaced.
         OSError: ``out`` cannot be written; the error names it instead of the working directory.
     """
-    _check_output(out, overwrite=overwrite)
-    target = out.absolute()
-    # Beside the target, so that a rename is enough; a parent that a failure would leave empty is made at the end.
-    ground = next(parent for parent in target.parents if parent.exists())
-    working = ground / f".{target.name}.{secrets.token_hex(4)}"
-    try:
-        working.mkdir()
+    check_directory(out, overwrite=overwrite, foreign=_foreign)
+    with atomic_directory(out) as working:
         yield working
-        _check_output(out, overwrite=overwrite)  # a while has passed
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _move(working, target)
-    except OSError as error:
-        if error.errno is None or not str(error.filename or working).startswith(str(working)):
-            raise
-        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(out)) from error
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+        # The export takes minutes, in which another process can write there.
+        check_directory(out, overwrite=overwrite, foreign=_foreign)
 
 
-def _check_output(out: Path, *, overwrite: bool) -> None:
-    if not os.path.lexists(out) or (out.is_dir() and not out.is_symlink() and not any(out.iterdir())):
-        return
-    if not overwrite:
-        raise OutputExistsError(f"{out}: already there; choose another --out or pass --overwrite")
-    refusal = "so --overwrite does not touch it; remove it yourself or choose another --out"
-    if out.is_symlink() or not out.is_dir():
-        raise OutputExistsError(f"{out}: not a directory, {refusal}")
+def _foreign(directory: Path) -> str | None:
+    if directory.is_symlink():
+        return "a link"
     try:
-        manifest = read_manifest(out)
+        manifest = read_manifest(directory)
     except MatcherDirectoryError as error:
-        raise OutputExistsError(f"{out}: not a matcher directory ({error}), {refusal}") from None
+        return f"not a matcher directory ({error})"
     own = {MANIFEST_FILE, CARD_FILE, *(entry.file for entry in manifest.files)}
-    if foreign := sorted(path.name for path in out.iterdir() if path.name not in own):
-        raise OutputExistsError(f"{out}: holds {foreign[0]!r}, which is no part of a matcher, {refusal}")
-
-
-def _move(working: Path, target: Path) -> None:
-    if not target.exists():
-        working.rename(target)
-        return
-    retired = working.with_name(f"{working.name}.old")
-    target.rename(retired)
-    try:
-        working.rename(target)
-    except OSError:
-        retired.rename(target)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
+    foreign = sorted(path.name for path in directory.iterdir() if path.name not in own)
+    return f"contains {foreign[0]!r}, which is no part of a matcher" if foreign else None
 
 
 def describe(run: FinishedRun, tokenizer: PreTrainedTokenizerBase, dimension: int, working: Path) -> Manifest:

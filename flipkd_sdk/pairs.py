@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import itertools
 import json
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.atomic import atomic_file
 from flipkd_sdk.errors import ConfigError, InvalidPairsError
 from flipkd_sdk.tables.decoding import Lines, open_binary
 from flipkd_sdk.tables.reader import Record, Records, open_records
@@ -143,9 +145,9 @@ def write_pairs(pairs: Pairs, path: str | Path) -> None:
 
     The columns are ``text_a``, ``text_b`` and ``label``, and ``teacher_score`` where there are such.
     """
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
+    with atomic_file(Path(path)) as file:
         # Texts are always quoted: before Python 3.13 csv leaves a lone carriage return bare, which ends a record.
-        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        writer = csv.writer(codecs.getwriter("utf-8")(file), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         columns = {"text_a": pairs.a, "text_b": pairs.b, "label": pairs.label.tolist()}
         if pairs.teacher_score is not None:
             columns["teacher_score"] = pairs.teacher_score.tolist()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from flipkd_sdk.atomic import open_own_file
 from flipkd_sdk.errors import FlipKDError
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ class Journal:
         """How many rows' scores are kept."""
         self.finished = False
         """Whether they are those of all rows, and the output may have been written already."""
-        if path.exists():
-            self._file = path.open("r+b")
+        if os.path.lexists(path):
+            self._file = open_own_file(path, create=False)
             self._find_end(self._file)
 
     def replay(self) -> Iterator[Frame]:
@@ -131,7 +132,7 @@ class Journal:
 
     def _write(self, scores: NDArray[np.float32], texts: bytes) -> None:
         if self._file is None:
-            self._file = self._path.open("w+b")
+            self._file = open_own_file(self._path, create=True)
         if self._file.seek(0, os.SEEK_END) == 0:
             self._file.write(self._header)
         content = np.ascontiguousarray(scores, dtype="<f4").tobytes()
@@ -152,6 +153,8 @@ def _read_frame(file: BinaryIO) -> Frame | None:
     if len(head) < _FRAME.size:
         return None
     rows, checksum, texts = _FRAME.unpack(head)
+    if 4 * rows > os.fstat(file.fileno()).st_size - file.tell():
+        return None  # A damaged number must not decide how much memory is allocated.
     content = file.read(4 * rows)
     if len(content) < 4 * rows or zlib.crc32(texts + content) != checksum:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def score_file(
         source, encoding = stack.enter_context(open_source(table, reading, writing.added, reject))
         engine = start_engine()
         # An earlier run may have been killed after it gave the output its name.
-        replaceable = writing.overwrite or (writing.resume and kept is not None and kept.exists())
+        replaceable = writing.overwrite or (writing.resume and kept is not None and os.path.lexists(kept))
         stream = stack.enter_context(open_output(out, overwrite=replaceable))
         journal = _open_journal(kept, engine, reading, writing) if kept else None
         if journal is not None:
@@ -94,7 +95,7 @@ def _journal_path(out: str) -> Path:
 
 
 def _check_start(out: str, kept: Path | None, writing: OutputOptions) -> None:
-    stopped = kept is not None and kept.exists()
+    stopped = kept is not None and os.path.lexists(kept)
     check_output(out, overwrite=writing.overwrite or (writing.resume and stopped))
     if stopped and not writing.resume and not writing.overwrite:
         raise OutputExistsError(

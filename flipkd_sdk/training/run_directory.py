@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flipkd_sdk.artifact.manifest import ModelReference  # noqa: TC001
-from flipkd_sdk.errors import ConfigError, OutputExistsError, TrainingError
+from flipkd_sdk.atomic import check_directory, write_text
+from flipkd_sdk.errors import ConfigError, TrainingError
 from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - pydantic reads the field types at run time
 from flipkd_sdk.pairs import read_pairs
 from flipkd_sdk.training.config.schema import TrainConfig
@@ -106,12 +107,11 @@ def check_output(directory: Path, *, overwrite: bool) -> None:
     Raises:
         OutputExistsError: something is there, and it is not an earlier run that may be replaced.
     """
-    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
-        return
-    if not overwrite:
-        raise OutputExistsError(f"{directory}: already there; choose another --out or pass --overwrite")
-    if not (directory / CONFIG_FILE).is_file():
-        raise OutputExistsError(f"{directory}: not a run directory, so --overwrite does not touch it")
+
+    def foreign(path: Path) -> str | None:
+        return None if (path / CONFIG_FILE).is_file() else "not a run directory"
+
+    check_directory(directory, overwrite=overwrite, foreign=foreign)
 
 
 def prepare(directory: Path, *, overwrite: bool) -> None:
@@ -163,12 +163,12 @@ def _first_difference(one: dict[str, object], other: dict[str, object], prefix: 
 
 def write_config(directory: Path, config: TrainConfig) -> None:
     """Write the options, complete with their defaults."""
-    (directory / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_text(directory / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
 
 
 def write_result(directory: Path, result: RunResult) -> None:
     """Write the result, which marks the run as finished, and remove the checkpoints."""
-    (directory / RESULT_FILE).write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_text(directory / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     shutil.rmtree(directory / checkpoints.DIRECTORY, ignore_errors=True)
 
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipkd_sdk.artifact.manifest import sha256_of
-from flipkd_sdk.errors import CandidateSetError, OutputExistsError
+from flipkd_sdk.atomic import atomic_directory, check_directory
+from flipkd_sdk.errors import CandidateSetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,17 +60,8 @@ def write_candidates(
         OutputExistsError: something is there, and overwriting it was not asked for or it holds no candidates.
         OSError: it cannot be written.
     """
-    target = Path(path).resolve()
-    if target.exists():
-        if not overwrite:
-            raise OutputExistsError(f"{path}: exists already; pass overwrite=True to replace it")
-        if not (target / MANIFEST_FILE).is_file():
-            raise OutputExistsError(
-                f"{path}: not a directory of candidates, so it is not replaced; choose another path"
-            )
-    part = target.with_name(f".{target.name[:200]}.{os.urandom(4).hex()}.part")
-    part.mkdir()
-    try:
+    check_directory(Path(path), overwrite=overwrite, foreign=_foreign, option="overwrite=True")
+    with atomic_directory(Path(path)) as part:
         with (part / TEXTS_FILE).open("w", encoding="ascii", newline="\n") as lines:
             # ASCII keeps line separators and lone surrogates inside the strings.
             lines.writelines(json.dumps(text) + "\n" for text in texts)
@@ -80,16 +70,10 @@ def write_candidates(
         count, dimension = vectors.shape
         manifest = CandidatesManifest(FORMAT_VERSION, identity, count, dimension, sha256_of(part / TEXTS_FILE))
         (part / MANIFEST_FILE).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="ascii")
-        if target.exists():
-            # A full directory cannot be renamed over; where this is cut off, the old one lies beside its place.
-            replaced = part.with_suffix(".old")
-            target.rename(replaced)
-            part.rename(target)
-            shutil.rmtree(replaced)
-        else:
-            part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+
+def _foreign(path: Path) -> str | None:
+    return None if (path / MANIFEST_FILE).is_file() else "not a directory of candidates"
 
 
 def read_candidates(path: str | Path, *, identity: str, dimension: int) -> tuple[list[str], NDArray[np.float32]]:

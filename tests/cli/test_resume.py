@@ -112,7 +112,7 @@ def test_a_run_that_fails_says_how_to_go_on(
     assert done.exit_code == 1
     assert done.stderr == (
         f"flipkd: {out}: the same command with --resume continues at row 97\n"
-        f"flipkd: error: {out}: No space left on device\n"
+        f"flipkd: error: {out}: cannot be written: No space left on device\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["scored.csv.resume"]
     again = run(arguments(out))

@@ -186,5 +186,6 @@ def test_a_second_export_does_not_replace_the_first_unasked(line: Path) -> None:
     done = flipkd("export", line / "run", "--out", line / "matcher")
     assert done.exit_code == 1
     assert (
-        done.stderr == f"flipkd: error: {line / 'matcher'}: already there; choose another --out or pass --overwrite\n"
+        done.stderr
+        == f"flipkd: error: {line / 'matcher'}: exists already; pass --overwrite to replace it or choose another path\n"
     )

@@ -76,7 +76,9 @@ def refused(out: Path, *, overwrite: bool) -> str:
 
 
 def test_nothing_is_replaced_unasked(old: Path) -> None:
-    assert refused(old, overwrite=False) == f"{old}: already there; choose another --out or pass --overwrite"
+    assert (
+        refused(old, overwrite=False) == f"{old}: exists already; pass --overwrite to replace it or choose another path"
+    )
 
 
 def test_a_matcher_is_replaced_when_asked(old: Path) -> None:
@@ -121,8 +123,8 @@ def test_overwrite_touches_nothing_but_matchers(old: Path) -> None:
     link.symlink_to(old)
     dangling = old.parent / "dangling"
     dangling.symlink_to(old.parent / "absent")
-    for out in (file, link, dangling):
-        assert refused(out, overwrite=True).startswith(f"{out}: not a directory, so --overwrite does not touch it; ")
+    for out, reason in ((file, "not a directory"), (link, "a link"), (dangling, "not a directory")):
+        assert refused(out, overwrite=True).startswith(f"{out}: {reason}, so --overwrite does not replace it; ")
     extension = old.parent / "extension"
     extension.mkdir()
     (extension / "manifest.json").write_text('{"manifest_version": 3}')
@@ -136,7 +138,9 @@ def test_a_matcher_with_the_users_files_in_it_is_not_replaced(old: Path) -> None
     (old / "README.md").touch()
     (old / "notes.txt").touch()
     message = refused(old, overwrite=True)
-    assert message.startswith(f"{old}: holds 'notes.txt', which is no part of a matcher, so --overwrite does not touch")
+    assert message.startswith(
+        f"{old}: contains 'notes.txt', which is no part of a matcher, so --overwrite does not replace"
+    )
 
 
 def test_what_appeared_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_what_appeared_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
             out.mkdir()
             (out / "theirs").touch()
 
-    with pytest.raises(OutputExistsError, match="already there"):
+    with pytest.raises(OutputExistsError, match="exists already"):
         race()
     assert names(out) == ["theirs"]
     assert names(tmp_path) == ["matcher"]

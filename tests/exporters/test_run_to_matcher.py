@@ -212,7 +212,7 @@ def test_only_the_variants_asked_for_are_kept(tiny_run: Path, tmp_path: Path, wi
 def test_overwrite_replaces_a_matcher_whole(tiny_run: Path, exported_matcher: Path, tmp_path: Path) -> None:
     out = shutil.copytree(exported_matcher, tmp_path / "here" / "m")
     options = ExportOptions(variants=("fp32",))
-    with pytest.raises(OutputExistsError, match="already there"):
+    with pytest.raises(OutputExistsError, match="exists already"):
         export.export(tiny_run, out, options)
     export.export(tiny_run, out, options, overwrite=True)
     assert "model_int8.onnx" not in names(out)

@@ -113,7 +113,7 @@ def test_an_earlier_run_is_kept_unless_overwriting_is_asked_for(inputs: Path, tm
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").touch()
-    with pytest.raises(OutputExistsError, match="already there"):
+    with pytest.raises(OutputExistsError, match="exists already"):
         train(tiny_config(inputs), run)
     assert os.listdir(run) == ["config.json"]  # noqa: PTH208
     train(tiny_config(inputs), run, overwrite=True)

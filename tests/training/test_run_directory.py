@@ -84,7 +84,9 @@ def test_an_empty_or_absent_directory_is_prepared(tmp_path: Path) -> None:
 def test_an_earlier_run_is_replaced_on_request_alone(tmp_path: Path) -> None:
     for name in (CONFIG_FILE, "stale"):
         (tmp_path / name).touch()
-    with pytest.raises(OutputExistsError, match="already there; choose another --out or pass --overwrite"):
+    with pytest.raises(
+        OutputExistsError, match="exists already; pass --overwrite to replace it or choose another path"
+    ):
         prepare(tmp_path, overwrite=False)
     prepare(tmp_path, overwrite=True)
     assert not list(tmp_path.iterdir())

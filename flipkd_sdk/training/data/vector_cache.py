@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.atomic import atomic_file
 from flipkd_sdk.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -64,11 +63,5 @@ def _read(file: Path, identity: str) -> dict[bytes, NDArray[np.float32]]:
 def _write(file: Path, known: dict[bytes, NDArray[np.float32]], identity: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     keys = np.frombuffer(b"".join(known), dtype=np.uint8).reshape(len(known), -1)
-    handle, name = tempfile.mkstemp(dir=file.parent)
-    working = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, keys=keys, vectors=np.stack(list(known.values())), teacher=identity)
-        working.replace(file)
-    finally:
-        working.unlink(missing_ok=True)
+    with atomic_file(file) as stream:
+        np.savez(stream, keys=keys, vectors=np.stack(list(known.values())), teacher=identity)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 
+from flipkd_sdk.atomic import write_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -52,9 +54,7 @@ def write_progress(directory: Path, progress: Progress) -> None:
     """Write the progress, which completes a checkpoint."""
     directory.mkdir(parents=True, exist_ok=True)
     save_file({name: weight.contiguous() for name, weight in progress.best_weights.items()}, directory / _BEST_FILE)
-    working = directory / f"{PROGRESS_FILE}.part"
-    working.write_text(json.dumps({"best": progress.best, "records": progress.records}), encoding="utf-8")
-    working.replace(directory / PROGRESS_FILE)
+    write_text(directory / PROGRESS_FILE, json.dumps({"best": progress.best, "records": progress.records}))
 
 
 def read_progress(directory: Path) -> Progress:

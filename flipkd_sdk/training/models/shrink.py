@@ -5,12 +5,12 @@ What comes out is a model directory like any other, kept in the run directory; a
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
+from flipkd_sdk.atomic import atomic_directory
 from flipkd_sdk.training.models.mlp_pruning import narrow
 from flipkd_sdk.training.models.student import find_blocks, load_base, locate
 
@@ -49,11 +49,9 @@ def reshape(location: str, config: StudentConfig, tokens: TokenizedTexts, direct
         _spread(model, config.layer + 1)
     if config.mlp_width is not None:
         narrow(model, tokens, config)
-    working = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(working, ignore_errors=True)
     model.half()
-    model.save_pretrained(working)
-    working.rename(directory)
+    with atomic_directory(directory, exclusive=True) as working:
+        model.save_pretrained(working)
 
 
 def _spread(model: PreTrainedModel, count: int) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.artifact.manifest import ModelReference, sha256_of
+from flipkd_sdk.atomic import atomic_directory
 from flipkd_sdk.errors import ModelSourceError
 from flipkd_sdk.training.models.pretrained import first_line, loading
 
@@ -195,23 +196,18 @@ def _convert_gguf(path: Path, converted: Path, source: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     converted.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(dir=converted.parent))
-    alone, result = working / "gguf", working / "model"
-    try:
+    # Another process may finish the same conversion first.
+    with (
+        atomic_directory(converted, keep_existing=True) as working,
+        tempfile.TemporaryDirectory(dir=converted.parent) as alone,
+    ):
         # transformers reads configurations and adapters that it finds beside the file.
-        alone.mkdir()
-        (alone / "model.gguf").symlink_to(path.resolve())
+        (Path(alone) / "model.gguf").symlink_to(path.resolve())
         local = {"gguf_file": "model.gguf", "local_files_only": True}
         with loading(source, "a GGUF model"):
             model = AutoModelForCausalLM.from_pretrained(
                 alone, quantization_config=GgufConfig(dequantize=True), trust_remote_code=False, **local
             )
             tokenizer = AutoTokenizer.from_pretrained(alone, trust_remote_code=False, **local)
-        model.save_pretrained(result)
-        tokenizer.save_pretrained(result)
-        result.rename(converted)
-    except OSError:
-        if not converted.is_dir():  # else another process has finished the same conversion first
-            raise
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+        model.save_pretrained(working)
+        tokenizer.save_pretrained(working)

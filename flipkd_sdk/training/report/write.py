@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import numpy as np
 
+from flipkd_sdk.atomic import write_text
 from flipkd_sdk.evaluation.plots import COLOURS, draw_precision_recall, draw_reliability, draw_scores, picture
 from flipkd_sdk.training.report.verdict import verdict
 
@@ -73,7 +74,7 @@ def write_report(
             config=config.model_dump_json(indent=2),
         )
     )
-    path.write_text(html, encoding="utf-8")
+    write_text(path, html)
 
 
 def _examples(pairs: Pairs, rows: NDArray[np.intp], scores: NDArray[np.float32] | None = None) -> list[Example]:

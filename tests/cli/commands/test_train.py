@@ -161,7 +161,10 @@ def test_an_earlier_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
     done = train("--pairs", "train.csv", "--out", tmp_path)
     assert done.exit_code == 1
-    assert done.stderr == f"flipkd: error: {tmp_path}: already there; choose another --out or pass --overwrite\n"
+    assert (
+        done.stderr
+        == f"flipkd: error: {tmp_path}: exists already; pass --overwrite to replace it or choose another path\n"
+    )
 
 
 def test_without_the_training_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

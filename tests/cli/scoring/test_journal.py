@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,3 +115,16 @@ def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: bytes
 def test_digests_tell_pairs_apart() -> None:
     several = [[], [("a", "b")], [("b", "a")], [("ab", "")], [("a", "b"), ("", "")], [("a", "b\0c"), ("d", "\ud800")]]
     assert len({digest(pairs) for pairs in several}) == len(several)
+
+
+def test_a_frame_that_claims_more_rows_than_the_file_contains_allocates_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "out.resume"
+    whole = write(path)
+    header = whole.index(b"\n") + 1
+    path.write_bytes(whole[:header] + b"\xff\xff\xff\xff" + whole[header + 4 :])
+    tracemalloc.start()
+    try:
+        assert replayed(Journal(path, IDENTITY)) == []
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flipkd_sdk.cli.tables import files
+from flipkd_sdk import atomic
 from flipkd_sdk.cli.tables.files import open_input, open_output
 from flipkd_sdk.errors import InvalidPairsError, OutputExistsError
 
@@ -148,7 +148,7 @@ def test_an_interruption_before_the_lock_leaves_nothing(tmp_path: Path, monkeypa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "_lock", interrupt)
+    monkeypatch.setattr(atomic, "_lock", interrupt)
     with pytest.raises(KeyboardInterrupt), open_output(str(tmp_path / "out.csv"), overwrite=False):
         pass
     assert list(tmp_path.iterdir()) == []
