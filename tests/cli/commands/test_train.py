@@ -168,8 +168,8 @@ def test_an_earlier_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_the_training_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("config", "options"):
-        monkeypatch.delitem(sys.modules, f"flipkd_sdk.training.{name}")
+    for name in ("load", "schema"):
+        monkeypatch.delitem(sys.modules, f"flipkd_sdk.training.config.{name}")
     monkeypatch.setitem(sys.modules, "pydantic", None)
     done = train("--pairs", "train.csv", "--out", tmp_path / "run")
     assert done.exit_code == 1
