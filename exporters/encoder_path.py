@@ -1,8 +1,8 @@
 """The encoder path: merged LLM up to the encoder site → A → pool → normalize, as one plain module.
 
-Merging folds every adapter below the site into the weights it adapts, and throws A away with the rest; so A is taken
-first. A capture hook at the site keeps this independent of the model family: whatever the family computes above it is
-dead code that the graph export drops.
+Merging folds every adapter below the site into the weights it adapts, and discards A; so A is copied first. A capture
+hook at the site keeps this independent of the model family: everything above the site is dead code that the graph
+export drops.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class EncoderPath(nn.Module):
-    """What a matcher computes, in torch.
+    """The encoder path of a student as a torch module.
 
     Args:
         model: the merged LLM, cut after the encoder site's block.
         encoder_weight: A of the encoder site, shape (r, in).
-        options: where the site is, how it is pooled, what a token may attend to.
+        options: site, pooling and attention.
     """
 
     def __init__(self, model: PreTrainedModel, encoder_weight: Tensor, options: StudentConfig) -> None:
@@ -41,7 +41,7 @@ class EncoderPath(nn.Module):
         self.options = options
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids and mask, int64 (batch, seq) → unit vectors, float32 (batch, r)."""
+        """Map token ids and mask, int64 (batch, seq), to unit vectors, float32 (batch, r)."""
         hidden = site_input(
             self.model.base_model,
             find_site(self.model, self.options),
@@ -54,7 +54,7 @@ class EncoderPath(nn.Module):
 
 
 def extract(student: Student) -> EncoderPath:
-    """Merge the adapters in float32 and take the encoder path out of a student, which is used up by it.
+    """Merge the adapters of a student in float32 and return its encoder path; the student is consumed.
 
     Raises:
         VerificationError: a weight is NaN or infinite.
@@ -70,10 +70,9 @@ def extract(student: Student) -> EncoderPath:
 
 
 def _replace_conv1d(model: nn.Module) -> None:
-    """Turn GPT-2's ``Conv1D`` layers into the linear layers that they are, so that the graph shows them like any other.
+    """Replace GPT-2's ``Conv1D`` layers by equal linear layers.
 
-    Both compute the same; but ``Conv1D`` flattens its input first, and what quantizes and smooths a graph would have to
-    look for its linear layers in two shapes.
+    ``Conv1D`` flattens its input first, so quantization would have to handle linear layers in two shapes.
     """
     for path, module in list(model.named_modules()):
         if isinstance(module, Conv1D):

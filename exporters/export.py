@@ -1,4 +1,4 @@
-"""Export from top to bottom: run directory → encoder path → graph → variants, each proved → matcher directory."""
+"""Export from top to bottom: run directory → encoder path → graph → verified variants → matcher directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flipkd_sdk.exporters.quantization.activations import channel_maxima, input_
 from flipkd_sdk.exporters.quantization.sample_batches import sample_batches
 from flipkd_sdk.exporters.quantization.smoothquant import smooth
 from flipkd_sdk.exporters.reference_vectors import add_self_test
-from flipkd_sdk.exporters.variants import Workbench, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
+from flipkd_sdk.exporters.variants import ExportContext, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
 from flipkd_sdk.exporters.verification import LIMITS, Limits
 from flipkd_sdk.exporters.vocabulary.trimming import trim_student
 from flipkd_sdk.runtimes.matcher import Matcher
@@ -41,22 +41,20 @@ PRECISIONS = ("fp32", "fp16", "int8", "int4")
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What to write and what to hold it to."""
+    """Variants to write, their quantization and their limits."""
 
     variants: tuple[str, ...] = ("int8",)
-    """Which of `PRECISIONS` to keep in the matcher directory."""
+    """Variants to keep in the matcher directory, of `PRECISIONS`."""
     alpha: float = 0.75
-    """SmoothQuant's α, the share of the activations' difficulty that moves to the weights."""
-    calibration_texts: int = 512
-    """How many train texts the activations are sampled from, at most."""
-    range_percentile: float = 100.0
-    """Percentile of the tokens whose values a fixed range of int8 holds; 100 is the largest value seen."""
+    """SmoothQuant's migration strength α."""
+    sample_texts: int = 512
+    """Largest number of train texts in the sample batches."""
     limits: Mapping[str, Limits] = field(default_factory=lambda: LIMITS)
-    """By precision."""
+    """Limits by precision."""
     seed: int = 0
-    """Seed of the draw of those texts."""
+    """Seed of the draw of the sample batches."""
     vocabulary_size: int | None = None
-    """Trim the vocabulary to the domain's texts, and fill it up to so many tokens; None leaves it whole."""
+    """Size of the trimmed vocabulary, in tokens; None to keep the full vocabulary."""
 
     def __post_init__(self) -> None:
         for precision in self.variants:
@@ -66,10 +64,8 @@ class ExportOptions:
             raise ConfigError(f"no variant to export; choose from: {', '.join(PRECISIONS)}")
         if not 0.0 <= self.alpha <= 1.0:
             raise ConfigError(f"alpha must be in [0, 1]; it is {self.alpha}")
-        if not 50.0 < self.range_percentile <= 100.0:
-            raise ConfigError(f"range_percentile must be above 50 and at most 100; it is {self.range_percentile}")
-        if self.calibration_texts < 1:
-            raise ConfigError(f"calibration_texts must be at least 1; it is {self.calibration_texts}")
+        if self.sample_texts < 1:
+            raise ConfigError(f"sample_texts must be at least 1; it is {self.sample_texts}")
         if self.vocabulary_size is not None and self.vocabulary_size < 0:
             raise ConfigError(f"vocabulary_size must be at least 0; it is {self.vocabulary_size}")
 
@@ -77,19 +73,19 @@ class ExportOptions:
 def export(
     run_directory: Path, out: Path, options: ExportOptions | None = None, *, overwrite: bool = False
 ) -> Manifest:
-    """Turn a finished training run into a matcher directory, or leave nothing.
+    """Export a finished training run as a matcher directory; a failed export leaves nothing.
 
     Args:
         run_directory: made by `flipkd_sdk.training.run.train`.
-        out: the matcher directory to write; it appears complete, under its name, at the very end.
+        out: matcher directory to write; it appears under its name when it is complete.
         options: variants, quantization and limits.
-        overwrite: replace a matcher directory that is there.
+        overwrite: replace an existing matcher directory.
 
     Raises:
-        TrainingError: the run is not finished, or its base model is another one by now.
+        TrainingError: the run is not finished, or its base model has changed.
         ModelSourceError: the base model is missing.
-        OutputExistsError: something is at ``out`` that may not, or must not, be replaced.
-        VerificationError: the student cannot be translated, or a variant is outside its limits.
+        OutputExistsError: ``out`` exists and may not be replaced.
+        VerificationError: the student cannot be translated, or a variant exceeds its limits.
         OSError: ``out`` cannot be written.
     """
     options = options or ExportOptions()
@@ -114,15 +110,13 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     manifest = replace(manifest, trimmed_vocabulary=trimmed)
     logger.info("translating the encoder path to ONNX")
     graph = export_graph(path)
-    bench = Workbench(working, dev, options.limits)
-    manifest = add_fp32(manifest, graph, bench, torch_cosines)
+    context = ExportContext(working, dev, options.limits)
+    manifest = add_fp32(manifest, graph, context, torch_cosines)
     if set(options.variants) != {"fp32"}:
         texts = (run.split("train") or dev).texts
         max_length = run.config.student.max_length
-        batches = sample_batches(
-            tokenizer, texts, count=options.calibration_texts, max_length=max_length, seed=options.seed
-        )
-        manifest = _add_smaller(manifest, graph, batches, bench, options)
+        batches = sample_batches(tokenizer, texts, count=options.sample_texts, max_length=max_length, seed=options.seed)
+        manifest = _add_smaller(manifest, graph, batches, context, options)
 
     for precision in set(manifest.variants) - set(options.variants):
         (working / manifest.variants[precision].file).unlink()
@@ -135,26 +129,26 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
 
 
 def _add_smaller(
-    manifest: Manifest, graph: ir.Model, batches: Sequence[Batch], bench: Workbench, options: ExportOptions
+    manifest: Manifest, graph: ir.Model, batches: Sequence[Batch], context: ExportContext, options: ExportOptions
 ) -> Manifest:
-    """Add the variants that are made from the float32 graph, which is smoothed in place."""
-    reference = fp32_cosines(manifest, bench)
+    """Add the variants derived from the float32 graph, which is smoothed in place."""
+    reference = fp32_cosines(manifest, context)
     if "fp16" in options.variants:
-        manifest = add_fp16(manifest, graph, batches, bench, reference)
+        manifest = add_fp16(manifest, graph, batches, context, reference)
     if {"int8", "int4"}.isdisjoint(options.variants):
         return manifest
-    logger.info("smoothing, on the activations of %d batches of train texts", len(batches))
-    smooth(graph, channel_maxima(graph, batches, bench.working), alpha=options.alpha)
-    statistics = input_statistics(graph, batches, bench.working, percentile=options.range_percentile)
+    logger.info("smoothing with %d sample batches of train texts", len(batches))
+    smooth(graph, channel_maxima(graph, batches, context.working), alpha=options.alpha)
+    statistics = input_statistics(graph, batches, context.working)
     if "int8" in options.variants:
-        manifest = add_int8(manifest, graph, statistics, batches, bench, reference)
+        manifest = add_int8(manifest, graph, statistics, batches, context, reference)
     if "int4" in options.variants:
-        manifest = add_int4(manifest, graph, statistics, bench, reference)
+        manifest = add_int4(manifest, graph, statistics, context, reference)
     return manifest
 
 
 def _measures(run: FinishedRun, working: Path, variants: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """The measures of `flipkd_sdk.evaluation.metrics.summary` for each split that is held out and each variant."""
+    """Return the measures of `metrics.summary` for each held-out split and each variant."""
     measures = {}
     for precision in variants:
         with Matcher.load(working, precision=precision, device="cpu", on_truncate="ignore") as matcher:

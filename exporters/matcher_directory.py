@@ -1,4 +1,4 @@
-"""Writing a matcher directory: in a working directory beside it, which takes its name when all is proved."""
+"""Writing of a matcher directory: in a working directory beside it, renamed after verification."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ CARD_FILE = "README.md"
 
 @contextlib.contextmanager
 def publishing(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A working directory that becomes ``out`` when the block ends well, and vanishes when it does not.
+    """Yield a working directory that is renamed to ``out`` on success and removed on failure.
 
     Args:
-        out: the matcher directory to make; a new or an empty directory.
-        overwrite: replace a matcher directory that is there, at the very end.
+        out: matcher directory to write; new, or an empty directory.
+        overwrite: replace an existing matcher directory at the end.
 
     Raises:
-        OutputExistsError: something is at ``out`` that may not, or must not, be replaced.
-        OSError: ``out`` cannot be written; the error names it instead of the working directory.
+        OutputExistsError: ``out`` exists and may not be replaced.
+        OSError: ``out`` cannot be written; the error names ``out``, not the working directory.
     """
     check_directory(out, overwrite=overwrite, foreign=_foreign)
     with atomic_directory(out) as working:
@@ -52,16 +52,17 @@ def _foreign(directory: Path) -> str | None:
         return f"not a matcher directory ({error})"
     own = {MANIFEST_FILE, CARD_FILE, *(entry.file for entry in manifest.files)}
     foreign = sorted(path.name for path in directory.iterdir() if path.name not in own)
-    return f"contains {foreign[0]!r}, which is no part of a matcher" if foreign else None
+    return f"contains {foreign[0]!r}, which is not part of a matcher" if foreign else None
 
 
 def describe(run: FinishedRun, tokenizer: PreTrainedTokenizerBase, dimension: int, working: Path) -> Manifest:
-    """Write ``tokenizer.json`` and say all of the manifest that is known before there is a variant."""
+    """Write ``tokenizer.json`` and return the manifest without variants."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     file = working / "tokenizer.json"
-    file.write_text(backend.to_str(pretty=False), encoding="utf-8")  # its own `save` raises no OSError
+    # `Tokenizer.save` does not raise OSError.
+    file.write_text(backend.to_str(pretty=False), encoding="utf-8")
     student = run.config.student
     return Manifest(
         sdk_version=__version__,
@@ -84,6 +85,6 @@ def describe(run: FinishedRun, tokenizer: PreTrainedTokenizerBase, dimension: in
 
 
 def write_manifest(working: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` and the model card that follows from it."""
+    """Write ``manifest.json`` and the model card."""
     (working / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     (working / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")

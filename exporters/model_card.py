@@ -1,4 +1,4 @@
-"""The matcher directory's ``README.md``: what it is, what was measured, how to use it."""
+"""Model card of a matcher directory: usage, provenance and measurements, as ``README.md``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def model_card(manifest: Manifest) -> str:
-    """Markdown for a person who finds the directory."""
+    """Return the model card in Markdown."""
     rows = [
         f"| {name} | {values['average_precision']:.4f} | {values['f1']:.4f} | {values['accuracy']:.4f} |"
         for name, values in manifest.metrics.items()
@@ -22,16 +22,16 @@ def model_card(manifest: Manifest) -> str:
     encoder, tokenizer, calibration = manifest.encoder, manifest.tokenizer, manifest.calibration
     return f"""# Text matcher
 
-Says how likely two texts mean the same. Made by flipkd_sdk {manifest.sdk_version} on {manifest.created}.
+Scores the probability that two texts mean the same. Made by flipkd_sdk {manifest.sdk_version} on {manifest.created}.
 
 ```python
 from flipkd_sdk import Matcher
 
 matcher = Matcher.load("path/to/this/directory")
-matcher.score("first text", "second text")  # probability in [0, 1]; a match from {calibration.threshold:.3f} on
+matcher.score("first text", "second text")  # probability in [0, 1]; at least {calibration.threshold:.3f} is a match
 ```
 
-## Where it comes from
+## Provenance
 
 | | source | revision | licence |
 |---|---|---|---|
@@ -41,7 +41,7 @@ matcher.score("first text", "second text")  # probability in [0, 1]; a match fro
 The encoder is the LoRA A matrix of `{encoder.module}` in block {encoder.layer} ({encoder.attention} attention,
 {encoder.pooling} pooling, {encoder.dimension} dimensions). Texts are read up to {tokenizer.max_length} tokens.
 {_vocabulary(manifest.trimmed_vocabulary)}
-## What was measured
+## Measurements
 
 | split / variant | average precision | F1 | accuracy |
 |---|---|---|---|
@@ -53,8 +53,8 @@ Probability and threshold were fitted on {calibration.size} development pairs (o
 |---|---|---|---|---|---|
 {chr(10).join(variants)}
 
-The reference of fp32 is the trained student in torch, with this vocabulary; that of every other variant is fp32.
-`flipkd verify path/to/this/directory` tells whether the variants compute the same on another machine.
+The reference of fp32 is the trained student in torch, with this vocabulary. The reference of every other variant is
+fp32. `flipkd verify path/to/this/directory` checks that the variants compute the same on another machine.
 """
 
 
@@ -63,13 +63,14 @@ def _vocabulary(trimmed: TrimmedVocabulary | None) -> str:
         return ""
     return f"""
 The vocabulary was trimmed to the training texts: {trimmed.tokens:,} of {trimmed.base_tokens:,} tokens are left, and
-other words are read in smaller pieces. On the development texts, which it was not trimmed for, {trimmed.unchanged:.1%}
-of the tokens stayed. Against the whole vocabulary Spearman is {trimmed.spearman:.4f}, cosines moved by up to
-{trimmed.max_cosine_change:.4f} and average precision by {trimmed.average_precision_change:+.4f}.
+other words are split into smaller pieces. On the development texts, which were left out of the trimming,
+{trimmed.unchanged:.1%} of the tokens are unchanged. Against the full vocabulary Spearman is {trimmed.spearman:.4f},
+cosines changed by up to {trimmed.max_cosine_change:.4f} and average precision by
+{trimmed.average_precision_change:+.4f}.
 """
 
 
 def _model(model: ModelReference) -> str:
-    # Packages put their whole licence into their metadata at times.
+    # Some packages have their full licence text in the metadata.
     licence = " ".join(model.licence.split()).replace("|", "\\|")
     return f"{model.source} | `{model.revision[:16]}` | {licence if len(licence) <= 80 else licence[:79] + '…'}"

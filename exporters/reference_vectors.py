@@ -1,4 +1,4 @@
-"""The self-test of a matcher directory: what its variants give for a made-up sample on this machine."""
+"""Reference vectors of a matcher directory: the output of each variant for a synthetic sample."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def add_self_test(manifest: Manifest, working: Path) -> Manifest:
-    """Run all variants on a made-up sample and write the self-test beside them.
+    """Run all variants on a synthetic sample and write their reference vectors.
 
     Args:
-        manifest: with the variants to keep, whose files are in the working directory.
+        manifest: manifest of the variants in the working directory.
         working: the working directory.
 
     Returns:
-        The manifest with the self-test.
+        The manifest with the reference vectors.
 
     Raises:
-        ExecutionError: a variant could not be run.
+        ExecutionError: a variant cannot be run.
     """
     write_manifest(working, manifest)
     texts = made_up_sample(working, manifest)

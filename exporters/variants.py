@@ -1,4 +1,4 @@
-"""The variants of a matcher, each built from the float32 graph and proved before it counts."""
+"""Variants of a matcher, each built from the float32 graph and verified."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from flipkd_sdk.artifact.manifest import Drift, Manifest, Variant, sha256_of
 from flipkd_sdk.exporters.matcher_directory import write_manifest
-from flipkd_sdk.exporters.quantization.fp16 import convert_to_half
+from flipkd_sdk.exporters.quantization.fp16 import convert_to_fp16
 from flipkd_sdk.exporters.quantization.gptq import round_weights
 from flipkd_sdk.exporters.quantization.int4 import quantize_blockwise
 from flipkd_sdk.exporters.quantization.int8 import quantize_embedding, quantize_linear_layers
@@ -35,84 +35,90 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flipkd_sdk.exporters")
 
 _UNMEASURED = Drift(1.0, 0.0, 0.0, 0.0, 0.0)
-"""Stands in the working directory's manifest while the variant is measured."""
+"""Placeholder in the working directory's manifest while a variant is measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Workbench:
-    """What every variant is made and measured with."""
+class ExportContext:
+    """Directory, pairs and limits that all variants of an export share."""
 
     working: Path
-    """The working directory, with the tokenizer and the variants that are there already."""
+    """Working directory with the tokenizer and the finished variants."""
     dev: Pairs
-    """Labelled pairs to measure on."""
+    """Labelled development pairs that every variant is measured on."""
     limits: Mapping[str, Limits]
-    """What a variant must keep, by precision."""
+    """Limits by precision."""
 
 
-def add_fp32(manifest: Manifest, graph: ir.Model, bench: Workbench, torch_cosines: NDArray[np.float32]) -> Manifest:
-    """Write the float32 variant and hold it to the student in torch.
+def add_fp32(
+    manifest: Manifest, graph: ir.Model, context: ExportContext, torch_cosines: NDArray[np.float32]
+) -> Manifest:
+    """Add the float32 variant, verified against the student in torch.
 
     Returns:
         The manifest with the variant.
 
     Raises:
-        VerificationError: it is outside its limits.
+        VerificationError: the variant exceeds its limits.
     """
-    return _add(manifest, "fp32", [graph], bench, torch_cosines)
+    return _add(manifest, "fp32", [graph], context, torch_cosines)
 
 
-def fp32_cosines(manifest: Manifest, bench: Workbench) -> NDArray[np.float32]:
-    """The development pairs' cosines that all other variants are held to, shape (n,)."""
-    write_manifest(bench.working, manifest)
-    with Matcher.load(bench.working, precision="fp32", device="cpu", on_truncate="ignore") as matcher:
-        return pair_cosines(matcher.encode, bench.dev)
+def fp32_cosines(manifest: Manifest, context: ExportContext) -> NDArray[np.float32]:
+    """Return the float32 cosines of the development pairs, the reference of all other variants, shape (n,)."""
+    write_manifest(context.working, manifest)
+    with Matcher.load(context.working, precision="fp32", device="cpu", on_truncate="ignore") as matcher:
+        return pair_cosines(matcher.encode, context.dev)
 
 
 def add_fp16(
-    manifest: Manifest, graph: ir.Model, batches: Sequence[Batch], bench: Workbench, reference: NDArray[np.float32]
+    manifest: Manifest,
+    graph: ir.Model,
+    batches: Sequence[Batch],
+    context: ExportContext,
+    reference: NDArray[np.float32],
 ) -> Manifest:
-    """Write the float16 variant and hold it, on the CPU, to the float32 variant.
+    """Add the float16 variant, verified on the CPU against the float32 variant.
 
     Args:
-        manifest: with the variants that are there already.
+        manifest: manifest with the finished variants.
         graph: the float32 graph.
-        batches: sample inputs that the range of each value is taken from.
-        bench: what it is measured with.
+        batches: sample inputs that determine the range of each value.
+        context: directory, pairs and limits of the export.
         reference: cosines of the float32 variant.
 
     Returns:
         The manifest with the variant.
 
     Raises:
-        VerificationError: it is outside its limits.
+        VerificationError: the variant exceeds its limits.
     """
-    return _add(manifest, "fp16", [convert_to_half(graph, batches, bench.working)], bench, reference)
+    return _add(manifest, "fp16", [convert_to_fp16(graph, batches, context.working)], context, reference)
 
 
 def add_int4(
     manifest: Manifest,
     smoothed: ir.Model,
     statistics: Mapping[str, InputStatistics],
-    bench: Workbench,
+    context: ExportContext,
     reference: NDArray[np.float32],
 ) -> Manifest:
-    """Write the int4 variant and hold it to the float32 variant.
+    """Add the int4 variant, verified against the float32 variant.
 
     Args:
-        manifest: with the variants that are there already.
+        manifest: manifest with the finished variants.
         smoothed: the float32 graph after SmoothQuant.
-        statistics: of its linear layers' inputs, by value name.
-        bench: what it is measured with.
+        statistics: statistics of the linear layers' inputs, by value name.
+        context: directory, pairs and limits of the export.
         reference: cosines of the float32 variant.
 
     Returns:
         The manifest with the variant.
 
     Raises:
-        VerificationError: it is outside its limits.
+        VerificationError: the variant exceeds its limits.
     """
-    return _add(manifest, "int4", [quantize_blockwise(smoothed, statistics)], bench, reference)
+    return _add(manifest, "int4", [quantize_blockwise(smoothed, statistics)], context, reference)
 
 
 def add_int8(
@@ -120,28 +126,27 @@ def add_int8(
     smoothed: ir.Model,
     statistics: Mapping[str, InputStatistics],
     batches: Sequence[Batch],
-    bench: Workbench,
+    context: ExportContext,
     reference: NDArray[np.float32],
 ) -> Manifest:
-    """Write the int8 variant and hold it to the float32 variant.
+    """Add the int8 variant, verified against the float32 variant.
 
-    No more is spent on precision than the limits ask for: first only inputs with outlying tokens are scaled token by
-    token, then all inputs, and then one, two, four … up to half of the layers compute in float32, the most sensitive
-    ones.
+    The first of these steps that is within the limits is used: a scale per token for inputs with outlying tokens, a
+    scale per token for all inputs, and float32 for the one, two, four … most sensitive layers, up to half of them.
 
     Args:
-        manifest: with the variants that are there already.
+        manifest: manifest with the finished variants.
         smoothed: the float32 graph after SmoothQuant.
-        statistics: of its linear layers' inputs, by value name.
-        batches: sample inputs, to find the sensitive layers with.
-        bench: what it is measured with.
+        statistics: statistics of the linear layers' inputs, by value name.
+        batches: sample inputs that determine the sensitive layers.
+        context: directory, pairs and limits of the export.
         reference: cosines of the float32 variant.
 
     Returns:
         The manifest with the variant.
 
     Raises:
-        VerificationError: it is outside its limits even so.
+        VerificationError: the variant exceeds its limits at every step.
     """
     logger.info("int8: rounding the weights")
     weights = round_weights(smoothed, statistics)
@@ -149,15 +154,15 @@ def add_int8(
     quantize_embedding(float_layers)
     models = (
         quantize_linear_layers(float_layers, weights, statistics, scale_tokens=scale_tokens, keep=kept)
-        for scale_tokens, kept in _attempts(smoothed, statistics, batches, bench.working)
+        for scale_tokens, kept in _attempts(smoothed, statistics, batches, context.working)
     )
-    return _add(manifest, "int8", models, bench, reference)
+    return _add(manifest, "int8", models, context, reference)
 
 
 def _attempts(
     smoothed: ir.Model, statistics: Mapping[str, InputStatistics], batches: Sequence[Batch], working: Path
 ) -> Iterator[tuple[bool, list[str]]]:
-    """Whether to scale all tokens, and which layers to keep; the layers are ranked only once that was not enough."""
+    """Yield ``scale_tokens`` and the layers to keep in float32, from the cheapest step on."""
     yield False, []
     yield True, []
     logger.info("int8: ranking the layers by how much their rounding moves the vectors")
@@ -175,18 +180,18 @@ def _add(
     manifest: Manifest,
     precision: str,
     models: Iterable[ir.Model],
-    bench: Workbench,
+    context: ExportContext,
     reference: NDArray[np.float32],
 ) -> Manifest:
-    """Write and measure one model after the other, up to the first that keeps the limits.
+    """Write and measure one model after the other, up to the first within the limits.
 
     Raises:
-        VerificationError: none does; the message has the figures of the last one.
+        VerificationError: no model is; the message contains the figures of the last one.
     """
-    limits = bench.limits[precision]
+    limits = context.limits[precision]
     for model in models:
-        ir.save(model, bench.working / _file(precision))
-        variant = _measure(manifest, bench.working, precision, bench.dev, reference)
+        ir.save(model, context.working / _file(precision))
+        variant = _measure(manifest, context.working, precision, context.dev, reference)
         outside = violations(variant.drift, limits)
         logger.info("%s: %s", precision, "; ".join(outside) or "within its limits")
         if not outside:
@@ -196,7 +201,7 @@ def _add(
 
 
 def _measure(manifest: Manifest, working: Path, precision: str, dev: Pairs, reference: NDArray[np.float32]) -> Variant:
-    """Describe the variant whose file was just written, with its drift as the public `Matcher` shows it."""
+    """Return the description of a written variant, with its drift measured through the public `Matcher`."""
     file = working / _file(precision)
     variant = Variant(
         file=file.name,

@@ -1,4 +1,4 @@
-"""Proof before delivery: what a variant does to scores, measured through the public `Matcher`, and its limits."""
+"""Verification of a variant at export: its drift, measured through the public `Matcher`, and its limits."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from flipkd_sdk.pairs import Pairs
 
 _ALONE = 200
-"""Pairs that are scored one by one as well."""
+"""Pairs that are also scored one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far a variant may be from its reference: torch for fp32, fp32 for all others."""
+    """Largest drift of a variant from its reference: torch for fp32, fp32 for all others."""
 
     spearman: float
     """Least rank correlation of the pairs' cosines."""
@@ -46,14 +46,14 @@ LIMITS: Mapping[str, Limits] = {
     "int8": Limits(spearman=0.998, max_cosine_change=0.03, average_precision_change=0.002),
     "int4": Limits(spearman=0.98, max_cosine_change=0.15, average_precision_change=0.015),
 }
-"""By precision. A student that was trained for long is far inside those of int4, one of a few minutes just inside."""
+"""Limits by precision. Students trained for a few minutes are just within those of int4, others far within."""
 
 
 def widen(limits: Mapping[str, Limits], wider: Mapping[str, float]) -> dict[str, Limits]:
-    """Replace single limits, named as in ``int8.max_cosine_change``.
+    """Return limits with some replaced, named as in ``int8.max_cosine_change``.
 
     Raises:
-        ConfigError: there is no limit of that name, or its value is not a number.
+        ConfigError: a name is unknown, or a value is not a number.
     """
     result = dict(limits)
     known = [f"{precision}.{field.name}" for precision in limits for field in fields(Limits)]
@@ -61,34 +61,34 @@ def widen(limits: Mapping[str, Limits], wider: Mapping[str, float]) -> dict[str,
         if name not in known:
             raise ConfigError(f"unknown limit {name!r}; there are: {', '.join(known)}")
         if math.isnan(value):
-            raise ConfigError(f"limit {name}: nan is not a number that anything can be compared with")
+            raise ConfigError(f"limit {name}: NaN cannot be compared; give a number")
         precision, _, field = name.partition(".")
         result[precision] = replace(result[precision], **{field: value})
     return result
 
 
 def measure_drift(directory: Path, precision: str, pairs: Pairs, reference: NDArray[np.float32]) -> Drift:
-    """Score labelled pairs with one variant on this machine's CPU and compare.
+    """Return the drift of one variant on labelled pairs, measured on this machine's CPU.
 
     Args:
-        directory: a matcher directory.
-        precision: the variant.
+        directory: matcher directory.
+        precision: precision of the variant.
         pairs: labelled pairs.
-        reference: the reference's cosine of each pair, shape (n,).
+        reference: cosine of each pair by the reference, shape (n,).
     """
     with Matcher.load(directory, precision=precision, device="cpu", on_truncate="ignore") as matcher:
         cosine = pair_cosines(matcher.encode, pairs)
         calibration = matcher.manifest.calibration
-        couples = list(zip(pairs.a, pairs.b, strict=True))[:_ALONE]
-        alone = np.array([matcher.score(a, b) for a, b in couples], dtype=np.float32)
-        batched = matcher.score_pairs(couples)
-        reversed_ = matcher.score_pairs(couples[::-1])[::-1]
+        first_pairs = list(zip(pairs.a, pairs.b, strict=True))[:_ALONE]
+        alone = np.array([matcher.score(a, b) for a, b in first_pairs], dtype=np.float32)
+        batched = matcher.score_pairs(first_pairs)
+        reversed_ = matcher.score_pairs(first_pairs[::-1])[::-1]
     moved = float(np.maximum(np.abs(alone - batched), np.abs(alone - reversed_)).max())
     return measured_drift(cosine, reference, pairs.label, calibration, moved)
 
 
 def violations(drift: Drift, limits: Limits) -> list[str]:
-    """The limits that a variant breaks, each with its figure; empty if it keeps all."""
+    """Return the exceeded limits, each with its figure; empty within all limits."""
     broken = []
     if not drift.spearman >= limits.spearman:
         broken.append(f"spearman {drift.spearman:.5f} < {limits.spearman}")
@@ -100,10 +100,10 @@ def violations(drift: Drift, limits: Limits) -> list[str]:
 
 
 def enforce(precision: str, drift: Drift, limits: Limits) -> None:
-    """Refuse a variant that is outside its limits.
+    """Raise if a variant exceeds its limits.
 
     Raises:
-        VerificationError: it is; the message carries the figures and says how to accept them.
+        VerificationError: a limit is exceeded; the message contains the figures and the options to accept them.
     """
     if broken := violations(drift, limits):
         names = " ".join(f"--limit {precision}.{line.split()[0]}=VALUE" for line in broken)

@@ -34,18 +34,11 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
 )
 @click.option("--alpha", type=click.FloatRange(0, 1), default=0.75, show_default=True, help="SmoothQuant's strength.")
 @click.option(
-    "--calibration-texts",
+    "--sample-texts",
     type=click.IntRange(min=1),
     default=512,
     show_default=True,
     help="Train texts that ranges and rounding are taken from.",
-)
-@click.option(
-    "--range-percentile",
-    type=click.FloatRange(50, 100, min_open=True),
-    default=100,
-    show_default=True,
-    help="Of those texts' tokens, how many a fixed range of int8 is to hold; 100 takes the largest value.",
 )
 @click.option("--trim-vocab", is_flag=True, help="Keep only the tokens that the run's texts need, and frequent ones.")
 @click.option(
@@ -67,8 +60,7 @@ def export(
     overwrite: bool,
     variants: str,
     alpha: float,
-    calibration_texts: int,
-    range_percentile: float,
+    sample_texts: int,
     trim_vocab: bool,
     vocab_size: int | None,
     wider: dict[str, float],
@@ -95,8 +87,7 @@ def export(
     chosen = ExportOptions(
         variants=tuple(name.strip() for name in variants.split(",") if name.strip()),
         alpha=alpha,
-        calibration_texts=calibration_texts,
-        range_percentile=range_percentile,
+        sample_texts=sample_texts,
         limits=widen(LIMITS, wider),
         vocabulary_size=(VOCABULARY_SIZE if vocab_size is None else vocab_size) if trim_vocab else None,
     )

@@ -1,4 +1,4 @@
-"""Rewrites of the translated graph that change no number and that neither torch nor onnxruntime makes."""
+"""Exact graph rewrites that neither torch nor onnxruntime performs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _REPEATING = ("Reshape", "Expand", "Unsqueeze")
-"""How a graph repeats the key and value heads of grouped-query attention, from the last step to the first."""
+"""Operators that repeat the key and value heads of grouped-query attention, last one first."""
 
 
 def share_heads(model: ir.Model) -> int:
-    """Give Attention the key and value heads as they are, in place; it repeats them itself, without a copy.
+    """Remove the repetition of key and value heads before Attention, which broadcasts them without a copy.
 
     Returns:
-        How many inputs of Attention nodes were shortened.
+        The number of inputs of Attention nodes that were replaced.
     """
     count = 0
     for node in model.graph:
         if node.op_type == "Attention":
-            for place in (1, 2):
-                repeated = node.inputs[place]
+            for index in (1, 2):
+                repeated = node.inputs[index]
                 heads = _before_repetition(repeated)
                 if heads is not None and repeated is not None and _divides(heads, repeated):
-                    node.replace_input_with(place, heads)
+                    node.replace_input_with(index, heads)
                     count += 1
     RemoveUnusedNodesPass()(model)
     return count
@@ -42,7 +42,7 @@ def _before_repetition(value: ir.Value | None) -> ir.Value | None:
 
 
 def _divides(heads: ir.Value, repeated: ir.Value) -> bool:
-    """Whether one is (batch, h, seq, d) and the other (batch, n·h, seq, d)."""
+    """Return whether the shapes are (batch, h, seq, d) and (batch, n·h, seq, d)."""
     if heads.shape is None or repeated.shape is None or len(heads.shape) != 4 or len(repeated.shape) != 4:
         return False
     few, many = heads.shape[1], repeated.shape[1]

@@ -1,7 +1,7 @@
 """From torch module to ONNX graph, described by an optimum ``ExporterConfig``.
 
-optimum's own ONNX exporter does not support transformers 5, so torch.onnx translates what the description says: names,
-dynamic axes, dummy inputs and tolerance.
+optimum's ONNX exporter does not support transformers 5. torch.onnx translates the module instead, with the names,
+dynamic axes, dummy inputs and tolerance of the ``ExporterConfig``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.encoder_path import EncoderPath
 
 _MAX_BYTES = 2**31 - 1
-"""Of one protobuf message. A matcher's graph is one file: the runtime opens no other that a graph refers to."""
+"""Size limit of one protobuf message. The runtime opens no external data, so a graph must fit into one file."""
 
 OPSET = 23
-"""The first with RMSNormalization, RotaryEmbedding and Attention, which onnxruntime runs as fused kernels."""
+"""First opset with RMSNormalization, RotaryEmbedding and Attention, which onnxruntime runs as fused kernels."""
 
 
 class EncoderPathConfig(ExporterConfig):  # type: ignore[misc]
@@ -48,7 +48,7 @@ class EncoderPathConfig(ExporterConfig):  # type: ignore[misc]
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
-        """``sentence_embedding``, float32, dynamic in batch (``embedding`` would collide with a name in the graph)."""
+        """``sentence_embedding``, float32, dynamic in batch; the name ``embedding`` collides with one in the graph."""
         return {"sentence_embedding": {0: "batch"}}
 
 
@@ -56,7 +56,7 @@ def export_graph(path: EncoderPath) -> ir.Model:
     """Translate an encoder path to one self-contained float32 graph.
 
     Raises:
-        VerificationError: the translation failed, or its result does not fit into one file.
+        VerificationError: the translation failed, or the graph does not fit into one file.
     """
     description = EncoderPathConfig(path.model.config, task="feature-extraction")
     inputs = description.generate_dummy_inputs(batch_size=2, sequence_length=8)
@@ -84,14 +84,14 @@ def export_graph(path: EncoderPath) -> ir.Model:
             "train with a lower student.layer or a smaller student"
         )
     share_heads(program.model)
-    # Where in torch's and the user's source files each node comes from: a quarter of a megabyte that nothing reads.
+    # The source positions of the nodes take a quarter of a megabyte, and nothing reads them.
     ClearMetadataAndDocStringPass()(program.model)
     return program.model
 
 
 @contextlib.contextmanager
 def _without_notices() -> Iterator[None]:
-    """Keep torch's notices about packages and interfaces that this export does not use from the user's terminal."""
+    """Silence torch's notices about packages and interfaces that this export does not use."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
     registration.setLevel(logging.ERROR)

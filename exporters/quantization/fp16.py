@@ -1,8 +1,8 @@
-"""fp16: half of the float32 file, for CUDA, which has matrix units for float16.
+"""fp16: half the size of the float32 file, for the float16 matrix units of CUDA devices.
 
-float16 ends at 65,504 and keeps three digits. What needs more stays float32: the angles of rotary position embeddings,
-which grow with the position; pooling, A and normalization, which are next to nothing to compute; and whatever comes
-near the end of the range on a sample, as the residual stream of some models does.
+float16 ends at 65,504 and has three significant digits. Three parts of the graph stay float32: the angles of rotary
+position embeddings, because they grow with the position; pooling, A and normalization, because they cost next to
+nothing; and values near the end of the range on a sample, such as the residual stream of some models.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from flipkd_sdk.exporters.graph.edits import store_read_out_as_half, store_weight_as_half, token_lookup
-from flipkd_sdk.exporters.quantization.activations import constant, largest_values, linear_nodes
+from flipkd_sdk.exporters.graph.edits import store_read_out_as_half, store_weight_as_half
+from flipkd_sdk.exporters.graph.nodes import constant, linear_nodes, token_lookup
+from flipkd_sdk.exporters.quantization.activations import largest_values
 from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
 
 if TYPE_CHECKING:
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.quantization.sample_batches import Batch
 
 _LARGE = 65504 / 8
-"""Other texts may reach further than the sample."""
+"""Largest value computed in float16; other texts may exceed the sample."""
 _MASKING = float(np.finfo(np.float32).max) / 2
-"""From here on a value stands for minus infinity, and the least number of float16 does so as well."""
+"""Smallest value that represents infinity in a mask; the largest float16 number represents it as well."""
 _STATES = ("RMSNormalization", "LayerNormalization", "Attention")
-"""Besides linear layers, what makes the hidden states that the read-out takes in."""
+"""Operators besides linear layers that compute the input of the read-out."""
 
 
-def convert_to_half(model: ir.Model, batches: Sequence[Batch], working: Path) -> ir.Model:
-    """A float32 graph that computes in float16 where that is precise enough.
+def convert_to_fp16(model: ir.Model, batches: Sequence[Batch], working: Path) -> ir.Model:
+    """Return a copy of a float32 graph that computes in float16 where that is precise enough.
 
     Args:
-        model: the float32 graph; left as it is.
+        model: the float32 graph; not changed.
         batches: sample inputs, for the range of each value.
         working: a directory for the instrumented copy of the graph.
     """
@@ -45,9 +46,10 @@ def convert_to_half(model: ir.Model, batches: Sequence[Batch], working: Path) ->
     for node in linear & kept:
         kept.add(store_weight_as_half(model, node))
     states = {token_lookup(model), *linear, *(node for node in model.graph if node.op_type in _STATES)}
-    kept |= _behind(model.graph.outputs, stop=states)
-    kept |= _behind(value for node in model.graph if node.op_type in ("Cos", "Sin") for value in node.outputs)
-    load_onnxruntime()  # without its telemetry
+    kept |= _ancestors(model.graph.outputs, stop=states)
+    kept |= _ancestors(value for node in model.graph if node.op_type in ("Cos", "Sin") for value in node.outputs)
+    # The first import must switch off telemetry.
+    load_onnxruntime()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     names = [str(node.name) for node in model.graph if node in kept]
@@ -58,7 +60,7 @@ def convert_to_half(model: ir.Model, batches: Sequence[Batch], working: Path) ->
 
 
 def _large(model: ir.Model, largest: Mapping[str, float]) -> Iterator[ir.Node]:
-    """The nodes that read or make a value near the end of float16's range."""
+    """Yield the nodes with an input or output near the end of float16's range."""
 
     def peak(value: ir.Value) -> float:
         if value.const_value is not None and value.dtype == ir.DataType.FLOAT:
@@ -70,8 +72,8 @@ def _large(model: ir.Model, largest: Mapping[str, float]) -> Iterator[ir.Node]:
             yield node
 
 
-def _behind(values: Iterable[ir.Value], stop: Collection[ir.Node] = ()) -> set[ir.Node]:
-    """The nodes that values are made by, from the last one up to where the walk is stopped."""
+def _ancestors(values: Iterable[ir.Value], stop: Collection[ir.Node] = ()) -> set[ir.Node]:
+    """Return the ancestors of values, up to but without the nodes of ``stop``."""
     found: set[ir.Node] = set()
     pending = [value.producer() for value in values]
     while pending:

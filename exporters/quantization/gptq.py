@@ -1,7 +1,7 @@
-"""Rounding weights to few levels, each so that it makes good for what the ones before it lost.
+"""GPTQ: rounding of weights that minimises the error of a layer's output.
 
-Rounding to nearest minimises the error of each weight. What counts is the error of the layer's output on the texts that
-it reads, |X·W − X·Ŵ|², and there the loss of one weight can be made up for by those that are not rounded yet.
+Rounding to nearest minimises the error of each weight. GPTQ minimises |X·W − X·Ŵ|² on a sample X: the weights that are
+not rounded yet compensate for the error of the ones before them.
 
 Reference: Frantar et al., "GPTQ: accurate post-training quantization for generative pre-trained transformers", ICLR
 2023 (arXiv 2210.17323).
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.exporters.quantization.activations import constant, input_of, linear_nodes
+from flipkd_sdk.exporters.graph.nodes import constant, input_of, linear_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.quantization.activations import InputStatistics
 
 _LEVELS = 63
-"""Of int8 weights, on either side of zero: 7 bits."""
+"""Largest int8 weight: 7 bits, because full-range products overflow on x86 without VNNI."""
 _DAMPING = 0.01
-"""Share of the mean eigenvalue that is added to the Gram matrix, which a sample may leave singular."""
+"""Share of the mean eigenvalue added to the Gram matrix, which may be singular on a sample."""
 _BLOCK = 64
-"""Rows whose errors are passed on to all later rows in one matrix product."""
+"""Rows whose errors are propagated to all later rows in one matrix product."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +39,7 @@ class RoundedWeight:
     integers: NDArray[np.int8]
     """Shape (in, out)."""
     scale: NDArray[np.float32]
-    """One for each output, shape (out,), or for each block of inputs and each output, shape (blocks, out)."""
+    """Scale per output, shape (out,), or per block of inputs and output, shape (blocks, out)."""
 
 
 def round_weights(model: ir.Model, statistics: Mapping[str, InputStatistics]) -> dict[str, RoundedWeight]:
@@ -86,9 +86,9 @@ def round_to_grid(
     """
     scale = np.broadcast_to(scale, weight.shape)
     hessian = gram + _DAMPING * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
-    # The rows that matter most come first, while there are many others to make up for them.
+    # The most important rows come first, while many others can still compensate for them.
     order = np.argsort(-np.diag(hessian), kind="stable")
-    # Row i of U is what the rows after i have to take over for each unit that row i loses, times U_ii.
+    # Row i of U, divided by U_ii, is the correction of the later rows per unit of error in row i.
     upper = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)])).T
     left = weight[order].astype(np.float64)
     integers = np.empty(weight.shape, dtype=np.int8)

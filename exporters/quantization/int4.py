@@ -1,8 +1,8 @@
-"""int4: weights of four bits with a scale for each block of them, for the smallest file.
+"""int4: weights of four bits with a scale per block, for the smallest file.
 
-What is computed from a text is not rounded, so no score depends on its batch. ONNX has no lookup in a table of 4-bit
-values, and onnxruntime's matrix product for such weights is an operator of its own, hence the domain ``com.microsoft``.
-onnxruntime's quantizer writes the same nodes, but rounds each weight by itself and stores scales in float32.
+Activations are not rounded, so no score depends on its batch. ONNX has no Gather for 4-bit tables and no matrix product
+for 4-bit weights, so both are operators of onnxruntime's domain ``com.microsoft``. onnxruntime's own quantizer writes
+the same nodes, but rounds to nearest and stores the scales in float32.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from flipkd_sdk.exporters.graph.edits import half, insert_before, store_read_out_as_half, token_lookup
-from flipkd_sdk.exporters.quantization.activations import constant, input_of, linear_nodes
+from flipkd_sdk.exporters.graph.edits import half, insert_before, store_read_out_as_half
+from flipkd_sdk.exporters.graph.nodes import constant, input_of, linear_nodes, token_lookup
 from flipkd_sdk.exporters.quantization.gptq import RoundedWeight, round_to_grid
 
 if TYPE_CHECKING:
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.quantization.activations import InputStatistics
 
 LINEAR_BLOCK = 32
-"""Inputs of a linear layer that share a scale for each output."""
+"""Inputs of a linear layer that share one scale per output."""
 EMBEDDING_BLOCK = 64
-"""Numbers of a token's row that share a scale."""
+"""Values of an embedding row that share one scale."""
 
 _DOMAIN = "com.microsoft"
 _LEAST, _MOST = -8, 7
 _SHRINKING = np.linspace(1.0, 0.6, 17)
-"""Scales that are tried, relative to the one whose last step is a block's largest value: clipping that value a little
-makes all the others more precise."""
+"""Candidate scales, relative to the one that represents a block's largest value exactly; clipping that value a little
+makes all others more precise."""
 _SMALLEST = np.float32(2**-24)
-"""Of float16."""
+"""Smallest positive float16 number."""
 
 
 def quantize_blockwise(model: ir.Model, statistics: Mapping[str, InputStatistics]) -> ir.Model:
-    """A float32 graph with linear layers and token embedding stored in four bits, and A as float16.
+    """Return a copy of a float32 graph with linear layers and token embedding in four bits, and A as float16.
 
     Args:
-        model: the float32 graph; left as it is.
+        model: the float32 graph; not changed.
         statistics: of the linear layers' inputs, by value name.
     """
     model = model.clone()
@@ -68,20 +68,20 @@ def round_blockwise(weight: NDArray[np.float32], gram: NDArray[np.float64]) -> R
 
 
 def block_scale(weight: NDArray[np.float32], importance: NDArray[np.floating], *, block: int) -> NDArray[np.float32]:
-    """The scale of each block with the least Σ importance · (w − ŵ)², where ŵ is rounded to nearest.
+    """Return the scale of each block that minimises Σ importance · (w − ŵ)², with ŵ rounded to nearest.
 
-    The integers −8 … 7 reach further on one side, so a scale's sign turns them to where the block's largest value is.
+    The integers −8 … 7 are asymmetric; the sign of a scale puts the longer side where the block's largest value is.
 
     Args:
         weight: shape (in, out).
-        importance: of each row, not negative, shape (in,).
+        importance: weight of each row, not negative, shape (in,).
         block: rows that share a scale; the last block may be shorter.
 
     Returns:
         Shape (blocks, out), not zero and exact in float16.
     """
     rows = _padded(weight, block).reshape(-1, block, weight.shape[1])
-    # A row that the sample left silent counts a little all the same.
+    # Rows that are zero on the sample keep a small weight.
     worth = (importance + 1e-6 * max(float(importance.mean()), 1e-12)).astype(np.float32)
     worth = _padded(worth[:, None], block).reshape(-1, block, 1)
     peak = np.take_along_axis(rows, np.abs(rows).argmax(axis=1, keepdims=True), axis=1)
@@ -131,14 +131,14 @@ def _quantize_embedding(model: ir.Model) -> None:
 
 
 def _packed(integers: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """A weight (in, out) as MatMulNBits reads it: (out, blocks, block / 2), the first of two values in the low bits."""
+    """Pack a weight (in, out) for MatMulNBits: (out, blocks, block / 2), the first of two values in the low bits."""
     shifted = _padded(integers, LINEAR_BLOCK).astype(np.int16) - _LEAST
-    couples = shifted.astype(np.uint8).T.reshape(integers.shape[1], -1, LINEAR_BLOCK // 2, 2)
-    return couples[..., 0] | couples[..., 1] << np.uint8(4)
+    nibbles = shifted.astype(np.uint8).T.reshape(integers.shape[1], -1, LINEAR_BLOCK // 2, 2)
+    return nibbles[..., 0] | nibbles[..., 1] << np.uint8(4)
 
 
 def _padded(array: NDArray[Any], block: int) -> NDArray[Any]:
-    """With zeros after the last row, up to a whole number of blocks."""
+    """Append zero rows up to a whole number of blocks."""
     return np.pad(array, ((0, -len(array) % block), (0, 0)))
 
 

@@ -1,8 +1,8 @@
-"""Static int8: scales that are fixed at export or a token's own, so that no text's score depends on its batch.
+"""Static int8: scales are fixed at export or computed per token, so that no score depends on its batch.
 
-The QuantizeLinear and DequantizeLinear nodes written here are standard; onnxruntime's session fuses each layer's into
-one integer matrix product. Its own quantizer writes the same nodes, but gives every token one scale and rounds each
-weight by itself. Weights take 7 bits: without VNNI, products of full-range 8-bit values overflow silently on x86.
+The graph contains standard QuantizeLinear and DequantizeLinear nodes, and onnxruntime fuses those of each layer into
+one integer matrix product. onnxruntime's own quantizer uses one scale for all tokens and rounds to nearest. Weights
+have 7 bits: without VNNI, products of full-range 8-bit values overflow silently on x86.
 """
 
 from __future__ import annotations
@@ -13,13 +13,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from flipkd_sdk.exporters.graph.edits import (
-    insert_before,
-    store_read_out_as_half,
-    store_weight_as_half,
-    token_lookup,
-)
-from flipkd_sdk.exporters.quantization.activations import constant, input_of, linear_nodes
+from flipkd_sdk.exporters.graph.edits import insert_before, store_read_out_as_half, store_weight_as_half
+from flipkd_sdk.exporters.graph.nodes import constant, input_of, linear_nodes, token_lookup
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -28,10 +23,10 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.quantization.gptq import RoundedWeight
 
 _OUTLYING = 3.0
-"""From this spread on tokens are scaled one by one: a single scale would leave the ordinary ones a few steps."""
+"""Smallest spread with a scale per token; a single scale would leave few steps for ordinary tokens."""
 _LEAST = 1e-6
 _COLUMN_QUANTILE = 0.999
-"""Of a column's absolute values: the maximum would let single tokens set the scale for all."""
+"""Quantile of a column's absolute values that sets its scale; with the maximum, single tokens would set it."""
 
 
 def quantize_linear_layers(
@@ -42,14 +37,14 @@ def quantize_linear_layers(
     scale_tokens: bool = False,
     keep: Collection[str] = (),
 ) -> ir.Model:
-    """A float32 graph with its linear layers quantized to int8.
+    """Return a copy of a float32 graph with its linear layers quantized to int8.
 
     Args:
-        model: the smoothed float32 graph; left as it is.
+        model: the smoothed float32 graph; not changed.
         weights: the rounded weights by layer name.
         statistics: of the layers' inputs, by value name.
-        scale_tokens: scale the tokens of every input one by one, not only those of inputs with outlying tokens.
-        keep: names of layers that compute in float32; their weights are stored as float16, and so is A.
+        scale_tokens: use a scale per token for every input, not only for inputs with outlying tokens.
+        keep: names of layers that compute in float32; their weights and A are stored as float16.
     """
     model = model.clone()
     store_read_out_as_half(model)
@@ -90,18 +85,18 @@ def quantized_input(
     scale_tokens: bool,
     prefix: str = "",
 ) -> tuple[ir.Value, ir.Value | None]:
-    """Round what linear layers read to 8 bits.
+    """Round the input of linear layers to 8 bits.
 
     Args:
         tape: takes the nodes.
         activation: float32 (batch, seq, channels).
         statistics: of this activation.
-        scale_tokens: scale the tokens one by one even if none of them is outlying.
-        prefix: of the new constants' names, where the same activation is rounded more than once.
+        scale_tokens: use a scale per token even if no token is outlying.
+        prefix: prefix of the new constants' names; needed if an activation is rounded more than once.
 
     Returns:
-        The rounded activation, and where tokens are scaled one by one the factor (batch, seq, 1) that it has to be
-        multiplied with, before or after the matrix product; else None.
+        The rounded activation, and its scale per token (batch, seq, 1) or None. The scale is multiplied before or after
+        the matrix product.
     """
     if activation is None:
         raise TypeError("a linear layer without an input")
@@ -126,18 +121,18 @@ def _multiply_output(model: ir.Model, node: ir.Node, factor: ir.Value) -> None:
     tape = ir.tape.Tape()
     scaled = tape.op("Mul", [product, factor])
     multiplication = scaled.producer()
-    for user, place in list(product.uses()):
+    for user, index in list(product.uses()):
         if user is not multiplication:
-            user.replace_input_with(place, scaled)
+            user.replace_input_with(index, scaled)
     model.graph.insert_after(node, tape.nodes)
 
 
 def quantize_embedding(model: ir.Model) -> None:
-    """Store the token embedding as int8 with a scale for each row and each column, in place.
+    """Store the token embedding as int8 with a scale per row and per column, in place.
 
-    Gather(E, ids) becomes Cast(Gather(Q, ids)) · Gather(rows, ids) · columns: standard operators on every provider, and
-    only the rows of the batch's tokens are ever expanded. The columns' scales halve the error of rows alone, because
-    the largest values of most rows stand in the same few columns.
+    Gather(E, ids) becomes Cast(Gather(Q, ids)) · Gather(rows, ids) · columns. These operators are standard, and only
+    the rows of a batch's tokens are expanded. The column scales halve the error of row scales alone, because
+    most rows have their largest values in the same few columns.
     """
     node = token_lookup(model)
     values, ids = constant(node.inputs[0]), node.inputs[1]
@@ -159,4 +154,5 @@ def quantize_embedding(model: ir.Model) -> None:
     name = node.outputs[0].name
     ir.convenience.replace_all_uses_with(node.outputs[0], expanded)
     RemoveUnusedNodesPass()(model)
-    expanded.name = name  # statistics of the graph know the value by it
+    # The statistics of the graph refer to the value by its name.
+    expanded.name = name

@@ -1,4 +1,4 @@
-"""Sample batches for the quantizer: texts of the training data as the graph will see them, but without padding."""
+"""Sample batches for quantization: training texts without padding."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _BATCH = 16
 def sample_batches(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, count: int, max_length: int, seed: int
 ) -> list[Batch]:
-    """Draw texts and put those of one length together.
+    """Draw texts and batch those of equal length.
 
-    So no row is padding, whose activations would widen the ranges for nothing.
+    Batches of one length contain no padding, whose activations would widen the quantization ranges.
 
     Args:
         tokenizer: the student's.
         texts: the train split's texts.
-        count: how many to draw at most.
+        count: largest number of texts.
         max_length: most tokens of a text.
         seed: seed of the draw.
     """

@@ -1,4 +1,4 @@
-"""Which linear layers to keep in float32 first: those whose 8-bit inputs move the text vectors most."""
+"""Ranking of the linear layers by the change that 8-bit inputs cause in the text vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from flipkd_sdk.exporters.graph.edits import insert_before
-from flipkd_sdk.exporters.quantization.activations import input_of, linear_nodes, open_graph
+from flipkd_sdk.exporters.graph.nodes import input_of, linear_nodes
+from flipkd_sdk.exporters.quantization.activations import open_graph
 from flipkd_sdk.exporters.quantization.int8 import quantized_input
 
 if TYPE_CHECKING:
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
     from flipkd_sdk.exporters.quantization.sample_batches import Batch
 
 _BATCHES = 4
-"""Each runs once for every layer, and an estimate of an error needs no more."""
+"""Batches that each layer is measured on; a ranking needs no more."""
 _ON, _OFF = np.ones((), np.float32), np.zeros((), np.float32)
 
 
 def most_sensitive(
     model: ir.Model, statistics: Mapping[str, InputStatistics], batches: Sequence[Batch], working: Path
 ) -> list[str]:
-    """Names of the linear layers, the most sensitive one first.
+    """Return the names of the linear layers, the most sensitive one first.
 
-    One layer's input at a time is rounded as it will be, and the squared changes of the text vectors are added up. What
-    the layer's own output loses would not tell: it may weigh much or little in what is made of it.
+    The input of one layer at a time is rounded, and the squared changes of the text vectors are added up. The error
+    of a layer's own output would be a worse measure, because later layers amplify or suppress it.
 
     Args:
         model: a float32 graph.
@@ -51,10 +52,10 @@ def most_sensitive(
 
 
 def _add_switch(model: ir.Model, node: ir.Node, statistics: InputStatistics) -> str:
-    """Give the graph an input that rounds the input of one layer where it is 1, and not where it is 0.
+    """Add a graph input that switches the rounding of one layer's input on (1) or off (0).
 
     Returns:
-        The input's name.
+        The name of the switch.
     """
     activation = node.inputs[0]
     switch = ir.Value(name=f"{node.name}_switch", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([]))

@@ -1,9 +1,9 @@
-"""SmoothQuant: move the activations' outliers into the weights, where per-channel scales can hold them.
+"""SmoothQuant: move outliers from the activations into the weights, which have per-channel scales.
 
-For a linear layer y = x·W each input channel j is divided by s_j and W's row j multiplied by it, which changes nothing
-in exact arithmetic. The division is folded into whatever made x: a normalization (q, k, v, gate, up), the up-projection
-(down) or, through attention, the value projection (o). A layer whose input is made otherwise is left as it is. Working
-on the graph keeps this independent of the model family.
+For a linear layer y = x·W, each input channel j is divided by s_j and row j of W is multiplied by s_j, which is exact.
+The division is folded into the producer of x: a normalization (q, k, v, gate, up), the up-projection (down) or, through
+attention, the value projection (o). Layers with another producer are not changed. The rewrite works on the graph, so it
+does not depend on the model family.
 
 Reference: Xiao et al., "SmoothQuant", ICML 2023 (arXiv 2211.10438).
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from flipkd_sdk.exporters.quantization.activations import constant, linear_nodes
+from flipkd_sdk.exporters.graph.nodes import constant, linear_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
 
 _NORMALIZATIONS = ("RMSNormalization", "SimplifiedLayerNormalization", "LayerNormalization")
 _LEAST = 1e-5
-"""Channels that stay silent on the sample get a factor all the same, and one that leaves float32 its range."""
+"""Lower bound for near-zero channels, which keeps factors within the range of float32."""
 _LEAST_FACTOR = 1e-3
 _SHAPE_ONLY = ("Transpose", "Reshape", "Unsqueeze", "Expand")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Producer:
-    """Constants that make a value: dividing these columns of each of them by s divides the value by s."""
+    """Constants that scale a value: dividing these columns of each constant by s divides the value by s."""
 
     constants: tuple[ir.Value, ...]
-    """Weight and bias; their last axis is the value's channel axis."""
+    """Weight and bias, whose last axis is the channel axis of the value."""
     columns: slice
-    """Where the value is a part of a fused projection."""
+    """Columns of the value within a fused projection."""
     repeats: int = 1
-    """Heads of the activation that read one head of the value (grouped-query attention)."""
+    """Heads of the activation per head of the value (grouped-query attention)."""
     head_dim: int = 1
-    """Channels of a head; matters where heads repeat."""
+    """Channels of a head; used only with repeated heads."""
 
     @property
     def width(self) -> int:
         return int(constant(self.constants[0])[..., self.columns].shape[-1])
 
     def gather(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """For each channel of the value the largest of the activation's channels that read it."""
+        """Return the maximum over the activation channels of each value channel."""
         return np.asarray(values.reshape(-1, self.repeats, self.head_dim).max(axis=1)).reshape(-1)
 
     def spread(self, factor: NDArray[np.float32]) -> NDArray[np.float32]:
-        """For each channel of the activation the factor of the value's channel that it reads."""
+        """Return the factor of each activation channel from the factors of the value channels."""
         return np.repeat(factor.reshape(-1, 1, self.head_dim), self.repeats, axis=1).reshape(-1)
 
 
@@ -67,7 +67,7 @@ def smooth(model: ir.Model, maxima: Mapping[str, NDArray[np.float32]], *, alpha:
         alpha: α, the share of the difficulty that moves to the weights; 0.5 to 0.9.
 
     Returns:
-        How many activations were smoothed.
+        The number of smoothed activations.
     """
     count = 0
     for activation, consumers, producer in _folds(model):
@@ -87,7 +87,7 @@ def smooth(model: ir.Model, maxima: Mapping[str, NDArray[np.float32]], *, alpha:
 
 
 def _folds(model: ir.Model) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...], _Producer]]:
-    """Activations that can be smoothed, the linear layers that read them and what makes them."""
+    """Yield the activations that can be smoothed, with their consumers and their producer."""
     linear = set(linear_nodes(model))
     for activation in dict.fromkeys(node.inputs[0] for node in linear_nodes(model)):
         if activation is None:
@@ -101,14 +101,14 @@ def _folds(model: ir.Model) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...], _Pr
 
 
 def _producer(activation: ir.Value, width: int, linear: set[ir.Node]) -> _Producer | None:
-    maker = activation.producer()
-    if maker is None:
+    source = activation.producer()
+    if source is None:
         return None
-    if maker.op_type in _NORMALIZATIONS:
-        constants = tuple(value for value in maker.inputs[1:] if value is not None)
+    if source.op_type in _NORMALIZATIONS:
+        constants = tuple(value for value in source.inputs[1:] if value is not None)
         return _Producer(constants, slice(None)) if constants and all(_is_own(value) for value in constants) else None
-    if maker.op_type == "Mul":
-        made = (_made_by_linear(factor, linear) for factor in maker.inputs)
+    if source.op_type == "Mul":
+        made = (_linear_producer(factor, linear) for factor in source.inputs)
         return next((producer for producer in made if producer is not None and producer.width == width), None)
     return _through_attention(activation, width, linear)
 
@@ -120,14 +120,14 @@ def _through_attention(activation: ir.Value, width: int, linear: set[ir.Node]) -
     value = attention.inputs[2]
     if value is None or value.shape is None or len(value.shape) != 4 or not isinstance(value.shape[3], int):
         return None
-    producer = _made_by_linear(_behind_shapes(value), linear)
+    producer = _linear_producer(_behind_shapes(value), linear)
     if producer is None or producer.width % value.shape[3] or width % producer.width:
         return None
     return replace(producer, repeats=width // producer.width, head_dim=value.shape[3])
 
 
 def _behind_shapes(value: ir.Value) -> ir.Value:
-    """Follow operators that only rearrange or repeat elements upwards, while nothing else reads what they rearrange."""
+    """Return the source of a value before operators that only rearrange or repeat elements and have no other reader."""
     while (node := value.producer()) is not None and node.op_type in _SHAPE_ONLY:
         inner = node.inputs[0]
         if inner is None or len(inner.uses()) != 1:
@@ -136,13 +136,13 @@ def _behind_shapes(value: ir.Value) -> ir.Value:
     return value
 
 
-def _made_by_linear(value: ir.Value | None, linear: set[ir.Node]) -> _Producer | None:
-    """The linear layer that makes a value, if nothing else depends on the value or on the layer's constants."""
+def _linear_producer(value: ir.Value | None, linear: set[ir.Node]) -> _Producer | None:
+    """Return the linear layer that computes a value, if nothing else reads the value or the layer's constants."""
     if value is None:
         return None
-    whole, columns = _before_split(value)
-    product, biases = _before_bias(whole)
-    node = _sole_maker(product)
+    projection, columns = _before_split(value)
+    product, biases = _before_bias(projection)
+    node = _sole_producer(product)
     if node is None or node not in linear:
         return None
     weight = node.inputs[1]
@@ -153,24 +153,24 @@ def _made_by_linear(value: ir.Value | None, linear: set[ir.Node]) -> _Producer |
 
 
 def _before_split(part: ir.Value) -> tuple[ir.Value, slice]:
-    """The output of a fused projection and the channels of it that a value is; the value itself if it is no part."""
-    node = _sole_maker(part)
-    whole = node.inputs[0] if node is not None and node.op_type == "Split" else None
-    if node is None or whole is None or whole.shape is None:
+    """Return the output of a fused projection and the columns of a value in it, or the value itself."""
+    node = _sole_producer(part)
+    fused = node.inputs[0] if node is not None and node.op_type == "Split" else None
+    if node is None or fused is None or fused.shape is None:
         return part, slice(None)
     axis = node.attributes.get_int("axis", 0)
     sizes = [output.shape[axis] if output.shape is not None else None for output in node.outputs]
     widths = [size for size in sizes if isinstance(size, int)]
-    if axis % len(whole.shape) != len(whole.shape) - 1 or len(widths) != len(sizes):
+    if axis % len(fused.shape) != len(fused.shape) - 1 or len(widths) != len(sizes):
         return part, slice(None)
     index = list(node.outputs).index(part)
     start = sum(widths[:index])
-    return whole, slice(start, start + widths[index])
+    return fused, slice(start, start + widths[index])
 
 
 def _before_bias(value: ir.Value) -> tuple[ir.Value, tuple[ir.Value, ...]]:
-    """What a constant vector is added to, and that vector; the value itself and nothing if it is no such sum."""
-    node = _sole_maker(value)
+    """Return the value before a bias, and the bias; the value itself and no bias if it is no such sum."""
+    node = _sole_producer(value)
     if node is not None and node.op_type == "Add":
         for product, bias in (node.inputs, reversed(node.inputs)):
             if (
@@ -183,12 +183,12 @@ def _before_bias(value: ir.Value) -> tuple[ir.Value, tuple[ir.Value, ...]]:
     return value, ()
 
 
-def _sole_maker(value: ir.Value | None) -> ir.Node | None:
+def _sole_producer(value: ir.Value | None) -> ir.Node | None:
     return value.producer() if value is not None and len(value.uses()) == 1 else None
 
 
 def _is_own(value: ir.Value | None) -> bool:
-    """Whether a value is a constant that a single node reads, so that changing it changes nothing else."""
+    """Return whether a value is a constant with a single reader, so that it can be changed."""
     return value is not None and value.const_value is not None and len(value.uses()) == 1
 
 

@@ -1,16 +1,15 @@
-"""A smaller vocabulary: the tokens that a domain's texts need, in a tokenizer that reads any text still.
+"""Vocabulary pruning: a tokenizer with the tokens of a domain that still encodes any text.
 
-Byte-pair encoding (Sennrich et al., 2016) starts from single symbols and applies, as long as it can, the merge of the
-lowest rank among neighbouring pieces. Two facts about it are what trimming rests on.
+Byte-pair encoding (Sennrich et al., 2016) starts from single symbols and repeatedly applies the neighbouring merge of
+the lowest rank. Pruning rests on two of its properties.
 
-1. Where merges are left out that a text's encoding does not apply, its encoding stays: the lowest rank among all merges
-   at hand is the lowest among fewer, too, so step by step the same merge is chosen, and where none was left before none
-   is now.
-2. No merge that is applied crosses the border of a piece that is left at the end, and those inside are the ones that
-   the piece's characters ask for by themselves, in that order. So a piece is built in the same way in every text.
+1. Removing merges that the encoding of a text does not apply leaves that encoding unchanged: at every step the merge of
+   the lowest rank is still available, and no new merge appears.
+2. No applied merge crosses the border of a final piece, and the merges inside a piece depend on its characters only. So
+   a piece is built in the same way in every text.
 
-Hence a tokenizer that keeps some pieces, and the pieces through which each is built, encodes every text of those pieces
-as before. Other texts fall back to smaller pieces, down to the single symbols, all of which are kept.
+A tokenizer that keeps some pieces, and the pieces that build them, therefore encodes every text of those pieces as
+before. Other texts fall back to smaller pieces, down to the single symbols, all of which are kept.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Ranks = Mapping[tuple[str, str], int]
-    """The merges, each with its place in the list."""
+    """Rank of each merge in the list."""
 
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-"""Tokens that stand for a character that is not in the vocabulary, byte by byte, in SentencePiece's models."""
+"""Byte tokens, which SentencePiece models use for characters outside the vocabulary."""
 
 _CHUNK = 4096
-"""Texts that are encoded at a time."""
+"""Texts encoded at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,35 +46,35 @@ class TrimmedTokenizer:
 
     tokenizer: Tokenizer
     kept: NDArray[np.int64]
-    """The old id of each new one, shape (tokens,)."""
+    """Old id of each new token, shape (tokens,)."""
 
 
 def trim(
     tokenizer: Tokenizer, texts: Sequence[str], *, required: Iterable[str] = (), size: int = 0
 ) -> TrimmedTokenizer:
-    """Keep the tokens of texts, what builds them, and as many of the most frequent others as there is room for.
+    """Keep the tokens of texts, the pieces that build them, and the most frequent other tokens up to a size.
 
-    A merge's place in the list is how frequent its piece was in the texts that the vocabulary was learned from.
+    Merges are ordered by the frequency of their piece in the corpus that the vocabulary was learned from.
 
     Args:
         tokenizer: a byte-pair encoding that neither truncates nor pads.
-        texts: they are encoded as before, piece by piece.
-        required: special tokens to keep beside those that the tokenizer adds to every text by itself.
-        size: how many tokens to fill up to; the texts' own are kept even where they are more.
+        texts: texts whose encoding must not change.
+        required: special tokens to keep, besides those that the tokenizer adds to every text.
+        size: number of tokens to fill up to; all tokens of the texts are kept even if they are more.
 
     Raises:
         ConfigError: the tokenizer is not a byte-pair encoding of plain pieces.
-        VerificationError: a text is not encoded as before after all.
+        VerificationError: the encoding of a text changed.
     """
     content = json.loads(tokenizer.to_str())
     _refuse_others(content["model"])
     ids = tokenizer.get_vocab(with_added_tokens=True)
     token_of = {token_id: token for token, token_id in ids.items()}
-    # The space, as normalizers put a symbol of their own in its place, which only as such becomes a space again.
+    # Normalizers replace the space by a symbol of their own, which must be kept to be decoded.
     needed = {token_of[token_id] for encoded in _encoded(tokenizer, ["", " ", *texts]) for token_id in encoded}
     needed |= ids.keys() & {content["model"]["unk_token"], *required}
     tokens = _closure(content["model"], needed, size)
-    # What is not in the model's own vocabulary comes last, as tokenizers numbers it when it reads the file.
+    # tokenizers numbers added tokens outside the model's vocabulary last when it reads the file.
     order = sorted(tokens, key=lambda token: (token not in content["model"]["vocab"], ids[token]))
     smaller = Tokenizer.from_str(json.dumps(_rewritten(content, order), ensure_ascii=False))
     trimmed = TrimmedTokenizer(smaller, np.array([ids[token] for token in order], dtype=np.int64))
@@ -84,7 +83,7 @@ def trim(
 
 
 def unchanged_share(tokenizer: Tokenizer, trimmed: Tokenizer, texts: Sequence[str]) -> float:
-    """Share of the texts' tokens that the smaller tokenizer reads, in the same place, too; 1 where there are none."""
+    """Return the share of the texts' tokens that the smaller tokenizer leaves unchanged; 1 without tokens."""
     tokens = unchanged = 0
     for text in texts:
         before, after = (
@@ -97,7 +96,7 @@ def unchanged_share(tokenizer: Tokenizer, trimmed: Tokenizer, texts: Sequence[st
 
 
 def token_count(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
-    """Number of tokens of all texts."""
+    """Return the number of tokens of all texts."""
     return sum(len(encoded) for encoded in _encoded(tokenizer, texts))
 
 
@@ -116,7 +115,7 @@ def _refuse_others(model: Mapping[str, Any]) -> None:
 
 
 def _closure(model: Mapping[str, Any], needed: set[str], size: int) -> set[str]:
-    """The needed tokens, what builds them, all symbols, and the results of the first merges up to a size."""
+    """Return the needed tokens, the pieces that build them, all symbols, and the first merges up to a size."""
     vocabulary = model["vocab"]
     ranks = {(left, right): rank for rank, (left, right) in enumerate(model["merges"])}
     by_bytes = model["byte_fallback"] and all(byte in vocabulary for byte in _BYTES)
@@ -131,18 +130,18 @@ def _closure(model: Mapping[str, Any], needed: set[str], size: int) -> set[str]:
 
 
 def _built_through(token: str, ranks: Ranks) -> set[str]:
-    """A token and all pieces on the way from its characters to it; itself alone where no merges lead to it."""
+    """Return a token and all pieces between its characters and it; the token alone if no merges build it."""
     pieces = list(token)
     passed = {token, *pieces}
-    while found := [(ranks[pair], place) for place, pair in enumerate(pairwise(pieces)) if pair in ranks]:
-        _, place = min(found)
-        pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
-        passed.add(pieces[place])
+    while found := [(ranks[pair], index) for index, pair in enumerate(pairwise(pieces)) if pair in ranks]:
+        _, index = min(found)
+        pieces[index : index + 2] = [pieces[index] + pieces[index + 1]]
+        passed.add(pieces[index])
     return passed if pieces == [token] else {token}
 
 
 def _rewritten(content: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
-    """A tokenizer file with the tokens of a given order, numbered by it."""
+    """Return a tokenizer file with the given tokens, numbered in the given order."""
     ids = {token: token_id for token_id, token in enumerate(order)}
     model = content["model"]
     vocabulary = {token: token_id for token, token_id in ids.items() if token in model["vocab"]}
@@ -157,14 +156,14 @@ def _rewritten(content: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
 
 
 def _renumbered(processor: dict[str, Any] | None, ids: Mapping[str, int]) -> dict[str, Any] | None:
-    """A post-processor that adds the same special tokens under their new ids."""
+    """Return a post-processor that adds the same special tokens under their new ids."""
     if processor is None:
         return None
     match processor:
         case {"type": "Sequence", "processors": steps}:
             return processor | {"processors": [_renumbered(step, ids) for step in steps]}
         case {"type": "TemplateProcessing", "special_tokens": special}:
-            # Those of the template for pairs may be gone, and a matcher reads no pairs.
+            # The special tokens of the pair template may be removed; a matcher encodes single texts only.
             return processor | {
                 "pair": processor["single"] + [{"Sequence": {"id": "B", "type_id": 1}}],
                 "special_tokens": {
@@ -179,9 +178,9 @@ def _renumbered(processor: dict[str, Any] | None, ids: Mapping[str, int]) -> dic
 
 
 def _check(tokenizer: Tokenizer, trimmed: TrimmedTokenizer, order: Sequence[str], texts: Sequence[str]) -> None:
-    """See for oneself that tokens are numbered as meant and texts are encoded as before."""
+    """Check the numbering of the tokens and the encoding of the texts."""
     if trimmed.tokenizer.get_vocab(with_added_tokens=True) != {token: i for i, token in enumerate(order)}:
-        raise VerificationError("--trim-vocab: tokenizers numbers the kept tokens otherwise; omit the option")
+        raise VerificationError("--trim-vocab: tokenizers numbers the kept tokens differently; omit the option")
     old, new = _encoded(tokenizer, texts), _encoded(trimmed.tokenizer, texts)
     for text, before, after in zip(texts, old, new, strict=True):
         if trimmed.kept[after].tolist() != before:
@@ -191,7 +190,7 @@ def _check(tokenizer: Tokenizer, trimmed: TrimmedTokenizer, order: Sequence[str]
 
 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
-    """The ids of each text, with the special tokens that the tokenizer adds."""
+    """Yield the ids of each text, with special tokens."""
     chunks = (list(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK))
     batches = (tokenizer.encode_batch_fast(chunk) for chunk in chunks)
     return (encoding.ids for encoding in chain.from_iterable(batches))

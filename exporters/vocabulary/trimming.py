@@ -1,7 +1,7 @@
-"""Trimming a student's vocabulary: which texts decide, the rows of its embedding, and what it does to other texts.
+"""Trimming of a student's vocabulary and embedding, and its measured effect.
 
-The texts that tokens are kept for are the train pairs' and the unlabelled ones. The development texts are not among
-them: they stand for texts that come later, and everything measured on them would flatter.
+The tokens of the train pairs and of the unlabelled texts are kept. The development texts are left out, because they
+represent future texts: measured on texts that were kept, the effect would look too small.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flipkd_sdk")
 
 VOCABULARY_SIZE = 15_000
-"""Tokens that a trimmed vocabulary is filled up to, unless another number is asked for."""
+"""Default size of a trimmed vocabulary, in tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrimmedStudent:
-    """What takes the place of the student's tokenizer and of its cosines once its encoder path is trimmed."""
+    """Tokenizer and cosines of a student whose vocabulary was trimmed."""
 
     tokenizer: PreTrainedTokenizerBase
     cosines: NDArray[np.float32]
-    """Of the development pairs, shape (n,)."""
+    """Cosines of the development pairs, shape (n,)."""
     report: TrimmedVocabulary
 
 
@@ -57,20 +57,20 @@ def trim_student(
     *,
     size: int,
 ) -> TrimmedStudent:
-    """Leave tokens out of a student's vocabulary, and their rows out of its encoder path.
+    """Remove tokens from a student's vocabulary, and their embedding rows from its encoder path.
 
     Args:
-        run: the finished run, for its texts.
+        run: finished run with the texts.
         tokenizer: the student's.
         path: the student's encoder path, whose embedding is replaced.
-        dev: labelled pairs to measure on.
-        cosines: of these pairs, as the student has them with its whole vocabulary, shape (n,).
-        size: how many tokens to fill up to with the most frequent ones of the base model.
+        dev: labelled pairs to measure the effect on.
+        cosines: cosines of these pairs with the full vocabulary, shape (n,).
+        size: number of tokens to fill up to with the most frequent ones of the base model.
 
     Raises:
-        ConfigError: the tokenizer is not of a kind that can be trimmed.
-        InvalidPairsError: the file of unlabelled texts is no longer one.
-        VerificationError: a text is not encoded as before with its tokens kept.
+        ConfigError: the tokenizer is of a kind that cannot be trimmed.
+        InvalidPairsError: the file of unlabelled texts cannot be read any more.
+        VerificationError: the encoding of a text changed although its tokens were kept.
     """
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -98,7 +98,7 @@ def trim_student(
 
 
 def domain_texts(run: FinishedRun) -> Sequence[str]:
-    """The run's train and unlabelled texts, without those of the development and the test pairs."""
+    """Return the train and unlabelled texts of a run, without the texts of the development and test pairs."""
     held_out = {text for name in ("dev", "test") if (pairs := run.split(name)) is not None for text in pairs.texts}
     train = run.split("train")
     texts = list(train.texts) if train is not None else []
@@ -106,24 +106,25 @@ def domain_texts(run: FinishedRun) -> Sequence[str]:
     if file is not None and file.is_file():
         texts += read_texts(file, column=run.config.data.text_column)
     elif file is not None:
-        logger.warning("%s: missing, so the vocabulary is trimmed to the texts of the train pairs alone", file)
+        logger.warning("%s: missing, the vocabulary is trimmed to the texts of the train pairs only", file)
     return [text for text in dict.fromkeys(texts) if text not in held_out]
 
 
 def keep_rows(path: EncoderPath, kept: NDArray[np.int64]) -> tuple[int, int]:
-    """Leave only some rows of the token embedding, in a given order.
+    """Keep some rows of the token embedding, in a given order.
 
     Args:
         path: changed in place.
-        kept: the old row of each new one, shape (tokens,).
+        kept: old row of each new row, shape (tokens,).
 
     Returns:
-        How many rows there were, and how many numbers are in one.
+        The former number of rows, and their width.
     """
     embedding = cast("nn.Embedding", path.model.get_input_embeddings())
     rows = embedding.weight.detach()
     embedding.weight = nn.Parameter(rows[torch.from_numpy(kept)], requires_grad=False)
     embedding.num_embeddings = len(kept)
-    embedding.padding_idx = None  # it guides gradients alone, and could be out of range now
+    # It only affects gradients, and could be out of range now.
+    embedding.padding_idx = None
     path.model.config.vocab_size = len(kept)
     return rows.shape[0], rows.shape[1]

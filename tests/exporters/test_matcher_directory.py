@@ -139,7 +139,7 @@ def test_a_matcher_with_the_users_files_in_it_is_not_replaced(old: Path) -> None
     (old / "notes.txt").touch()
     message = refused(old, overwrite=True)
     assert message.startswith(
-        f"{old}: contains 'notes.txt', which is no part of a matcher, so --overwrite does not replace"
+        f"{old}: contains 'notes.txt', which is not part of a matcher, so --overwrite does not replace"
     )
 
 

@@ -30,7 +30,7 @@ from flipkd_sdk.errors import (
 )
 from flipkd_sdk.exporters import export
 from flipkd_sdk.exporters.export import ExportOptions
-from flipkd_sdk.exporters.quantization.activations import linear_nodes
+from flipkd_sdk.exporters.graph.nodes import linear_nodes
 from flipkd_sdk.exporters.verification import LIMITS, widen
 from flipkd_sdk.pairs import Pairs
 from flipkd_sdk.runtimes import verification
@@ -306,16 +306,16 @@ def refusal(error: type[FlipKDError], run: Path, tmp_path: Path, options: Export
     return str(caught.value)
 
 
-def test_a_run_that_did_not_finish(run_copy: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_refused(run_copy: Path, tmp_path: Path) -> None:
     (run_copy / "result.json").unlink()
     assert "the training run did not finish" in refusal(TrainingError, run_copy, tmp_path)
 
 
-def test_what_is_no_run(tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     assert refusal(TrainingError, tmp_path / "absent", tmp_path).startswith(f"{tmp_path / 'absent'}: no such directory")
 
 
-def test_a_run_without_its_development_pairs(run_copy: Path, tmp_path: Path) -> None:
+def test_a_run_without_development_pairs_is_refused(run_copy: Path, tmp_path: Path) -> None:
     (run_copy / "splits" / "dev.csv").unlink()
     assert refusal(TrainingError, run_copy, tmp_path).startswith(f"{run_copy / 'splits' / 'dev.csv'}: missing")
 
@@ -326,19 +326,19 @@ def change_config(run: Path, **student: object) -> None:
     (run / "config.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def test_a_base_model_that_is_gone(run_copy: Path, tmp_path: Path) -> None:
+def test_a_missing_base_model_is_refused(run_copy: Path, tmp_path: Path) -> None:
     change_config(run_copy, source=str(tmp_path / "gone"))
     assert str(tmp_path / "gone") in refusal(ModelSourceError, run_copy, tmp_path)
 
 
-def test_a_base_model_that_is_another_one_by_now(run_copy: Path, tmp_path: Path) -> None:
+def test_a_changed_base_model_is_refused(run_copy: Path, tmp_path: Path) -> None:
     change_config(run_copy, source=str(write_tiny_llama(tmp_path / "other", seed=5)))
     message = refusal(TrainingError, run_copy, tmp_path)
     assert f"was trained on {read_run(run_copy).result.student.revision[:16]}; bring that model back" in message
 
 
 @pytest.mark.parametrize("changes", [{"hidden_size": 48}, {"num_key_value_heads": 4}])
-def test_an_adapter_of_a_base_model_of_another_shape(
+def test_an_adapter_of_another_shape_is_refused(
     run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]
 ) -> None:
     other = write_tiny_llama(tmp_path / "other", **changes)
@@ -347,7 +347,7 @@ def test_an_adapter_of_a_base_model_of_another_shape(
     assert refusal(TrainingError, run_copy, tmp_path).startswith(f"{run_copy / 'adapter'}: not an adapter for {other}")
 
 
-def test_an_adapter_with_a_weight_that_is_nan(run_copy: Path, tmp_path: Path) -> None:
+def test_an_adapter_with_a_nan_weight_is_refused(run_copy: Path, tmp_path: Path) -> None:
     file = run_copy / "adapter" / "adapter_model.safetensors"
     weights = load_file(file)
     name = next(name for name in weights if "down_proj.lora_B" in name)
@@ -378,13 +378,13 @@ def test_a_graph_that_is_not_the_students_is_refused(
 
 
 @pytest.mark.usefixtures("same_graph")
-def test_a_run_without_a_test_split(run_copy: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_test_split_is_exported(run_copy: Path, tmp_path: Path) -> None:
     (run_copy / "splits" / "test.csv").unlink()
     manifest = export.export(run_copy, tmp_path / "m", ExportOptions(variants=("fp32",)))
     assert list(manifest.metrics) == ["dev/fp32"]
 
 
-def test_a_site_in_front_of_every_linear_layer(tmp_path: Path, wide: ExportOptions) -> None:
+def test_a_site_before_every_linear_layer_is_exported(tmp_path: Path, wide: ExportOptions) -> None:
     run = write_tiny_run(tmp_path / "run", student={"layer": 0, "rank": 4, "site_rank": 16})
     manifest = export.export(run, tmp_path / "m", wide)
     assert manifest.variants["int8"].bytes < manifest.variants["fp32"].bytes
@@ -399,11 +399,10 @@ def test_a_site_in_front_of_every_linear_layer(tmp_path: Path, wide: ExportOptio
         ({"alpha": 1.5}, "alpha must be in [0, 1]; it is 1.5"),
         ({"alpha": float("nan")}, "alpha must be in [0, 1]; it is nan"),
         ({"vocabulary_size": -1}, "vocabulary_size must be at least 0; it is -1"),
-        ({"calibration_texts": 0}, "calibration_texts must be at least 1; it is 0"),
-        ({"range_percentile": 50.0}, "range_percentile must be above 50 and at most 100; it is 50.0"),
+        ({"sample_texts": 0}, "sample_texts must be at least 1; it is 0"),
     ],
 )
-def test_options_that_cannot_be(options: dict[str, object], message: str) -> None:
+def test_options_outside_their_range_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         ExportOptions(**options)
     assert str(caught.value) == message

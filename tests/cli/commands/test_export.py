@@ -52,13 +52,13 @@ def test_the_defaults_are_those_of_the_exporter(asked: dict[str, Any]) -> None:
 def test_every_option_reaches_the_exporter(asked: dict[str, Any]) -> None:
     flipkd(
         *("run", "--out", "m", "--overwrite", "--variants", " fp32, int8,", "--alpha", "0.5"),
-        *("--calibration-texts", "9", "--range-percentile", "99.5"),
+        *("--sample-texts", "9"),
         *("--limit", "int8.max_cosine_change=0.05", "--limit", "fp32.spearman=0.5"),
     )
     options = asked["options"]
     assert asked["overwrite"] is True
     assert (options.variants, options.alpha) == (("fp32", "int8"), 0.5)
-    assert (options.calibration_texts, options.range_percentile) == (9, 99.5)
+    assert options.sample_texts == 9
     assert options.limits["int8"].max_cosine_change == 0.05
     assert options.limits["fp32"].spearman == 0.5
     assert options.limits["int8"].spearman == LIMITS["int8"].spearman
@@ -100,7 +100,7 @@ def test_it_says_what_was_written_and_measured(asked: dict[str, Any], tiny_match
     [
         ([], 2, "Missing option '--out'"),
         (["--out", "m", "--alpha", "2"], 2, "2.0 is not in the range 0<=x<=1"),
-        (["--out", "m", "--calibration-texts", "0"], 2, "0 is not in the range x>=1"),
+        (["--out", "m", "--sample-texts", "0"], 2, "0 is not in the range x>=1"),
         (["--out", "m", "--limit", "int8.spearman"], 2, "'int8.spearman'; write NAME=NUMBER"),
         (["--out", "m", "--limit", "int8.spearman=much"], 2, "write NAME=NUMBER, as in int8.max_cosine_change=0.05"),
         (["--out", "m", "--limit", "int8.f1=1"], 1, "unknown limit 'int8.f1'; there are: fp32.spearman, "),

@@ -8,8 +8,8 @@ from families import DIMENSION, FAMILIES, Exported, graph_vectors, largest_diffe
 
 from flipkd_sdk.errors import VerificationError
 from flipkd_sdk.exporters.graph import translation
+from flipkd_sdk.exporters.graph.nodes import linear_nodes
 from flipkd_sdk.exporters.graph.translation import OPSET, export_graph
-from flipkd_sdk.exporters.quantization.activations import linear_nodes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def test_what_lies_above_the_site_is_not_in_the_graph(family: Exported) -> None:
     assert kinds.count("Gemm") == 1, "A alone"
 
 
-def test_inputs_and_output(family: Exported) -> None:
+def test_inputs_and_output_have_their_names_types_and_dynamic_axes(family: Exported) -> None:
     described = [(value.name, str(value.dtype), str(value.shape)) for value in family.graph.graph.inputs]
     assert described == [("input_ids", "INT64", "[batch,sequence]"), ("attention_mask", "INT64", "[batch,sequence]")]
     (output,) = family.graph.graph.outputs
@@ -55,7 +55,7 @@ def test_a_graph_larger_than_a_file_can_be_is_refused(llama: Exported, monkeypat
         export_graph(llama.path)
 
 
-def test_what_cannot_be_translated_is_one_line(llama: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_translation_is_reported_in_one_line(llama: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise torch.onnx.errors.OnnxExporterError("\nno such operator\nlong story")
 

@@ -7,9 +7,9 @@ import onnx_ir as ir
 import pytest
 from families import BATCHES, Exported, graph_vectors, largest_difference
 
-from flipkd_sdk.exporters.graph.edits import token_lookup
-from flipkd_sdk.exporters.quantization.activations import constant, largest_values, linear_nodes
-from flipkd_sdk.exporters.quantization.fp16 import convert_to_half
+from flipkd_sdk.exporters.graph.nodes import constant, linear_nodes, token_lookup
+from flipkd_sdk.exporters.quantization.activations import largest_values
+from flipkd_sdk.exporters.quantization.fp16 import convert_to_fp16
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
 
 def test_halves_are_close_and_half_as_large(family: Exported, tmp_path: Path) -> None:
-    model = convert_to_half(family.graph, BATCHES, tmp_path)
+    model = convert_to_fp16(family.graph, BATCHES, tmp_path)
     assert 0 < largest_difference(graph_vectors(model, tmp_path), graph_vectors(family.graph, tmp_path)) < 0.02
     values = model.graph.initializers.values()
     weights = [value for value in values if value.shape is not None and len(value.shape) == 2 and value.dtype == FLOAT]
@@ -28,7 +28,7 @@ def test_halves_are_close_and_half_as_large(family: Exported, tmp_path: Path) ->
 
 
 def test_angles_and_read_out_stay_float32(llama: Exported, tmp_path: Path) -> None:
-    model = convert_to_half(llama.graph, BATCHES, tmp_path)
+    model = convert_to_fp16(llama.graph, BATCHES, tmp_path)
     exact = [node for node in model.graph if node.op_type in ("Cos", "Sin", "Gemm", "Div")]
     assert {node.op_type for node in exact} == {"Cos", "Sin", "Gemm", "Div"}
     for node in exact:
@@ -46,7 +46,7 @@ def test_what_leaves_the_range_of_float16_stays_float32(llama: Exported, tmp_pat
     embedding.const_value = ir.tensor(table * np.float32(1e5 / np.abs(table).max()), name=embedding.name)
     largest = largest_values(graph, BATCHES, tmp_path)
     assert largest[str(token_lookup(graph).outputs[0].name)] == pytest.approx(1e5, rel=0.3)
-    model = convert_to_half(graph, BATCHES, tmp_path)
+    model = convert_to_fp16(graph, BATCHES, tmp_path)
     assert largest_difference(graph_vectors(model, tmp_path), graph_vectors(graph, tmp_path)) < 0.02
     adds = [node for node in model.graph if node.op_type == "Add" and node.outputs[0].shape is not None]
     assert adds

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flipkd_sdk.exporters.graph.edits import token_lookup
-from flipkd_sdk.exporters.quantization.activations import constant, input_of, input_statistics, linear_nodes
+from flipkd_sdk.exporters.graph.nodes import constant, input_of, linear_nodes, token_lookup
+from flipkd_sdk.exporters.quantization.activations import input_statistics
 from flipkd_sdk.exporters.quantization.int4 import (
     EMBEDDING_BLOCK,
     LINEAR_BLOCK,

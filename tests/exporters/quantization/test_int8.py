@@ -8,7 +8,8 @@ import onnx_ir as ir
 import pytest
 from families import BATCHES, Exported, graph_vectors, largest_difference
 
-from flipkd_sdk.exporters.quantization.activations import channel_maxima, constant, input_statistics, linear_nodes
+from flipkd_sdk.exporters.graph.nodes import constant, linear_nodes
+from flipkd_sdk.exporters.quantization.activations import channel_maxima, input_statistics
 from flipkd_sdk.exporters.quantization.gptq import round_weights
 from flipkd_sdk.exporters.quantization.int8 import quantize_embedding, quantize_linear_layers
 from flipkd_sdk.exporters.quantization.smoothquant import smooth

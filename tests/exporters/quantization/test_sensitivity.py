@@ -7,7 +7,8 @@ import onnx_ir as ir
 import pytest
 from families import BATCHES, Exported, graph_vectors, largest_difference
 
-from flipkd_sdk.exporters.quantization.activations import constant, input_statistics, linear_nodes
+from flipkd_sdk.exporters.graph.nodes import constant, linear_nodes
+from flipkd_sdk.exporters.quantization.activations import input_statistics
 from flipkd_sdk.exporters.quantization.sensitivity import most_sensitive
 
 if TYPE_CHECKING:

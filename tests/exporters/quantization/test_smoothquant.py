@@ -9,7 +9,8 @@ from families import BATCHES, Exported, graph_vectors, largest_difference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flipkd_sdk.exporters.quantization.activations import channel_maxima, constant, input_of, linear_nodes
+from flipkd_sdk.exporters.graph.nodes import constant, input_of, linear_nodes
+from flipkd_sdk.exporters.quantization.activations import channel_maxima
 from flipkd_sdk.exporters.quantization.smoothquant import smooth
 
 if TYPE_CHECKING:

@@ -161,7 +161,7 @@ def test_every_character_stays_where_there_are_no_bytes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_the_other_post_processors(kind: str) -> None:
+def test_every_kind_of_post_processor_is_renumbered(kind: str) -> None:
     whole = tiny_tokenizer()
     ends = ("</s>", 2), ("<s>", 1)
     whole.post_processor = processors.BertProcessing(*ends) if kind == "bert" else processors.RobertaProcessing(*ends)
@@ -171,7 +171,7 @@ def test_the_other_post_processors(kind: str) -> None:
     assert trimmed.tokenizer.token_to_id("<s>") == 0, "<pad> is gone, so all ids have moved"
 
 
-def test_what_is_measured_on_other_texts() -> None:
+def test_the_share_of_unchanged_tokens_and_the_token_count_are_measured() -> None:
     whole = KINDS["byte level"]
     trimmed = trim(whole, ["banana"]).tokenizer
     assert unchanged_share(whole, trimmed, ["banana", "banana banana"[:6]]) == 1.0
@@ -210,7 +210,7 @@ def test_a_text_that_would_be_read_otherwise_is_named(monkeypatch: pytest.Monkey
         trim(KINDS["byte level"], ["a", "How do I reset"])
 
 
-def test_an_added_token_whose_place_another_one_took(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_different_numbering_of_the_kept_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     rewritten = pruning._rewritten
 
     def swapped(content: dict[str, Any], order: list[str]) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def test_an_added_token_whose_place_another_one_took(monkeypatch: pytest.MonkeyP
         trim(KINDS["byte level"], ["banana"])
 
 
-def test_types_are_what_the_embedding_needs() -> None:
+def test_kept_ids_are_int64() -> None:
     trimmed = trim(KINDS["byte level"], ["banana"])
     assert isinstance(trimmed, TrimmedTokenizer)
     assert (trimmed.kept.dtype, trimmed.kept.ndim) == ("int64", 1)
