@@ -61,7 +61,7 @@ def widen(limits: Mapping[str, Limits], wider: Mapping[str, float]) -> dict[str,
         if name not in known:
             raise ConfigError(f"unknown limit {name!r}; there are: {', '.join(known)}")
         if math.isnan(value):
-            raise ConfigError(f"limit {name}: NaN cannot be compared; give a number")
+            raise ConfigError(f"limit {name}: nan is not a number; give a number")
         precision, _, field = name.partition(".")
         result[precision] = replace(result[precision], **{field: value})
     return result
