@@ -167,17 +167,20 @@ def _changes(texts: list[str], pack: LanguagePack, kinds: list[str]) -> dict[str
     return changes
 
 
-def _changed_texts(
-    texts: list[str], changes: list[Change], rng: np.random.Generator
-) -> Iterable[tuple[str, str]]:
+def _changed_texts(texts: list[str], changes: list[Change], rng: np.random.Generator) -> Iterable[tuple[str, str]]:
     """Yield each text with one change, then with another one, drawing texts and changes."""
+    remaining = np.arange(len(texts))
     for _ in range(_ROUNDS):
-        for i in rng.permutation(len(texts)):
+        changeable = []
+        for i in rng.permutation(remaining):
             for j in rng.permutation(len(changes)):
                 changed = changes[j](texts[i], rng)
                 if changed is not None:
+                    changeable.append(i)
                     yield texts[i], changed
                     break
+        # A text without a place for the change has none in the next round either.
+        remaining = np.array(changeable, np.int64)
 
 
 def _normalized(text: str) -> str:

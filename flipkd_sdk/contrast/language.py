@@ -15,9 +15,9 @@ _WORD = re.compile(r"[^\W\d_]+")
 _CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _OTHER_CJK = re.compile(r"[\u3040-\u30ff\u1100-\u11ff\uac00-\ud7af]")
 # Frequent words of English that are rare in other languages of the same script.
-_ENGLISH = frozenset(
-    "the and my how of what with are that have not you can i this why does when your from if it to which there "
-    "get should would could after has been they".split()
+_ENGLISH = re.compile(
+    r"the|and|my|how|of|what|with|are|that|have|not|you|can|i|this|why|does|when|your|from|if|it|to|which|there|get|"
+    r"should|would|could|after|has|been|they"
 )
 
 
@@ -40,7 +40,7 @@ def detect_language(texts: Iterable[str]) -> str | None:
         chinese += len(_CHINESE.findall(text))
         other += len(_OTHER_CJK.findall(text))
         words += len(found)
-        english += sum(word.lower() in _ENGLISH for word in found)
+        english += sum(_ENGLISH.fullmatch(word.lower()) is not None for word in found)
     if letters and chinese >= _CHINESE_SHARE * letters and other <= 0.02 * letters:
         return "zh"
     if words and english >= _ENGLISH_SHARE * words:

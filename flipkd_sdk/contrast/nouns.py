@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from flipkd_sdk.contrast.pack import Nouns
 from flipkd_sdk.contrast.rewriting import in_case_of, is_protected
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from flipkd_sdk.contrast.pack import LanguagePack, Nouns
+    from flipkd_sdk.contrast.pack import LanguagePack
 
 _MAX_TEXTS = 20_000  # Bounds memory; the frames of frequent nouns are found in fewer.
 _MAX_WORDS = 2_000
@@ -56,7 +57,7 @@ class NounIndex:
 def mine_nouns(texts: Iterable[str], pack: LanguagePack) -> NounIndex:
     """Find nouns of the same kind among the words of some texts."""
     if pack.nouns is None:
-        return NounIndex(pack.spaced, _no_rules())
+        return NounIndex(pack.spaced, Nouns())
     counts: Counter[str] = Counter()
     left: dict[str, Counter[str]] = defaultdict(Counter)
     right: dict[str, Counter[str]] = defaultdict(Counter)
@@ -89,7 +90,8 @@ def other_noun(text: str, index: NounIndex, pack: LanguagePack, rng: np.random.G
         (place, other)
         for place in _places(text, index.spaced, index.rules)
         for other in index.partners.get(place.word, ())
-        if place.left in index.left[other] and place.right in index.right[other]
+        if place.left in index.left[other]
+        and place.right in index.right[other]
         # A noun that the text already contains would make a text about two things a text about one.
         and other not in text.casefold()
     ]
@@ -100,12 +102,6 @@ def other_noun(text: str, index: NounIndex, pack: LanguagePack, rng: np.random.G
     if is_protected(pack, text, place.start, end):
         return None
     return text[: place.start] + in_case_of(text[place.start : end], other) + text[end:]
-
-
-def _no_rules() -> Nouns:
-    from flipkd_sdk.contrast.pack import Nouns
-
-    return Nouns()
 
 
 def _places(text: str, spaced: bool, rules: Nouns) -> Iterator[_Place]:
@@ -124,9 +120,9 @@ def _spaced_places(text: str, rules: Nouns) -> Iterator[_Place]:
             yield _Place(word, start, left, _mark(right), (f"{before} {left}", _mark(right)))
 
 
-def _mark(token: str) -> str:
-    """Return one token for the end of the text and all marks that end a phrase."""
-    return _EDGE if token in ".,;:!?" or token == _EDGE else token
+def _mark(neighbour: str) -> str:
+    """Return one sign for the end of the text and all marks that end a phrase."""
+    return _EDGE if neighbour in tuple(".,;:!?") else neighbour
 
 
 def _unspaced_places(text: str, rules: Nouns) -> Iterator[_Place]:
@@ -146,9 +142,7 @@ def _is_free(neighbours: Counter[str]) -> bool:
     return len(neighbours) >= 3 and max(neighbours.values()) <= 0.5 * neighbours.total()
 
 
-def _partners(
-    frames: Mapping[str, set[tuple[str, str]]], spaced: bool, rules: Nouns
-) -> dict[str, tuple[str, ...]]:
+def _partners(frames: Mapping[str, set[tuple[str, str]]], spaced: bool, rules: Nouns) -> dict[str, tuple[str, ...]]:
     sharing: dict[tuple[str, str], list[str]] = defaultdict(list)
     for word, places in frames.items():
         for frame in places:

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 # A number beside neither letters, which would make it a part of a name like B12, nor signs that make it a part of a
 # date, a time, a range of codes or an address. Units of one to four small letters may follow.
-_NUMBER = re.compile(r"(?<![A-Za-z0-9_.,:/#-])[0-9]+(?:[.,][0-9]+)*(?=(?:[a-z]{1,4}|[KMG]|EUR|USD|GBP)?(?![A-Za-z0-9_]))(?![:/-][A-Za-z0-9]|(?:st|nd|rd|th)\b)")
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9_.,:/#-])[0-9]+(?:[.,][0-9]+)*(?=(?:[a-z]{1,4}|[KMG]|EUR|USD|GBP)?(?![A-Za-z0-9_]))(?![:/-][A-Za-z0-9]|(?:st|nd|rd|th)\b)"
+)
+_DIGIT = re.compile("[0-9]")
 _LIMITS = {"month": (1, 12), "day": (1, 28), "hour": (1, 12), "minute": (0, 59)}
 
 
 def other_amount(text: str, pack: LanguagePack, rng: np.random.Generator) -> str | None:
     """Change the value of one number."""
+    if not _DIGIT.search(text):
+        return None
     dates = [match.span() for pattern in pack.dates for match in pattern.finditer(text)]
     found = [
         match.span()
@@ -55,6 +60,8 @@ def _other_number(number: str, rng: np.random.Generator, after: str) -> str:
 
 def other_date(text: str, pack: LanguagePack, rng: np.random.Generator) -> str | None:
     """Change one part of a date or a time."""
+    if not _DIGIT.search(text):
+        return None
     found = [
         (name, *match.span(name))
         for pattern in pack.dates
