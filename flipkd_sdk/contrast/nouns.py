@@ -2,7 +2,7 @@
 
 Two words are of the same kind if they occur between the same neighbours at several places: "block my card" and "block
 my account" share one such frame. A word is exchanged only where the texts contain its partner beside the same left and
-the same right neighbour, which also keeps "a" and "an" right.
+the same right neighbours, which also keeps "a" and "an" right.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EDGE = "\n"
 
 
 class _Place(NamedTuple):
-    """An occurrence of a word, with two neighbours on the left and one or two on the right."""
+    """An occurrence of a word, with its neighbours."""
 
     word: str
     start: int
@@ -117,7 +117,8 @@ def _spaced_places(text: str, rules: Nouns) -> Iterator[_Place]:
         if left not in rules.before or len(word) < 3 or word in rules.never or not word.isalpha():
             continue
         if text[start : start + len(word)].lower() == word:
-            yield _Place(word, start, left, _mark(right), (f"{before} {left}", _mark(right)))
+            context = f"{before} {left}"
+            yield _Place(word, start, context, _mark(right), (context, _mark(right)))
 
 
 def _mark(neighbour: str) -> str:
@@ -166,7 +167,11 @@ def _too_close(one: str, other: str, spaced: bool, rules: Nouns) -> bool:
     if any(one in words and other in words for words in rules.synonyms):
         return True
     if not spaced:
-        return one in other or other in one
+        # Strings of characters share parts: where they differ, they may be synonyms or the same.
+        start = len(common_start(one, other))
+        end = len(common_start(one[start:][::-1], other[start:][::-1]))
+        one, other = one[start : len(one) - end], other[start : len(other) - end]
+        return not one or not other or any(one in words and other in words for words in rules.synonyms)
     if one.endswith("s") != other.endswith("s"):
         return True
     common = len(common_start(one, other))

@@ -37,16 +37,22 @@ def other_amount(text: str, pack: LanguagePack, rng: np.random.Generator) -> str
     if not found:
         return None
     start, end = found[int(rng.integers(len(found)))]
-    return text[:start] + _other_number(text[start:end], rng, text[end : end + 2]) + text[end:]
+    return text[:start] + _other_number(text[start:end], rng, scale=_may_scale(text, end, pack)) + text[end:]
 
 
-def _other_number(number: str, rng: np.random.Generator, after: str) -> str:
+def _may_scale(text: str, end: int, pack: LanguagePack) -> bool:
+    """Return whether ten times the number makes sense: not for ages, durations and percentages."""
+    counts = pack.numbers.counted is not None and pack.numbers.counted.match(text, end)
+    return not counts and "%" not in text[end : end + 2]
+
+
+def _other_number(number: str, rng: np.random.Generator, *, scale: bool) -> str:
     plain = number.isdigit() and not number.startswith("0")
     if plain and int(number) <= 12:
         choices = [str(value) for value in range(2, 13) if value != int(number)]
         return choices[int(rng.integers(len(choices)))]
-    if plain and len(number) <= 6 and "%" not in after and rng.random() < 0.35:
-        return number[:-1] if number.endswith("0") and len(number) > 2 else number + "0"
+    if plain and scale and len(number) <= 6 and rng.random() < 0.35:
+        return number[:-1] if number.endswith("00") and rng.random() < 0.5 else number + "0"
     # One digit before the decimals changes, so that separators and the number of digits stay as they are.
     whole = re.split(r"[.,](?=[0-9]{1,2}$)", number)[0]
     places = [i for i, sign in enumerate(whole) if sign.isdigit()]
