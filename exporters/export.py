@@ -151,7 +151,9 @@ def _measures(run: FinishedRun, working: Path, variants: tuple[str, ...]) -> dic
     """Return the measures of `metrics.summary` for each held-out split and each variant."""
     measures = {}
     for precision in variants:
-        with Matcher.load(working, precision=precision, device="cpu", on_truncate="ignore") as matcher:
+        with Matcher.load(
+            working, precision=precision, device="cpu", on_truncate="ignore", on_blank="score"
+        ) as matcher:
             for split in ("dev", "test"):
                 if (pairs := run.split(split)) is not None:
                     score = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))

@@ -76,7 +76,7 @@ def measure_drift(directory: Path, precision: str, pairs: Pairs, reference: NDAr
         pairs: labelled pairs.
         reference: cosine of each pair by the reference, shape (n,).
     """
-    with Matcher.load(directory, precision=precision, device="cpu", on_truncate="ignore") as matcher:
+    with Matcher.load(directory, precision=precision, device="cpu", on_truncate="ignore", on_blank="score") as matcher:
         cosine = pair_cosines(matcher.encode, pairs)
         calibration = matcher.manifest.calibration
         first_pairs = list(zip(pairs.a, pairs.b, strict=True))[:_ALONE]

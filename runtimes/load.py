@@ -15,6 +15,7 @@ from flipkd_sdk.runtimes.encoding.tokenizer import load_tokenizer
 from flipkd_sdk.runtimes.encoding.vector_cache import VectorCache
 from flipkd_sdk.runtimes.onnx.session import EncoderSession, cuda_is_built_in, open_session, providers
 from flipkd_sdk.runtimes.onnx.threads import available_threads
+from flipkd_sdk.runtimes.options import check_integer, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.runtimes.encoding.tokenizer import TextTokenizer
 
 ON_TRUNCATE = ("warn", "error", "ignore")
+ON_BLANK = ("zero", "score")
 
 _BATCH_TOKENS_CPU = 512
 """On a CPU more runs slower, as what is computed leaves the caches, and takes more memory."""
@@ -53,18 +55,21 @@ class LoadOptions:
     gpu_mem_limit: int | None = None
     cache_size: int = 0
     on_truncate: str = "warn"
+    on_blank: str = "zero"
 
     def __post_init__(self) -> None:
+        for name in ("device", "precision"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} must be a str, such as 'auto'; it is {shown(getattr(self, name))}")
         if self.device != "auto":
             providers(self.device)
         for name in ("threads", "max_batch_tokens", "gpu_mem_limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, or None for the default; it is {value}")
-        if self.cache_size < 0:
-            raise ConfigError(f"cache_size must be 0 (off) or a number of texts; it is {self.cache_size}")
+            check_integer(name, getattr(self, name), none="for the default")
+        check_integer("cache_size", self.cache_size, least=0)
         if self.on_truncate not in ON_TRUNCATE:
             raise ConfigError(f"unknown on_truncate {self.on_truncate!r}; use 'warn', 'error' or 'ignore'")
+        if self.on_blank not in ON_BLANK:
+            raise ConfigError(f"unknown on_blank {self.on_blank!r}; use 'zero' or 'score'")
 
 
 class OpenMatcher(NamedTuple):

@@ -1,4 +1,4 @@
-"""`Matcher`: do these two texts mean the same?"""
+"""`Matcher`: scores how likely two texts mean the same."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError, MatcherClosedError
+from flipkd_sdk.evaluation.cosines import matrix_blocks, pair_cosines
 from flipkd_sdk.runtimes.encoding.inputs import (
     DistinctTexts,
     distinct_of_pair,
@@ -19,28 +20,27 @@ from flipkd_sdk.runtimes.encoding.inputs import (
     several,
 )
 from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, open_matcher
-from flipkd_sdk.runtimes.search.similarity import matrix_blocks, pair_cosines
+from flipkd_sdk.runtimes.options import check_integer, check_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
 
     from flipkd_sdk.artifact.manifest import Manifest
+    from flipkd_sdk.evaluation.calibration import Calibration
     from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
 
 _logger = logging.getLogger("flipkd_sdk")
 
 
 class Matcher:
-    """Scores how likely two texts mean the same.
+    """Scores how likely two texts mean the same; made by `Matcher.load`.
 
-    A pair's score does not depend on what else is scored with it, in which order, from which thread or process, or with
-    how many threads (within 1e-6). One matcher serves any number of threads. It can be pickled, which opens it again
-    from its directory on the other side; a forked child opens it again by itself when first used.
-
-    Made by `Matcher.load`.
+    A pair has the same score (within 1e-6) in any batch and order, from any thread or process, with any number of
+    threads. Any number of threads may share one matcher. Pickling a matcher stores its path, and unpickling opens it
+    again. A forked child opens it again when it first uses it.
 
     Example:
         >>> with Matcher.load("faq-matcher") as matcher:
@@ -48,13 +48,16 @@ class Matcher:
         0.93
     """
 
-    def __init__(self, directory: Path, options: LoadOptions, expected: Manifest | None = None) -> None:
+    def __init__(self, directory: Path, options: LoadOptions | None = None, expected: Manifest | None = None) -> None:
+        if not isinstance(options, LoadOptions):
+            raise ConfigError("Matcher(...) opens nothing; use Matcher.load(directory, ...)")
         self._directory = directory
         self._options = options
         self._opened: OpenMatcher | None = open_matcher(directory, options, expected)
         self.manifest: Manifest = self._opened.manifest
-        """What is known about the matcher: where it comes from, how it was calibrated, what was measured."""
+        """Content of ``manifest.json``: the matcher's sources, its calibration and its measured quality."""
         self._truncated_texts = 0
+        self._blank_texts = 0
         self._counting = threading.Lock()
 
     @classmethod
@@ -69,31 +72,35 @@ class Matcher:
         gpu_mem_limit: int | None = None,
         cache_size: int = 0,
         on_truncate: Literal["warn", "error", "ignore"] = "warn",
+        on_blank: Literal["zero", "score"] = "zero",
     ) -> Self:
         """Open a matcher directory made by ``flipkd export``.
 
         Args:
             directory: the matcher directory.
-            device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"auto"``: CUDA where the installed onnxruntime has it and
-                it starts, else the CPU, with one warning through `logging` if it does not start.
-            precision: a variant of the matcher: ``"fp32"``, ``"fp16"``, ``"int8"``, ``"int4"``, or ``"auto"``, which is
-                the first that is there of int8, fp32, int4, fp16 on the CPU and of fp16, fp32, int8, int4 on CUDA.
-            threads: CPU threads of one run; None for what the process may use, by its CPU affinity and cgroup quota.
-            max_batch_tokens: most tokens of one run, padding included; bounds memory and does not move scores. None for
-                512 on the CPU and 16,384 on CUDA.
-            gpu_mem_limit: most bytes of device memory that onnxruntime's arena may take on CUDA; None for no limit.
-            cache_size: how many texts' vectors to keep between calls; 0 for none.
-            on_truncate: what to do about a text longer than the matcher reads: cut it off and log a warning with their
-                number, raise, or cut it off silently.
+            device: ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``. ``"auto"`` uses CUDA if the installed onnxruntime
+                supports it. If CUDA then does not start, it uses the CPU and logs one warning.
+            precision: a variant: ``"fp32"``, ``"fp16"``, ``"int8"``, ``"int4"`` or ``"auto"``. ``"auto"`` takes the
+                first available of int8, fp32, int4, fp16 on the CPU and of fp16, fp32, int8, int4 on CUDA.
+            threads: CPU threads of one run; None for as many as the CPU affinity and the cgroup quota allow.
+            max_batch_tokens: largest number of tokens in one run, padding included. It bounds memory and moves no
+                score. None for 512 on the CPU and 16,384 on CUDA.
+            gpu_mem_limit: largest number of bytes in onnxruntime's arena on CUDA; None for no limit.
+            cache_size: number of texts whose vectors are kept between calls; 0 for none.
+            on_truncate: action for a text longer than the matcher reads: ``"warn"`` cuts it and logs a warning with
+                their number, ``"error"`` raises, ``"ignore"`` cuts it silently.
+            on_blank: score of a pair with a blank text, that is an empty one or white space alone: ``"zero"`` for 0.0,
+                so that it is no match, ``"score"`` for the score of the model.
 
         Raises:
-            MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the precision is not there.
+            MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the precision is not available.
             UnsupportedFormatError: the directory was made by a newer release.
-            ExecutionError: onnxruntime is missing, or the device asked for is not what would run.
-            SelfTestError: this CPU has other instruction sets than the one that the variant was verified on, and the
-                variant gives other vectors here; tried once per process.
-            ConfigError: an option has a value that it cannot have.
+            ExecutionError: onnxruntime is missing, or the requested device is not the one that would run.
+            SelfTestError: the CPU has other instruction sets than the one that verified the variant, and the variant
+                returns other vectors here; tested once per process.
+            ConfigError: an argument has an invalid value.
         """
+        check_path("directory", directory)
         options = LoadOptions(
             device=device,
             precision=precision,
@@ -102,12 +109,13 @@ class Matcher:
             gpu_mem_limit=gpu_mem_limit,
             cache_size=cache_size,
             on_truncate=on_truncate,
+            on_blank=on_blank,
         )
         # Absolute and without links, so that another process opens the same directory.
         return cls(Path(directory).resolve(), options)
 
     def score(self, a: str, b: str) -> float:
-        """Match probability of two texts, in [0, 1]; ``score(a, b)`` and ``score(b, a)`` agree.
+        """Return the match probability of two texts, in [0, 1]; ``score(a, b)`` and ``score(b, a)`` agree.
 
         Raises:
             InvalidTextError: a text is not a str.
@@ -117,11 +125,11 @@ class Matcher:
         return float(self._score_pairs(distinct_of_pair(a, b))[0])
 
     def score_pairs(self, pairs: Iterable[tuple[str, str]], *, batch_size: int | None = None) -> NDArray[np.float32]:
-        """Match probability of each pair, in order; each distinct text is encoded once.
+        """Return the match probability of each pair, in order; each distinct text is encoded once.
 
         Args:
             pairs: any iterable of two texts each, also a generator.
-            batch_size: most texts of one run, beside ``max_batch_tokens``; moves no score.
+            batch_size: largest number of texts in one run, beside ``max_batch_tokens``; moves no score.
 
         Returns:
             Shape (n,).
@@ -129,15 +137,14 @@ class Matcher:
         Raises:
             InvalidTextError: an element is not a pair of two str; the message names it.
             TextTooLongError: a text is too long and ``on_truncate="error"``.
-            ConfigError: ``batch_size`` is less than 1.
+            ConfigError: ``batch_size`` is invalid.
             MatcherClosedError: after `close`.
         """
-        if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, or None; it is {batch_size}")
+        check_integer("batch_size", batch_size, none="for no limit")
         return self._score_pairs(distinct_of_pairs(pairs), batch_size)
 
     def score_matrix(self, a_texts: Iterable[str], b_texts: Iterable[str]) -> NDArray[np.float32]:
-        """Match probability of every text of ``a_texts`` with every text of ``b_texts``.
+        """Return the match probability of every text of ``a_texts`` with every text of ``b_texts``.
 
         Returns:
             Shape (n, m).
@@ -147,57 +154,61 @@ class Matcher:
             TextTooLongError: a text is too long and ``on_truncate="error"``.
             MatcherClosedError: after `close`.
         """
-        distinct, rows = distinct_of_two(
+        distinct, count = distinct_of_two(
             several(a_texts, "a_texts"),
             several(b_texts, "b_texts"),
             "a_texts, text {}".format,
             "b_texts, text {}".format,
         )
-        vectors = self.encode_distinct(distinct)
-        scores = np.empty((rows, len(distinct.index) - rows), dtype=np.float32)
-        a, b = vectors[distinct.index[:rows]], vectors[distinct.index[rows:]]
-        for row_block, column_block, cosines in matrix_blocks(a, b):
-            scores[row_block, column_block] = self.manifest.calibration.probability(cosines)
+        vectors, never = self.encode_distinct(distinct), self.never_match(distinct.texts)
+        rows, columns = distinct.index[:count], distinct.index[count:]
+        scores = np.empty((len(rows), len(columns)), dtype=np.float32)
+        for row_block, column_block, cosines in matrix_blocks(vectors[rows], vectors[columns]):
+            scores[row_block, column_block] = self.calibration.probability(cosines)
+        scores[never[rows]] = 0.0
+        scores[:, never[columns]] = 0.0
         return scores
 
     def is_match(self, a: str, b: str) -> bool:
-        """Whether the score of two texts reaches `threshold`. Raises as `score` does."""
+        """Return True if the score of two texts is at least `threshold`; raise the errors of `score`."""
         return self.score(a, b) >= self.threshold
 
     def rank(
         self,
         query: str,
-        candidates: Iterable[str],
+        candidates: Iterable[str] | CandidateSet,
         *,
         top_k: int | None = 10,
         score_cutoff: float | None = None,
     ) -> list[Match]:
-        """The candidates that match a query best, best first and equal ones in the order given.
+        """Return the candidates that match a query best, best first and equal ones in the order given.
 
         Candidates that are searched more than once are better encoded once, by `candidates`.
 
         Args:
             query: the text to match.
             candidates: the texts to choose from.
-            top_k: most matches returned; None for all.
-            score_cutoff: leave out matches that score below it; None for none.
+            top_k: largest number of matches; None for all.
+            score_cutoff: smallest score of a match; None for any.
 
         Raises:
             InvalidTextError: a text is not a str; the message names it.
             TextTooLongError: a text is too long and ``on_truncate="error"``.
-            ConfigError: ``top_k`` is less than 1.
+            ConfigError: ``top_k`` or ``score_cutoff`` is invalid.
             MatcherClosedError: after `close`.
         """
-        from flipkd_sdk.runtimes.search.candidates import matches
-        from flipkd_sdk.runtimes.search.exact import Ranking, search
+        from flipkd_sdk.runtimes.search.candidates import CandidateSet, matches
+        from flipkd_sdk.runtimes.search.exact import Ranking, Vectors, search
 
-        ranking = Ranking(self.manifest.calibration, top_k, score_cutoff)
+        if isinstance(candidates, CandidateSet):
+            return candidates.rank(query, top_k=top_k, score_cutoff=score_cutoff)
+        ranking = Ranking(self.calibration, top_k, score_cutoff)
         distinct, _ = distinct_of_two(
             [query], several(candidates, "candidates"), lambda _: "query", "candidate {}".format
         )
-        vectors = self.encode_distinct(distinct)
-        (found,) = search(vectors[:1], vectors[distinct.index[1:]], ranking)
-        return matches(found, [distinct.texts[place] for place in distinct.index[1:]])
+        encoded = Vectors(self.encode_distinct(distinct), self.never_match(distinct.texts))
+        (found,) = search(encoded[:1], encoded.take(distinct.index[1:]), ranking)
+        return matches(found, [distinct.texts[index] for index in distinct.index[1:]])
 
     def candidates(self, texts: Iterable[str]) -> CandidateSet:
         """Encode texts once, to rank them for many queries.
@@ -207,15 +218,15 @@ class Matcher:
             TextTooLongError: a text is too long and ``on_truncate="error"``.
             MatcherClosedError: after `close`.
         """
-        # Whoever scores pairs alone need not import what searches.
+        # A program that only scores pairs need not import the search.
         from flipkd_sdk.runtimes.search.candidates import CandidateSet
 
         distinct = distinct_texts(several(texts, "texts"))
         vectors = self.encode_distinct(distinct)[distinct.index]
-        return CandidateSet(self, [distinct.texts[place] for place in distinct.index], vectors)
+        return CandidateSet(self, [distinct.texts[index] for index in distinct.index], vectors)
 
     def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """Unit vectors of texts, in order; the cosine of two of them is their dot product.
+        """Return unit vectors of texts, in order; the cosine of two of them is their dot product.
 
         Returns:
             Shape (n, d).
@@ -230,27 +241,42 @@ class Matcher:
 
     @property
     def threshold(self) -> float:
-        """Score from which on a pair counts as a match."""
-        return self.manifest.calibration.threshold
+        """Return the score from which on a pair is a match."""
+        return self.calibration.threshold
+
+    @property
+    def calibration(self) -> Calibration:
+        """Return the map from cosines to match probabilities, with its threshold."""
+        return self.manifest.calibration
+
+    @property
+    def dimension(self) -> int:
+        """Return the dimension of the vectors."""
+        return self.manifest.encoder.dimension
 
     @property
     def device(self) -> str:
-        """The device that runs: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``."""
+        """Return the device that runs: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``."""
         return self._require_open().device
 
     @property
     def precision(self) -> str:
-        """The variant in use, such as ``"int8"``."""
+        """Return the variant in use, such as ``"int8"``."""
         return self._require_open().precision
 
     @property
     def truncated_texts(self) -> int:
-        """How many texts were cut off so far, each counted once per call that it was part of."""
+        """Return the number of texts cut so far, each counted once in every call that contains it."""
         return self._truncated_texts
 
     @property
+    def blank_texts(self) -> int:
+        """Return the number of blank texts so far, each counted once in every call that contains it."""
+        return self._blank_texts
+
+    @property
     def identity(self) -> str:
-        """What the vectors depend on, as a hash: model, tokenizer and the way that this release computes.
+        """Return a hash of everything that vectors depend on: the model, the tokenizer and the way of computing.
 
         Vectors of matchers with the same identity can be compared. The calibration is no part of it.
         """
@@ -263,7 +289,7 @@ class Matcher:
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
     def close(self) -> None:
-        """Let go of the model; calls still running in other threads finish. Closing twice is harmless."""
+        """Release the model; calls still running in other threads finish. Closing twice is harmless."""
         self._opened = None
 
     def __enter__(self) -> Self:
@@ -284,16 +310,21 @@ class Matcher:
         return type(self), (self._directory, self._options, self.manifest)
 
     def _score_pairs(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
-        cosines = pair_cosines(self.encode_distinct(distinct, batch_size), distinct.index[0::2], distinct.index[1::2])
-        return self.manifest.calibration.probability(cosines)
+        vectors = self.encode_distinct(distinct, batch_size)
+        return self.pair_scores(distinct.texts, vectors, distinct.index[0::2], distinct.index[1::2])
 
     def encode_distinct(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
-        """Unit vectors of ``distinct.texts``, shape (distinct, d); what all methods are made of. Raises as `encode`."""
+        """Return unit vectors of ``distinct.texts``, shape (distinct, d), and count; raise the errors of `encode`.
+
+        For code that joins calls or keeps vectors, such as `MicroBatcher` and `CandidateSet`.
+        """
         encoder = self._require_open().encoder
         encoded = encoder.encode(distinct, max_rows=batch_size)
-        if encoded.cut:
+        blank = sum(map(_is_blank, distinct.texts))
+        if encoded.cut or blank:
             with self._counting:
                 self._truncated_texts += encoded.cut
+                self._blank_texts += blank
         if encoded.cut and self._options.on_truncate == "warn":
             _logger.warning(
                 "%d of %d distinct texts are longer than the %d tokens that this matcher reads and were cut off",
@@ -303,6 +334,29 @@ class Matcher:
             )
         return encoded.vectors
 
+    def pair_scores(
+        self, texts: Sequence[str], vectors: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the match probability of ``texts[a[i]]`` and ``texts[b[i]]`` for each i, shape (n,).
+
+        Args:
+            texts: distinct texts.
+            vectors: their vectors, from `encode_distinct`.
+            a: indices of texts, shape (n,).
+            b: indices of texts, shape (n,).
+        """
+        scores = self.calibration.probability(pair_cosines(vectors, a, b))
+        never = self.never_match(texts)
+        if never.any():
+            scores[never[a] | never[b]] = 0.0
+        return scores
+
+    def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Return True for each text whose pairs all score 0.0, shape (n,); see ``on_blank`` of `load`."""
+        if self._options.on_blank == "score":
+            return np.zeros(len(texts), dtype=np.bool_)
+        return np.fromiter(map(_is_blank, texts), np.bool_, len(texts))
+
     def _require_open(self) -> OpenMatcher:
         opened = self._opened
         if opened is None:
@@ -311,3 +365,9 @@ class Matcher:
             # Two threads of a forked child may both come here; either session serves.
             opened = self._opened = open_matcher(self._directory, self._options, self.manifest)
         return opened
+
+
+def _is_blank(text: str) -> bool:
+    """Return True for an empty text and for white space alone."""
+    # Unlike strip(), isspace() copies nothing of a huge text.
+    return not text or text.isspace()

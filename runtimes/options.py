@@ -1,8 +1,10 @@
-"""Checks of option values, with messages that name the option."""
+"""Checks of arguments, with messages that name the argument."""
 
 from __future__ import annotations
 
 import numbers
+import os
+import reprlib
 from typing import Any
 
 from flipkd_sdk.errors import ConfigError
@@ -23,7 +25,7 @@ def check_integer(name: str, value: Any, *, least: int = 1, none: str = "") -> N
     if value is None and none:
         return
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
-        raise ConfigError(f"{name} must be an integer of at least {least}{_or_none(none)}; it is {value!r:.80}")
+        raise ConfigError(f"{name} must be an integer of at least {least}{_or_none(none)}; it is {shown(value)}")
 
 
 def check_number(name: str, value: Any, *, least: float = -float("inf"), none: str = "") -> None:  # noqa: ANN401 - callers pass what they got
@@ -37,7 +39,22 @@ def check_number(name: str, value: Any, *, least: float = -float("inf"), none: s
     # Written so that NaN fails.
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) >= least:
         at_least = f" of at least {least:g}" if least > -float("inf") else ""
-        raise ConfigError(f"{name} must be a number{at_least}{_or_none(none)}; it is {value!r:.80}")
+        raise ConfigError(f"{name} must be a number{at_least}{_or_none(none)}; it is {shown(value)}")
+
+
+def check_path(name: str, value: object) -> None:
+    """Refuse a path that is no str or `os.PathLike`.
+
+    Raises:
+        ConfigError: the value is another one.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise ConfigError(f"{name} must be a path, as str or pathlib.Path; it is {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: one line, not too long."""
+    return " ".join(reprlib.repr(value).split())
 
 
 def _or_none(meaning: str) -> str:

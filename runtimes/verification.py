@@ -11,11 +11,11 @@ import numpy as np
 from flipkd_sdk.artifact.manifest import Drift, checked_file, read_manifest
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.evaluation import metrics
+from flipkd_sdk.evaluation.cosines import pair_cosines
 from flipkd_sdk.runtimes.encoding.inputs import distinct_of_pairs
 from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, open_matcher
 from flipkd_sdk.runtimes.onnx.threads import available_threads
 from flipkd_sdk.runtimes.reference_vectors import TOLERANCE, as_tokens, load_self_test, made_up_sample, median_distance
-from flipkd_sdk.runtimes.search.similarity import pair_cosines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

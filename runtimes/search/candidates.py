@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError
-from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts, distinct_texts, several
-from flipkd_sdk.runtimes.search.exact import Found, Ranking, search
+from flipkd_sdk.runtimes.encoding.inputs import distinct_texts, several
+from flipkd_sdk.runtimes.options import check_path, shown
+from flipkd_sdk.runtimes.search.exact import Found, Ranking, Vectors, search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-    from flipkd_sdk.runtimes.matcher import Matcher
+    from flipkd_sdk.evaluation.calibration import Calibration
+    from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
+
+
+class Encoder(Protocol):
+    """The part of a `Matcher` that a `CandidateSet` needs."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that the vectors depend on."""
+
+    @property
+    def dimension(self) -> int:
+        """Dimension of the vectors."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """Map from cosines to match probabilities."""
+
+    def encode_distinct(self, distinct: DistinctTexts) -> NDArray[np.float32]:
+        """Return unit vectors of ``distinct.texts``, shape (distinct, d)."""
+
+    def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Return True for each text whose pairs all score 0.0, shape (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +50,33 @@ class Match:
     """One candidate found for a query."""
 
     index: int
-    """Its place among the candidates, from 0."""
+    """Index of the candidate, from 0."""
     text: str
     score: float
     """Match probability in [0, 1]."""
 
 
 def matches(found: Found, texts: Sequence[str]) -> list[Match]:
-    """Put the texts to what a search found."""
+    """Return the result of a search with the candidates' texts."""
     return [
-        Match(place, texts[place], score)
-        for place, score in zip(found.places.tolist(), found.scores.tolist(), strict=True)
+        Match(index, texts[index], score)
+        for index, score in zip(found.indices.tolist(), found.scores.tolist(), strict=True)
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """The candidates at one moment. Appending writes behind ``size`` only, so a search sees what it began with."""
+    """The candidates at one moment. Appending writes behind ``size`` only, so a search keeps what it began with."""
 
     texts: list[str]
     vectors: NDArray[np.float32]
-    """Shape (room, d); rows from ``size`` on are still free."""
-    size: int
+    """Shape (capacity, d); rows from ``size`` on are free."""
+    never_match: NDArray[np.bool_]
+    """Shape (size,)."""
+
+    @property
+    def size(self) -> int:
+        return len(self.never_match)
 
     @property
     def used(self) -> NDArray[np.float32]:
@@ -57,8 +86,8 @@ class _Content:
 class CandidateSet:
     """Texts to match queries against, encoded once; made by `Matcher.candidates` or `CandidateSet.load`.
 
-    Search is exact, and a candidate's score is the one that `Matcher.score` gives for it. A set serves any number of
-    threads, also while it is changed: a search sees the candidates that were there when it began.
+    Search is exact, and a candidate's score is the one that `Matcher.score` returns for it. Any number of threads may
+    use a set, also while it changes: a search uses the candidates of the moment when it began.
 
     Example:
         >>> faq = matcher.candidates(["How do I reset my PIN?", "Is there a fee for cash abroad?"])
@@ -66,28 +95,36 @@ class CandidateSet:
         [Match(index=0, text='How do I reset my PIN?', score=0.93)]
     """
 
-    def __init__(self, matcher: Matcher, texts: list[str], vectors: NDArray[np.float32]) -> None:
-        self._matcher = matcher
-        self._content = _Content(texts, vectors, len(texts))
+    def __init__(self, encoder: Encoder, texts: list[str], vectors: NDArray[np.float32]) -> None:
+        self._encoder = encoder
+        self._content = _Content(texts, vectors, encoder.never_match(texts))
         self._changing = threading.Lock()
 
     @classmethod
-    def load(cls, path: str | Path, matcher: Matcher) -> Self:
-        """Open a directory written by `save`; the vectors are mapped into memory, not read.
+    def load(cls, path: str | Path, matcher: Encoder, *, mmap: bool = False) -> Self:
+        """Open a directory written by `save`.
+
+        All files are checked: hashes, shapes, and that every vector has length one.
 
         Args:
             path: the directory.
             matcher: a matcher of the same model, tokenizer and precision as the one that encoded the candidates.
+            mmap: map the vectors into memory instead of reading them, so that processes share one copy and sets larger
+                than memory can be searched. The file must then stay as it is while the set is in use: a later change
+                moves scores without notice, and if the file is cut, the operating system ends the process (SIGBUS).
 
         Raises:
-            CandidateSetError: it is not such a directory, was changed, or belongs to another matcher or a newer
+            CandidateSetError: the path is no such directory, was changed, or belongs to another matcher or a newer
                 release.
             MatcherClosedError: the matcher was closed.
         """
         # Files are seldom needed, and what reads them is slow to import.
         from flipkd_sdk.runtimes.search.files import read_candidates
 
-        texts, vectors = read_candidates(path, identity=matcher.identity, dimension=matcher.manifest.encoder.dimension)
+        check_path("path", path)
+        if not hasattr(matcher, "encode_distinct"):
+            raise ConfigError(f"matcher must be a Matcher, as Matcher.load returns; it is {shown(matcher)}")
+        texts, vectors = read_candidates(path, identity=matcher.identity, dimension=matcher.dimension, mmap=mmap)
         return cls(matcher, texts, vectors)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -95,21 +132,22 @@ class CandidateSet:
 
         Args:
             path: the directory.
-            overwrite: replace a directory of candidates that is there.
+            overwrite: replace an existing directory of candidates.
 
         Raises:
-            OutputExistsError: something is there, and overwriting it was not asked for or it holds no candidates.
-            OSError: it cannot be written.
+            OutputExistsError: the path exists, and ``overwrite`` is False or it is no directory of candidates.
+            OSError: the directory cannot be written.
             MatcherClosedError: the matcher was closed.
         """
         from flipkd_sdk.runtimes.search.files import write_candidates
 
+        check_path("path", path)
         content = self._content
         write_candidates(
             path,
             content.texts[: content.size],
             content.used,
-            identity=self._matcher.identity,
+            identity=self._encoder.identity,
             overwrite=overwrite,
         )
 
@@ -117,17 +155,17 @@ class CandidateSet:
         return self._content.size
 
     def __repr__(self) -> str:
-        return f"<CandidateSet of {len(self)} texts, {self._matcher!r}>"
+        return f"<CandidateSet of {len(self)} texts, {self._encoder!r}>"
 
     @property
     def texts(self) -> list[str]:
-        """The candidates in order; a copy."""
+        """Return a copy of the candidates' texts, in order."""
         content = self._content
         return content.texts[: content.size]
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """Unit vectors in the order of `texts`, shape (n, d), to be handed to a vector database; read-only, no copy.
+        """Return the unit vectors of `texts`, shape (n, d), for a vector database; read-only, without a copy.
 
         A database compares them by inner product. Store `Matcher.identity` with them: vectors of another matcher
         cannot be compared with these.
@@ -137,17 +175,17 @@ class CandidateSet:
         return view
 
     def rank(self, query: str, *, top_k: int | None = 10, score_cutoff: float | None = None) -> list[Match]:
-        """The candidates that match a query best, best first and equal ones in their order.
+        """Return the candidates that match a query best, best first and equal ones in their order.
 
         Args:
             query: the text to match.
-            top_k: most matches returned; None for all.
-            score_cutoff: leave out matches that score below it; None for none.
+            top_k: largest number of matches; None for all.
+            score_cutoff: smallest score of a match; None for any.
 
         Raises:
             InvalidTextError: the query is not a str.
             TextTooLongError: the query is too long and the matcher was loaded with ``on_truncate="error"``.
-            ConfigError: ``top_k`` is less than 1.
+            ConfigError: ``top_k`` or ``score_cutoff`` is invalid.
             MatcherClosedError: the matcher was closed.
         """
         (found,) = self._rank(distinct_texts([query], lambda _: "query"), top_k, score_cutoff)
@@ -156,19 +194,19 @@ class CandidateSet:
     def rank_many(
         self, queries: Iterable[str], *, top_k: int | None = 10, score_cutoff: float | None = None
     ) -> Iterator[list[Match]]:
-        """What `rank` gives for each query, in order, but with the queries encoded and searched together.
+        """Return the result of `rank` for each query, in order, with the queries encoded and searched together.
 
-        The queries are encoded by this call; the results come one by one, so that they need not fit in memory.
+        This call encodes the queries. The results come one by one, so that they need not fit in memory.
 
         Args:
             queries: the texts to match.
-            top_k: most matches per query; None for all.
-            score_cutoff: leave out matches that score below it; None for none.
+            top_k: largest number of matches per query; None for all.
+            score_cutoff: smallest score of a match; None for any.
 
         Raises:
             InvalidTextError: a query is not a str; the message names it.
             TextTooLongError: a query is too long and the matcher was loaded with ``on_truncate="error"``.
-            ConfigError: ``top_k`` is less than 1.
+            ConfigError: ``top_k`` or ``score_cutoff`` is invalid.
             MatcherClosedError: the matcher was closed.
         """
         return self._rank(distinct_texts(several(queries, "queries"), "query {}".format), top_k, score_cutoff)
@@ -182,58 +220,97 @@ class CandidateSet:
             MatcherClosedError: the matcher was closed.
         """
         distinct = distinct_texts(several(texts, "texts"))
-        fresh = self._matcher.encode_distinct(distinct)[distinct.index]
-        if not len(fresh):
+        added = [distinct.texts[index] for index in distinct.index]
+        new_vectors = self._encoder.encode_distinct(distinct)[distinct.index]
+        new_never = self._encoder.never_match(added)
+        if not added:
             return
         with self._changing:
             old = self._content
-            size = old.size + len(fresh)
+            size = old.size + len(added)
             vectors = old.vectors
-            # A loaded file has no room and cannot be written to; the first append copies it.
+            # The vectors of a file have no capacity left and may be read-only; the first append copies them.
             if size > len(vectors):
                 vectors = np.empty((max(size, 2 * old.size), vectors.shape[1]), dtype=np.float32)
                 vectors[: old.size] = old.used
-            vectors[old.size : size] = fresh
-            # Over whatever an append that ran out of memory left behind.
-            old.texts[old.size :] = [distinct.texts[place] for place in distinct.index]
-            self._content = _Content(old.texts, vectors, size)
+            vectors[old.size : size] = new_vectors
+            # Over the remains of an append that ran out of memory.
+            old.texts[old.size :] = added
+            self._content = _Content(old.texts, vectors, np.concatenate([old.never_match, new_never]))
 
     def remove(self, indices: Iterable[int]) -> None:
-        """Take candidates out by their places; those behind them move up. Copies the others.
+        """Remove candidates by their indices; those behind them move up. Copies the others.
 
         Raises:
-            ConfigError: there is no candidate at a place; nothing is removed then.
+            ConfigError: an index is no integer or there is no such candidate; nothing is removed then.
         """
         with self._changing:
             old = self._content
-            gone = set(indices)
-            for index in sorted(gone):
-                if not 0 <= index < old.size:
-                    raise ConfigError(f"there is no candidate {index} to remove; there are {old.size}, from 0 on")
-            kept = [place for place in range(old.size) if place not in gone]
-            self._content = _Content([old.texts[place] for place in kept], old.used[kept], len(kept))
+            gone = _indices(indices, old.size)
+            kept = [index for index in range(old.size) if index not in gone]
+            self._content = _Content([old.texts[index] for index in kept], old.used[kept], old.never_match[kept])
 
     def rank_vectors(
-        self, queries: NDArray[np.float32], *, top_k: int | None = 10, score_cutoff: float | None = None
+        self,
+        queries: ArrayLike,
+        *,
+        texts: Sequence[str] | None = None,
+        top_k: int | None = 10,
+        score_cutoff: float | None = None,
     ) -> Iterator[list[Match]]:
-        """What `rank_many` gives, for queries that `Matcher.encode` has encoded already.
+        """Return the result of `rank_many` for queries that `Matcher.encode` has encoded already.
 
         Args:
             queries: unit vectors, shape (q, d).
-            top_k: most matches per query; None for all.
-            score_cutoff: leave out matches that score below it; None for none.
+            texts: the texts of the queries. With them, a blank query scores as in `rank_many`; without, it has the
+                model's score.
+            top_k: largest number of matches per query; None for all.
+            score_cutoff: smallest score of a match; None for any.
 
         Raises:
-            ConfigError: ``top_k`` is less than 1, or the shape is another one.
+            InvalidTextError: an element of ``texts`` is not a str.
+            ConfigError: ``queries`` has another shape or is not finite, or an option is invalid.
         """
         content = self._content
-        if queries.ndim != 2 or queries.shape[1] != content.vectors.shape[1]:
-            raise ConfigError(
-                f"queries have the shape {queries.shape}; expected (number of queries, {content.vectors.shape[1]})"
-            )
-        ranking = Ranking(self._matcher.manifest.calibration, top_k, score_cutoff)
-        return (matches(found, content.texts) for found in search(queries, content.used, ranking))
+        vectors = _query_vectors(queries, content.vectors.shape[1])
+        if texts is None:
+            never = np.zeros(len(vectors), dtype=np.bool_)
+        else:
+            # Checked as every other text is.
+            distinct = distinct_texts(several(texts, "texts"))
+            never = self._encoder.never_match(distinct.texts)[distinct.index]
+        if len(never) != len(vectors):
+            raise ConfigError(f"there are {len(never)} texts, but {len(vectors)} query vectors")
+        ranking = Ranking(self._encoder.calibration, top_k, score_cutoff)
+        candidates = Vectors(content.used, content.never_match)
+        return (matches(found, content.texts) for found in search(Vectors(vectors, never), candidates, ranking))
 
     def _rank(self, distinct: DistinctTexts, top_k: int | None, score_cutoff: float | None) -> Iterator[list[Match]]:
-        queries = self._matcher.encode_distinct(distinct)[distinct.index]
-        return self.rank_vectors(queries, top_k=top_k, score_cutoff=score_cutoff)
+        # Before the queries are encoded, which may take long.
+        Ranking(self._encoder.calibration, top_k, score_cutoff)
+        vectors = self._encoder.encode_distinct(distinct)[distinct.index]
+        texts = [distinct.texts[index] for index in distinct.index]
+        return self.rank_vectors(vectors, texts=texts, top_k=top_k, score_cutoff=score_cutoff)
+
+
+def _query_vectors(queries: ArrayLike, dimension: int) -> NDArray[np.float32]:
+    try:
+        vectors = np.asarray(queries, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"queries must be vectors, as Matcher.encode returns; they are {shown(queries)}") from error
+    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+        raise ConfigError(f"queries have the shape {vectors.shape}; expected (number of queries, {dimension})")
+    if not np.isfinite(vectors).all():
+        raise ConfigError("queries contain a number that is not finite; encode the texts again")
+    return vectors
+
+
+def _indices(indices: Iterable[int], size: int) -> set[int]:
+    try:
+        gone = set(indices)
+    except TypeError:
+        raise ConfigError(f"indices must be integers in a list; they are {shown(indices)}") from None
+    for index in gone:
+        if isinstance(index, bool) or not isinstance(index, int | np.integer) or not 0 <= index < size:
+            raise ConfigError(f"there is no candidate {shown(index)} to remove; there are {size}, from 0 on")
+    return gone

@@ -1,8 +1,8 @@
 """Exact search: the best of many vectors for a query, with the very scores that pairs get.
 
-A product in float32 is fast and reads a memory-mapped file as it is, but adds up in an order that depends on shapes.
-Its error is bounded, though: for unit vectors of d numbers by about d·2⁻²⁴ (Higham, Accuracy and Stability of Numerical
-Algorithms, 3.1). So the product only finds the vectors that can be among the best, and those few are scored again as
+A product in float32 is fast and reads a memory-mapped file as it is, but sums in an order that depends on shapes. Its
+error is bounded, though: for unit vectors of dimension d by about d·2⁻²⁴ (Higham, Accuracy and Stability of Numerical
+Algorithms, 3.1). So the product only selects the vectors that can be among the best, and those few are scored again as
 pairs are.
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.errors import ConfigError
-from flipkd_sdk.runtimes.search.similarity import row_cosines
+from flipkd_sdk.evaluation.cosines import row_cosines
+from flipkd_sdk.runtimes.options import check_integer, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,74 +24,92 @@ if TYPE_CHECKING:
     from flipkd_sdk.evaluation.calibration import Calibration
 
 _BLOCK_NUMBERS = 1 << 20
-"""Cosines computed at a time: 4 MiB."""
+"""Number of cosines computed at a time: 4 MiB."""
 _BLOCK_QUERIES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Which vectors are wanted.
+    """Options of a search.
 
     Raises:
-        ConfigError: ``top_k`` is less than 1.
+        ConfigError: an option has an invalid value.
     """
 
     calibration: Calibration
     top_k: int | None
-    """Most vectors per query; None for all."""
+    """Largest number of vectors per query; None for all."""
     score_cutoff: float | None
-    """Least match probability; None for any."""
+    """Smallest match probability; None for any."""
 
     def __post_init__(self) -> None:
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"top_k must be at least 1, or None for all; it is {self.top_k}")
+        check_integer("top_k", self.top_k, none="for all")
+        check_number("score_cutoff", self.score_cutoff, none="for any score")
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Unit vectors of texts, and the texts that never match."""
+
+    vectors: NDArray[np.float32]
+    """Shape (n, d); may be memory-mapped."""
+    never_match: NDArray[np.bool_]
+    """True for a text whose pairs all score 0.0, shape (n,)."""
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, rows: slice) -> Vectors:
+        return Vectors(self.vectors[rows], self.never_match[rows])
+
+    def take(self, rows: NDArray[np.int64]) -> Vectors:
+        """Return a copy of some rows, in the order given."""
+        return Vectors(self.vectors[rows], self.never_match[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best vectors for one query, best first; equal ones in the order that they stand in."""
+    """The best vectors for one query, best first; equal ones by index."""
 
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     """Shape (k,)."""
     scores: NDArray[np.float32]
     """Match probabilities, shape (k,)."""
 
 
-def search(queries: NDArray[np.float32], vectors: NDArray[np.float32], ranking: Ranking) -> Iterator[Found]:
-    """The best vectors for each query, in the order of the queries.
-
-    Args:
-        queries: unit vectors, shape (q, d).
-        vectors: unit vectors, shape (n, d); may be memory-mapped.
-        ranking: what is wanted.
-    """
-    # All of the vectors for many queries at once would not be bounded.
+def search(queries: Vectors, candidates: Vectors, ranking: Ranking) -> Iterator[Found]:
+    """Find the best candidates for each query, in the order of the queries."""
+    # All candidates of many queries at once would not be bounded.
     step = 1 if ranking.top_k is None else _BLOCK_QUERIES
+    blank = np.flatnonzero(candidates.never_match)
+    first = np.arange(len(candidates) if ranking.top_k is None else min(len(candidates), ranking.top_k))
     for start in range(0, len(queries), step):
-        some = queries[start : start + step]
-        rows, places = _possible(some, vectors, ranking)
-        exact = row_cosines(some, rows, vectors, places)
-        for row in range(len(some)):
+        block = queries[start : start + step]
+        rows, indices = _possible(block, candidates, ranking)
+        exact = row_cosines(block.vectors, rows, candidates.vectors, indices)
+        for row, never in enumerate(block.never_match):
             mine = rows == row
-            yield _best(places[mine], exact[mine], ranking)
+            best = _best(indices[mine], exact[mine], ranking)
+            yield _filled(best, first if never else blank, ranking)
 
 
-def _possible(
-    queries: NDArray[np.float32], vectors: NDArray[np.float32], ranking: Ranking
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of ``queries`` and places in ``vectors`` that can belong together; no other couple can."""
-    # Twice the bound, as half-precision models give vectors that are not quite of length one.
-    error = 2 * vectors.shape[1] * 2.0**-24
+def _possible(queries: Vectors, candidates: Vectors, ranking: Ranking) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of ``queries`` and ``candidates`` that can belong together; no other pair can."""
+    # Twice the bound, because half-precision models return vectors whose length is not quite 1.
+    error = 2 * candidates.vectors.shape[1] * 2.0**-24
     floor = np.full((len(queries), 1), -np.inf, dtype=np.float32)
     kept: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     step = max(1, _BLOCK_NUMBERS // max(1, len(queries)))
-    for start in range(0, len(vectors), step):
-        cosines = queries @ vectors[start : start + step].T
+    for start in range(0, len(candidates), step):
+        block = candidates[start : start + step]
+        cosines = queries.vectors @ block.vectors.T
+        cosines[queries.never_match] = -np.inf
+        cosines[:, block.never_match] = -np.inf
         if ranking.top_k is not None and ranking.top_k < cosines.shape[1]:
             # Both the last one within top_k and one that belongs before it may be off.
             last = cosines.shape[1] - ranking.top_k
             floor = np.maximum(floor, np.partition(cosines, last, axis=1)[:, last : last + 1] - 2 * error)
-        wanted = cosines >= floor
+        wanted = (cosines >= floor) & (cosines > -np.inf)
         if ranking.score_cutoff is not None:
             wanted &= ranking.calibration.probability(cosines + error) >= ranking.score_cutoff
         rows, columns = np.nonzero(wanted)
@@ -99,14 +117,23 @@ def _possible(
     if not kept:
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing
-    rows, places, found = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    rows, indices, found = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     still = found >= floor[rows, 0]
-    return rows[still], places[still]
+    return rows[still], indices[still]
 
 
-def _best(places: NDArray[np.int64], cosines: NDArray[np.float32], ranking: Ranking) -> Found:
+def _best(indices: NDArray[np.int64], cosines: NDArray[np.float32], ranking: Ranking) -> Found:
     order = np.argsort(-cosines, kind="stable")[: ranking.top_k]
     scores = ranking.calibration.probability(cosines[order])
     if ranking.score_cutoff is not None:
         order, scores = order[scores >= ranking.score_cutoff], scores[scores >= ranking.score_cutoff]
-    return Found(places[order], scores)
+    return Found(indices[order], scores)
+
+
+def _filled(best: Found, rest: NDArray[np.int64], ranking: Ranking) -> Found:
+    """Append candidates that score 0.0, up to ``top_k``; they come last, as every other one scores more."""
+    rest = rest[: None if ranking.top_k is None else max(0, ranking.top_k - len(best.indices))]
+    scores = np.zeros(len(rest), dtype=np.float32)
+    if not len(rest) or (ranking.score_cutoff is not None and not (scores >= ranking.score_cutoff).all()):
+        return best
+    return Found(np.concatenate([best.indices, rest]), np.concatenate([best.scores, scores]))

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 class AsyncMatcher:
     """The methods of a `Matcher` as coroutines, which never block the event loop.
 
-    Concurrent calls of `score`, `is_match`, `encode` and `rank` are joined into one run by a `MicroBatcher`; the large
-    calls, `score_pairs` and `score_matrix`, each take a thread. A coroutine that is cancelled leaves the queue; once it
-    runs, only its result is dropped.
+    A `MicroBatcher` joins concurrent calls of `score`, `is_match`, `encode` and `rank` into one run. The large calls,
+    `score_pairs`, `score_matrix` and `rank` over a list, each take a thread. Cancelling a coroutine removes its call
+    from the queue; if the call runs already, its result is dropped.
 
     Args:
-        matcher: the matcher; it stays the caller's to close.
-        max_delay: seconds that a call may wait for others while the model is free.
-        max_batch_size: most calls joined into one run.
+        matcher: the matcher, which the caller closes.
+        max_delay: longest time in seconds that a call waits for others while the model is free.
+        max_batch_size: largest number of calls in one run.
 
     Raises:
-        ConfigError: an option has a value that it cannot have.
+        ConfigError: an argument has an invalid value.
 
     Example:
         >>> async with AsyncMatcher(matcher) as async_matcher:
@@ -45,39 +45,62 @@ class AsyncMatcher:
         self._batcher = MicroBatcher(matcher, max_delay=max_delay, max_batch_size=max_batch_size)
         self._closed = False
 
+    @property
+    def threshold(self) -> float:
+        """Return the score from which on a pair is a match."""
+        return self._matcher.threshold
+
     async def score(self, a: str, b: str) -> float:
-        """What `Matcher.score` gives. Raises as it does, and `MatcherClosedError` also after `aclose`."""
+        """Return the result of `Matcher.score`; raise its errors, and `MatcherClosedError` after `aclose`."""
         return await asyncio.wrap_future(self._batcher.submit_pair(a, b))
 
     async def is_match(self, a: str, b: str) -> bool:
-        """Whether the score of two texts reaches the matcher's threshold. Raises as `score` does."""
-        return await self.score(a, b) >= self._matcher.threshold
+        """Return True if the score of two texts is at least `threshold`; raise the errors of `score`."""
+        return await self.score(a, b) >= self.threshold
 
     async def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """What `Matcher.encode` gives for a few texts, shape (n, d). Raises as it does."""
+        """Return the result of `Matcher.encode` for a few texts, shape (n, d); raise its errors."""
         return await asyncio.wrap_future(self._batcher.submit_texts(texts))
 
     async def rank(
-        self, query: str, candidates: CandidateSet, *, top_k: int | None = 10, score_cutoff: float | None = None
+        self,
+        query: str,
+        candidates: CandidateSet | Iterable[str],
+        *,
+        top_k: int | None = 10,
+        score_cutoff: float | None = None,
     ) -> list[Match]:
-        """What `CandidateSet.rank` gives. Raises as it does."""
+        """Return the result of `Matcher.rank`; raise its errors.
+
+        A set from `candidates` is faster than a list, whose texts are encoded in every call.
+        """
+        # Whoever passes a set has imported its class already.
+        from flipkd_sdk.runtimes.search.candidates import CandidateSet
+
+        if not isinstance(candidates, CandidateSet):
+            matcher = self._open_matcher()
+            return await asyncio.to_thread(matcher.rank, query, candidates, top_k=top_k, score_cutoff=score_cutoff)
         vectors = await asyncio.wrap_future(self._batcher.submit_query(query))
         return await asyncio.to_thread(
-            lambda: next(candidates.rank_vectors(vectors, top_k=top_k, score_cutoff=score_cutoff))
+            lambda: next(candidates.rank_vectors(vectors, texts=[query], top_k=top_k, score_cutoff=score_cutoff))
         )
+
+    async def candidates(self, texts: Iterable[str]) -> CandidateSet:
+        """Return the result of `Matcher.candidates`; raise its errors."""
+        return await asyncio.to_thread(self._open_matcher().candidates, texts)
 
     async def score_pairs(
         self, pairs: Iterable[tuple[str, str]], *, batch_size: int | None = None
     ) -> NDArray[np.float32]:
-        """What `Matcher.score_pairs` gives, shape (n,). Raises as it does."""
+        """Return the result of `Matcher.score_pairs`, shape (n,); raise its errors."""
         return await asyncio.to_thread(self._open_matcher().score_pairs, pairs, batch_size=batch_size)
 
     async def score_matrix(self, a_texts: Iterable[str], b_texts: Iterable[str]) -> NDArray[np.float32]:
-        """What `Matcher.score_matrix` gives, shape (n, m). Raises as it does."""
+        """Return the result of `Matcher.score_matrix`, shape (n, m); raise its errors."""
         return await asyncio.to_thread(self._open_matcher().score_matrix, a_texts, b_texts)
 
     async def aclose(self) -> None:
-        """Answer the calls that were handed in, and end. Closing twice is harmless."""
+        """Answer the queued calls and end. Closing twice is harmless."""
         self._closed = True
         await asyncio.to_thread(self._batcher.close)
 

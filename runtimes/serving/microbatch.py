@@ -1,9 +1,9 @@
-"""`MicroBatcher`: single calls from many threads, joined into one run of the model.
+"""`MicroBatcher`: joins single calls from many threads into one run of the model.
 
-Texts that run together cost less than one by one, so calls that arrive close to each other are worth waiting for. How
-long is the question. Here a run starts as soon as everybody who lately asked is back: those whose calls the last run
-answered and those who came meanwhile. Whoever does not come back is waited for no longer than ``max_delay``. So a lone
-caller never waits at all, and steady callers wait for each other and not for the clock.
+Texts that run together cost less than one by one, so a call is worth a short wait for others. A run starts as soon as
+all recent callers are back: those whose calls the last run answered, and those who called in the meantime. A caller who
+does not come back is waited for at most ``max_delay``. So a lone caller never waits, and steady callers wait for each
+other instead of the clock.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from flipkd_sdk.errors import MatcherClosedError
+from flipkd_sdk.errors import ConfigError, MatcherClosedError
 from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts, distinct_of_pair, distinct_texts, several
-from flipkd_sdk.runtimes.options import check_integer, check_number
-from flipkd_sdk.runtimes.search.similarity import pair_cosines
+from flipkd_sdk.runtimes.options import check_integer, check_number, shown
 from flipkd_sdk.runtimes.serving.answer import Answer, ServingThread
 
 if TYPE_CHECKING:
@@ -31,33 +30,34 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flipkd_sdk.evaluation.calibration import Calibration
     from flipkd_sdk.runtimes.matcher import Matcher
     from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One caller's texts, and whether they are a pair to be scored; if not, their vectors are wanted."""
+    """Texts of one caller."""
 
     distinct: DistinctTexts
     is_pair: bool
+    """True if the score of two texts is wanted, False if the vectors of the texts are."""
     answer: Answer[Any] = field(default_factory=Answer)
 
 
 class MicroBatcher:
-    """Joins concurrent single calls to a `Matcher` into one run; for services that answer one request per thread.
+    """Joins concurrent single calls to a `Matcher` into one run; for services with one thread per request.
 
-    Scores are the ones that the matcher gives. Each caller gets its own errors. A call can be cancelled through its
-    future until it runs. After a fork the child starts with an empty queue of its own.
+    Scores are those of the matcher. Each caller gets its own errors. A call can be cancelled through its future until
+    it runs, but only the serving thread can resolve the future. Done-callbacks run in that thread: they must not wait
+    for another call, and their errors are logged. After a fork the child starts with an empty queue.
 
     Args:
-        matcher: the matcher; it stays the caller's to close.
-        max_delay: seconds that a call may wait for others while the model is free.
-        max_batch_size: most calls joined into one run.
+        matcher: the matcher, which the caller closes.
+        max_delay: longest time in seconds that a call waits for others while the model is free.
+        max_batch_size: largest number of calls in one run.
 
     Raises:
-        ConfigError: an option has a value that it cannot have.
+        ConfigError: an argument has an invalid value.
 
     Example:
         >>> with MicroBatcher(matcher) as batcher:
@@ -66,6 +66,8 @@ class MicroBatcher:
     """
 
     def __init__(self, matcher: Matcher, *, max_delay: float = 0.002, max_batch_size: int = 64) -> None:
+        if not hasattr(matcher, "encode_distinct"):
+            raise ConfigError(f"matcher must be a Matcher, as Matcher.load returns; it is {shown(matcher)}")
         check_number("max_delay", max_delay, least=0)
         check_integer("max_batch_size", max_batch_size)
         max_delay = min(max_delay, threading.TIMEOUT_MAX)
@@ -74,24 +76,44 @@ class MicroBatcher:
         self._restart()
         _batchers.add(self)
 
+    @property
+    def threshold(self) -> float:
+        """Return the score from which on a pair is a match."""
+        return self._matcher.threshold
+
     def score(self, a: str, b: str) -> float:
-        """What `Matcher.score` gives. Raises as it does, and `MatcherClosedError` also after `close`."""
+        """Return the result of `Matcher.score`; raise its errors, and `MatcherClosedError` after `close`."""
         return self.submit_pair(a, b).result()
 
     def is_match(self, a: str, b: str) -> bool:
-        """Whether the score of two texts reaches the matcher's threshold. Raises as `score` does."""
-        return self.score(a, b) >= self._matcher.threshold
+        """Return True if the score of two texts is at least `threshold`; raise the errors of `score`."""
+        return self.score(a, b) >= self.threshold
 
     def rank(
-        self, query: str, candidates: CandidateSet, *, top_k: int | None = 10, score_cutoff: float | None = None
+        self,
+        query: str,
+        candidates: CandidateSet | Iterable[str],
+        *,
+        top_k: int | None = 10,
+        score_cutoff: float | None = None,
     ) -> list[Match]:
-        """What `CandidateSet.rank` gives; the query is encoded together with other calls. Raises as it does."""
+        """Return the result of `Matcher.rank`; raise its errors, and `MatcherClosedError` after `close`.
+
+        The query is encoded together with other calls if ``candidates`` is a `CandidateSet`. Other candidates are
+        encoded in a run of their own.
+        """
+        # Whoever passes a set has imported its class already.
+        from flipkd_sdk.runtimes.search.candidates import CandidateSet
+
+        if not isinstance(candidates, CandidateSet):
+            self._worker.require_open()
+            return self._matcher.rank(query, candidates, top_k=top_k, score_cutoff=score_cutoff)
         vectors = self.submit_query(query).result()
-        (found,) = candidates.rank_vectors(vectors, top_k=top_k, score_cutoff=score_cutoff)
+        (found,) = candidates.rank_vectors(vectors, texts=[query], top_k=top_k, score_cutoff=score_cutoff)
         return found
 
     def submit_pair(self, a: str, b: str) -> Future[float]:
-        """Hand in a pair and get a future of its score.
+        """Queue a pair and return a future of its score.
 
         Raises:
             InvalidTextError: a text is not a str. Other errors come with the result.
@@ -100,7 +122,7 @@ class MicroBatcher:
         return self._submit(distinct_of_pair(a, b), is_pair=True)
 
     def submit_texts(self, texts: Iterable[str]) -> Future[NDArray[np.float32]]:
-        """Hand in a few texts and get a future of what `Matcher.encode` gives for them, shape (n, d).
+        """Queue a few texts and return a future of their vectors, as `Matcher.encode` returns them, shape (n, d).
 
         Raises:
             InvalidTextError: an element is not a str. Other errors come with the result.
@@ -109,7 +131,7 @@ class MicroBatcher:
         return self._submit(distinct_texts(several(texts, "texts")), is_pair=False)
 
     def submit_query(self, query: str) -> Future[NDArray[np.float32]]:
-        """Hand in a query and get a future of its vector, shape (1, d), as `CandidateSet.rank_vectors` takes it.
+        """Queue a query and return a future of its vector, shape (1, d), as `CandidateSet.rank_vectors` takes it.
 
         Raises:
             InvalidTextError: the query is not a str. Other errors come with the result.
@@ -118,7 +140,7 @@ class MicroBatcher:
         return self._submit(distinct_texts([query], lambda _: "query"), is_pair=False)
 
     def close(self) -> None:
-        """Answer the calls that were handed in, and end. Closing twice is harmless."""
+        """Answer the queued calls and end. Closing twice is harmless."""
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -131,11 +153,11 @@ class MicroBatcher:
 
     def _restart(self) -> None:
         self._worker = self._make_worker()
-        # Runs upon close, when nobody refers to this object any more, and before the interpreter ends.
+        # Runs on close, when the object is collected, and before the interpreter ends.
         self._finalizer = weakref.finalize(self, self._worker.close)
 
     def _restart_after_fork(self) -> None:
-        # The queue may be locked for ever here; one that was closed stays closed.
+        # In the child the queue may be locked for ever. A closed one stays closed.
         if self._finalizer.detach() is not None:
             self._restart()
 
@@ -146,7 +168,7 @@ class MicroBatcher:
 
 
 class _Worker:
-    """The queue of calls and the thread that serves it, started by the first call."""
+    """Queue of calls, and the thread that serves it; the first call starts the thread."""
 
     def __init__(self, run: Callable[[Sequence[_Call]], list[Any]], max_delay: float, max_batch_size: int) -> None:
         self._run = run
@@ -160,17 +182,20 @@ class _Worker:
 
     def put(self, call: _Call) -> None:
         with self._changed:
-            if self._closed:
-                raise MatcherClosedError("this micro-batcher was closed; make another one")
+            self.require_open()
             if self._thread is None:
                 thread = ServingThread(target=self._work, name="flipkd-microbatch", daemon=True)
                 thread.start()
-                # Not before it runs: where no thread can be started now, the next call tries again.
+                # Only once it runs: if no thread can be started now, the next call tries again.
                 self._thread = thread
             self._waiting.append(call)
-            # Waking the thread for each call would cost more than the calls in between are worth.
+            # Waking the thread for every call would cost more than it gains.
             if len(self._waiting) == 1 or len(self._waiting) >= self._wanted:
                 self._changed.notify()
+
+    def require_open(self) -> None:
+        if self._closed:
+            raise MatcherClosedError("this micro-batcher was closed; make another one")
 
     def close(self) -> None:
         with self._changed:
@@ -209,7 +234,7 @@ class _Worker:
             call.answer.resolve(result)
 
     def _take(self) -> list[_Call]:
-        """The calls of the next run; none once closed and all are answered."""
+        """Return the calls of the next run; none once the queue is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             until = time.monotonic() + self._max_delay
@@ -226,32 +251,30 @@ class _Worker:
 
 
 def _encode_calls(matcher: Matcher, calls: Sequence[_Call]) -> list[Any]:
-    """The result of each call, or the error that it caused."""
+    """Return the result of each call, or the error that it caused."""
     try:
-        # One by itself as it came, so that messages call its texts as the caller does.
+        # A single call stays as it came, so that messages name its texts as the caller does.
         distinct = calls[0].distinct if len(calls) == 1 else _joined(calls)
-        return _results(calls, distinct.index, matcher.encode_distinct(distinct), matcher.manifest.calibration)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
+        return _results(matcher, calls, distinct)
+    except BaseException as error:  # noqa: BLE001 - callers wait for it in other threads
         if len(calls) == 1:
             return [error]
-        # One of them spoils it for all: by itself each finds out whether it was the one.
+        # One call fails the whole run; alone, each gets its own result or error.
         return [_encode_calls(matcher, [call])[0] for call in calls]
 
 
 def _joined(calls: Sequence[_Call]) -> DistinctTexts:
-    """The texts of all calls, in turn."""
-    return distinct_texts(call.distinct.texts[place] for call in calls for place in call.distinct.index)
+    """Return the texts of all calls, in turn."""
+    return distinct_texts(call.distinct.texts[index] for call in calls for index in call.distinct.index)
 
 
-def _results(
-    calls: Sequence[_Call], index: NDArray[np.int64], vectors: NDArray[np.float32], calibration: Calibration
-) -> list[Any]:
-    """What each call wanted; ``index`` has a place in ``vectors`` for each of their texts in turn."""
-    places = np.split(index, np.cumsum([len(call.distinct.index) for call in calls])[:-1])
-    # Pair by pair, numpy would take longer to be called than to compute.
-    pairs = np.array([mine for call, mine in zip(calls, places, strict=True) if call.is_pair], dtype=np.int64)
-    scores = iter(calibration.probability(pair_cosines(vectors, *pairs.reshape(-1, 2).T)).tolist())
-    return [next(scores) if call.is_pair else vectors[mine] for call, mine in zip(calls, places, strict=True)]
+def _results(matcher: Matcher, calls: Sequence[_Call], distinct: DistinctTexts) -> list[Any]:
+    vectors = matcher.encode_distinct(distinct)
+    indices = np.split(distinct.index, np.cumsum([len(call.distinct.index) for call in calls])[:-1])
+    # All pairs at once: for one pair, calling numpy takes longer than computing.
+    pairs = np.array([own for call, own in zip(calls, indices, strict=True) if call.is_pair], dtype=np.int64)
+    scores = iter(matcher.pair_scores(distinct.texts, vectors, *pairs.reshape(-1, 2).T).tolist())
+    return [next(scores) if call.is_pair else vectors[own] for call, own in zip(calls, indices, strict=True)]
 
 
 _batchers: weakref.WeakSet[MicroBatcher] = weakref.WeakSet()

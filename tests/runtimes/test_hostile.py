@@ -29,7 +29,7 @@ HUGE = 10_000_000
 
 @pytest.fixture(scope="module")
 def matcher(tiny_matcher: Path) -> Iterator[Matcher]:
-    with Matcher.load(tiny_matcher, on_truncate="ignore") as opened:
+    with Matcher.load(tiny_matcher, on_truncate="ignore", on_blank="score") as opened:
         yield opened
 
 

@@ -120,9 +120,9 @@ def test_a_named_precision_is_taken_or_missed(directory: Path) -> None:
     ("options", "message"),
     [
         ({"device": "gpu"}, "unknown device 'gpu'"),
-        ({"threads": 0}, "threads must be at least 1"),
-        ({"max_batch_tokens": 0}, "max_batch_tokens must be at least 1"),
-        ({"gpu_mem_limit": 0}, "gpu_mem_limit must be at least 1"),
+        ({"threads": 0}, "threads must be an integer of at least 1, or None for the default"),
+        ({"max_batch_tokens": 0}, "max_batch_tokens must be an integer of at least 1, or None for the default"),
+        ({"gpu_mem_limit": 0}, "gpu_mem_limit must be an integer of at least 1, or None for the default"),
         ({"cache_size": -1}, "cache_size"),
         ({"on_truncate": "cut"}, "unknown on_truncate 'cut'"),
     ],

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import logging
+import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from flipkd_sdk.errors import (
 )
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.search.candidates import Match
+from flipkd_sdk.runtimes.serving.microbatch import MicroBatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +131,11 @@ def test_rank_is_the_sorted_list_of_scores(
 _shared: dict[Path, Matcher] = {}
 
 
+@functools.cache
+def scoring(directory: Path) -> Matcher:
+    return Matcher.load(directory, precision="fp32", on_truncate="ignore", on_blank="score")
+
+
 def shared(directory: Path) -> Matcher:
     if directory not in _shared:
         _shared[directory] = Matcher.load(directory, precision="fp32", on_truncate="ignore")
@@ -149,9 +157,57 @@ def test_any_two_texts_have_a_score(tiny_matcher: Path, a: str, b: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t", "\x00", "\ud800", "😀" * 200])
 def test_odd_texts_score_finitely(tiny_matcher: Path, text: str) -> None:
+    with Matcher.load(tiny_matcher, precision="fp32", on_truncate="ignore", on_blank="score") as matcher:
+        assert 0 <= matcher.score(text, TEXTS[0]) <= 1
+        assert matcher.score(text, text) == pytest.approx(matcher.score("a", "a"), abs=1e-6)
+
+
+BLANK = ["", " ", "\n\t\r", "\u3000\u2028", "\x1c"]
+
+
+@given(st.lists(st.sampled_from([*BLANK, *TEXTS]), max_size=12), st.sampled_from([*BLANK, *TEXTS]))
+def test_a_blank_text_scores_zero_in_every_method_and_others_as_the_model(
+    tiny_matcher: Path, texts: list[str], query: str
+) -> None:
     matcher = shared(tiny_matcher)
-    assert 0 <= matcher.score(text, TEXTS[0]) <= 1
-    assert matcher.score(text, text) == pytest.approx(matcher.score("a", "a"), abs=1e-6)
+    model = scoring(tiny_matcher).score_pairs((query, text) for text in texts)
+    expected = np.where([not query.strip() or not text.strip() for text in texts], 0.0, model)
+    np.testing.assert_array_equal(matcher.score_pairs((query, text) for text in texts), expected.astype(np.float32))
+    np.testing.assert_allclose(matcher.score_matrix([query], texts)[0], expected, atol=1e-6)
+    np.testing.assert_allclose(matcher.score_matrix(texts, [query])[:, 0], expected, atol=1e-6)
+    with MicroBatcher(matcher) as batcher:
+        alone = [batcher.submit_pair(query, text) for text in texts]
+        np.testing.assert_allclose([future.result(60) for future in alone], expected, atol=1e-6)
+        assert [batcher.is_match(query, text) for text in texts] == [bool(score >= 0.5) for score in expected]
+        candidates = matcher.candidates(texts)
+        for found in (
+            matcher.rank(query, texts, top_k=None),
+            candidates.rank(query, top_k=None),
+            batcher.rank(query, candidates, top_k=None),
+            batcher.rank(query, texts, top_k=None),
+        ):
+            scores = {match.index: match.score for match in found}
+            np.testing.assert_allclose([scores[i] for i in range(len(texts))], expected, atol=1e-6)
+
+
+def test_a_blank_pair_has_the_score_of_the_model_on_request(tiny_matcher: Path) -> None:
+    with Matcher.load(tiny_matcher, on_blank="score") as matcher:
+        assert matcher.score("", "") > 0.9
+        assert matcher.is_match("", "")
+        assert matcher.rank("", [""])[0].score > 0.9
+        (copied,) = pickle.loads(pickle.dumps([matcher]))  # noqa: S301
+        assert copied.score("", "") == matcher.score("", "")
+        assert matcher.blank_texts == 4
+
+
+def test_blank_texts_are_counted_once_per_call(tiny_matcher: Path) -> None:
+    with Matcher.load(tiny_matcher, cache_size=10) as matcher:
+        matcher.score("a", "b")
+        assert matcher.blank_texts == 0
+        matcher.score_pairs([("", "a"), ("", "b"), (" ", "a")])
+        assert matcher.blank_texts == 2
+        matcher.candidates(["", "a"]).rank(" ")
+        assert matcher.blank_texts == 4
 
 
 INVALID: list[tuple[str, tuple[Any, ...], str]] = [
@@ -177,9 +233,9 @@ def test_an_invalid_text_is_named(matcher: Matcher, method: str, arguments: tupl
 
 
 def test_numbers_out_of_range_are_errors(matcher: Matcher) -> None:
-    with pytest.raises(ConfigError, match="batch_size must be at least 1"):
+    with pytest.raises(ConfigError, match="batch_size must be an integer of at least 1, or None for no limit; it is 0"):
         matcher.score_pairs([], batch_size=0)
-    with pytest.raises(ConfigError, match="top_k must be at least 1"):
+    with pytest.raises(ConfigError, match="top_k must be an integer of at least 1, or None for all; it is 0"):
         matcher.rank("a", ["b"], top_k=0)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import TEXTS
+from tiny import CALIBRATION, TEXTS
 
 import flipkd_sdk
 from flipkd_sdk.errors import ConfigError, InvalidTextError, MatcherClosedError
@@ -15,8 +15,12 @@ from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +61,39 @@ def test_many_queries_are_ranked_as_one_is(matcher: Matcher) -> None:
     candidates = matcher.candidates(TEXTS)
     expected = [candidates.rank(query, top_k=3) for query in TEXTS]
     together = list(candidates.rank_many(iter(TEXTS), top_k=3))
-    encoded = list(candidates.rank_vectors(matcher.encode(TEXTS), top_k=3))
+    encoded = list(candidates.rank_vectors(matcher.encode(TEXTS), texts=TEXTS, top_k=3))
     for one, many, vector in zip(expected, together, encoded, strict=True):
         assert_same(many, one)
         assert_same(vector, one)
     assert list(candidates.rank_many([])) == []
+
+
+def test_query_vectors_without_texts_have_the_score_of_the_model(tiny_matcher: Path) -> None:
+    with Matcher.load(tiny_matcher, on_blank="score") as scoring, Matcher.load(tiny_matcher) as matcher:
+        candidates = matcher.candidates(["a", "b", " "])
+        (found,) = candidates.rank_vectors(matcher.encode([""]))
+        assert [match.text for match in found][2:] == [" "]
+        np.testing.assert_allclose(
+            sorted(match.score for match in found[:2]), sorted(scoring.score_pairs([("", "a"), ("", "b")])), atol=1e-6
+        )
+
+
+def test_a_set_needs_no_more_than_an_encoder() -> None:
+    class Letters:
+        """An encoder of one number: 1 for an "a", -1 for any other text."""
+
+        identity, dimension, calibration = "letters", 1, CALIBRATION
+
+        def encode_distinct(self, distinct: DistinctTexts) -> NDArray[np.float32]:
+            return np.array([[1.0] if text == "a" else [-1.0] for text in distinct.texts], dtype=np.float32)
+
+        def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+            return np.array([text == "never" for text in texts], dtype=np.bool_)
+
+    candidates = CandidateSet(Letters(), ["b", "a"], np.array([[-1.0], [1.0]], dtype=np.float32))
+    candidates.append(["never", "a"])
+    assert [match.index for match in candidates.rank("a")] == [1, 3, 0, 2]
+    assert [match.score for match in candidates.rank("never")] == [0.0] * 4
 
 
 STEPS = st.lists(

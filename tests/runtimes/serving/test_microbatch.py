@@ -41,8 +41,8 @@ class Gate:
     """Stands before a matcher, counts its runs and holds them back until it is opened."""
 
     def __init__(self, matcher: Matcher) -> None:
-        self.manifest = matcher.manifest
         self.threshold = matcher.threshold
+        self.pair_scores = matcher.pair_scores
         self.runs: list[int] = []
         self.entered = threading.Semaphore(0)
         self.opened = threading.Event()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from flipkd_sdk.runtimes.search import similarity
-from flipkd_sdk.runtimes.search.similarity import matrix_blocks, pair_cosines
+from flipkd_sdk.evaluation import cosines
+from flipkd_sdk.evaluation.cosines import matrix_blocks, pair_cosines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ def unit_vectors(count: int, dimension: int) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("dimension", [1, 3, 16, 129, 256])
-def test_a_pair_s_cosine_is_the_same_number_in_any_company(dimension: int) -> None:
+def test_a_pair_has_the_same_cosine_among_any_other_pairs(dimension: int) -> None:
     vectors = unit_vectors(50, dimension)
     a, b = np.random.default_rng(1).integers(0, 50, size=(2, 300))
     together = pair_cosines(vectors, a, b)
@@ -31,16 +31,16 @@ def test_a_pair_s_cosine_is_the_same_number_in_any_company(dimension: int) -> No
     np.testing.assert_array_equal(pair_cosines(vectors, b, a), together)
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cosines_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit_vectors(40, 16)
     a, b = np.random.default_rng(1).integers(0, 40, size=(2, 100))
     whole = pair_cosines(vectors, a, b)
-    monkeypatch.setattr(similarity, "_BLOCK_NUMBERS", 100)
+    monkeypatch.setattr(cosines, "_BLOCK_NUMBERS", 100)
     np.testing.assert_array_equal(pair_cosines(vectors, a, b), whole)
     matrix = np.full((15, 25), np.nan, dtype=np.float32)
-    for rows, columns, cosines in matrix_blocks(vectors[:15], vectors[15:]):
+    for rows, columns, block in matrix_blocks(vectors[:15], vectors[15:]):
         assert np.isnan(matrix[rows, columns]).all()
-        matrix[rows, columns] = cosines
+        matrix[rows, columns] = block
     np.testing.assert_allclose(matrix, vectors[:15] @ vectors[15:].T, atol=1e-6)
 
 

@@ -1,9 +1,8 @@
-"""Cosines of unit vectors, the same number for a pair wherever it is computed.
+"""Cosines of unit vectors, computed so that a pair gets the same number in any batch.
 
-A matrix product may add up in another order for one row than for many. For pairs the products are therefore summed row
-by row, along memory, in float64: numpy's pairwise summation of a contiguous row depends on that row alone. A whole
-matrix of cosines would be slow that way and goes through a product in float64, whose order matters in the 16th digit
-only.
+A matrix product may sum one row in another order than many rows. The products of a pair are therefore summed row by
+row in float64: numpy's pairwise summation of a contiguous row depends on that row alone. A whole matrix of cosines
+would be slow that way. It takes a matrix product in float64 instead, whose order changes the 16th digit at most.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK_NUMBERS = 1 << 20
-"""Numbers of float64 that a block of intermediate results holds at most: 8 MiB."""
+"""Largest number of float64 values in a block of intermediate results: 8 MiB."""
 
 
 def pair_cosines(vectors: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Cosine of ``vectors[a[i]]`` and ``vectors[b[i]]`` for each i.
+    """Return the cosine of ``vectors[a[i]]`` and ``vectors[b[i]]`` for each i.
 
     Args:
         vectors: unit vectors, shape (distinct, d).
-        a: places in ``vectors``, shape (n,).
-        b: places in ``vectors``, shape (n,).
+        a: row indices, shape (n,).
+        b: row indices, shape (n,).
 
     Returns:
         Shape (n,).
@@ -38,7 +37,7 @@ def pair_cosines(vectors: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[
 def row_cosines(
     left: NDArray[np.float32], a: NDArray[np.int64], right: NDArray[np.float32], b: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Cosine of ``left[a[i]]`` and ``right[b[i]]`` for each i, shape (n,)."""
+    """Return the cosine of ``left[a[i]]`` and ``right[b[i]]`` for each i, shape (n,)."""
     cosines = np.empty(len(a), dtype=np.float32)
     for block in _blocks(len(a), left.shape[1]):
         cosines[block] = (left[a[block]].astype(np.float64) * right[b[block]]).sum(axis=1)
@@ -46,10 +45,10 @@ def row_cosines(
 
 
 def matrix_blocks(a: NDArray[np.float32], b: NDArray[np.float32]) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
-    """Cosines of every row of ``a``, shape (n, d), with every row of ``b``, shape (m, d).
+    """Compute the cosine of every row of ``a``, shape (n, d), with every row of ``b``, shape (m, d).
 
     Yields:
-        Rows, columns and the cosines there, block by block, so that memory stays bounded.
+        Rows, columns and their cosines, block by block, so that memory stays bounded.
     """
     for columns in _blocks(len(b), b.shape[1]):
         right = np.ascontiguousarray(b[columns].astype(np.float64).T)
