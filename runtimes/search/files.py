@@ -116,15 +116,15 @@ def read_candidates(
         texts = [_text(line, files[TEXTS_FILE]) for line in lines]
     if len(texts) != manifest.count:
         raise CandidateSetError(f"{path}: {len(texts)} texts instead of {manifest.count}; save the candidates again")
-    with files[VECTORS_FILE].open("rb") as file:
-        vectors = _read_vectors(file, manifest, mmap=mmap)
+    with files[VECTORS_FILE].open("rb") as content:
+        vectors = _read_vectors(content, manifest, mmap=mmap)
     return texts, vectors
 
 
 def _read_manifest(path: Path) -> CandidatesManifest:
     try:
         with path.open("rb") as file:
-            content = strict_json.parse(file.read(_MAX_MANIFEST_BYTES))
+            content: Any = strict_json.parse(file.read(_MAX_MANIFEST_BYTES))
     except (ValueError, RecursionError) as error:
         raise CandidateSetError(f"{path}: not valid JSON ({error}); save the candidates again") from error
     version = content.get("format_version") if isinstance(content, dict) else None
