@@ -25,7 +25,7 @@ from flipkd_sdk.runtimes.reference_vectors import TOLERANCE
 if TYPE_CHECKING:
     from pathlib import Path
 
-SOME = [text for text in TEXTS if text]
+SOME = [text for text in TEXTS if text.strip()]
 PAIRS = Pairs(
     tuple(a for a in SOME for _ in SOME),
     tuple(b for _ in SOME for b in SOME),
