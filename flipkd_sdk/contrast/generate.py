@@ -76,6 +76,7 @@ def contrast_pairs(
     seed: int,
     labelled_matches: Iterable[tuple[str, str]] = (),
     kinds: Collection[str] | None = None,
+    second_change: float = 0.0,
 ) -> ContrastSet:
     """Make contrast pairs from texts by the rules of a language pack.
 
@@ -91,9 +92,12 @@ def contrast_pairs(
         labelled_matches: the user's pairs with label 1. A contrast pair that is among them, in either direction or
             by way of a third text, is left out and counted.
         kinds: kinds to make; by default all of the pack.
+        second_change: share of the pairs, of either label, whose changed text is changed once more in a way that
+            leaves the meaning. So the number of differences does not give the label away.
 
     Raises:
-        ConfigError: ``kinds`` has an unknown name, or ``per_kind`` is below 0.
+        ConfigError: ``kinds`` has an unknown name, ``per_kind`` or ``seed`` is below 0, or ``second_change`` is
+            outside [0, 1].
 
     Example:
         >>> from flipkd_sdk.contrast import load_pack
@@ -102,17 +106,23 @@ def contrast_pairs(
     """
     if per_kind < 0:
         raise ConfigError(f"per_kind={per_kind}: expected 0 or more contrast pairs of each kind")
+    if seed < 0:
+        raise ConfigError(f"seed={seed}: expected 0 or more")
+    if not 0 <= second_change <= 1:
+        raise ConfigError(f"second_change={second_change}: expected a share in [0, 1]")
+    wanted = _chosen_kinds(pack, kinds)
+    harmless = [kind for kind, label in sorted(pack.labels.items()) if label == 1] if second_change else []
     usable = [text for text in dict.fromkeys(texts) if text.strip() and len(text) <= MAX_CHARACTERS]
-    changes = _changes(usable, pack, _chosen_kinds(pack, kinds))
+    changes = _changes(usable, pack, sorted({*wanted, *harmless}))
     same = _MatchGroups(labelled_matches)
     used: set[frozenset[str]] = set()
     pairs: list[ContrastPair] = []
     left_out = 0
-    for kind, kind_changes in changes.items():
+    for kind in wanted:
         # Each kind has random numbers of its own, so that switching one off leaves the others as they are.
         rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
         made = 0
-        for text, changed in _changed_texts(usable, kind_changes, rng):
+        for text, changed in _changed_texts(usable, changes[kind], rng):
             if made == per_kind:
                 break
             label = pack.labels[kind]
@@ -123,6 +133,9 @@ def contrast_pairs(
                 left_out += 1
                 continue
             made += 1
+            if harmless and rng.random() < second_change:
+                again = _changed_again(text, changed, [changes[other] for other in harmless if other != kind], rng)
+                changed = changed if same.contain(text, again) else again
             a, b = (text, changed) if rng.random() < 0.5 else (changed, text)
             pairs.append(ContrastPair(a, b, label, kind))
     return ContrastSet(tuple(pairs), left_out)
@@ -181,6 +194,17 @@ def _changed_texts(texts: list[str], changes: list[Change], rng: np.random.Gener
                     break
         # A text without a place for the change has none in the next round either.
         remaining = np.array(changeable, np.int64)
+
+
+def _changed_again(text: str, changed: str, harmless: list[list[Change]], rng: np.random.Generator) -> str:
+    """Return a changed text with a second change that leaves its meaning, if there is a place for one."""
+    for i in rng.permutation(len(harmless)):
+        for j in rng.permutation(len(harmless[i])):
+            again: str | None = harmless[i][j](changed, rng)
+            # The second change may undo the first one.
+            if again is not None and _normalized(again) not in (_normalized(text), _normalized(changed)):
+                return again
+    return changed
 
 
 def _normalized(text: str) -> str:

@@ -104,11 +104,35 @@ def test_examples_are_the_first_of_each_kind():
     assert set(examples) <= set(made.pairs)
 
 
+def test_a_second_change_leaves_the_label_and_differs_more():
+    once = contrast_pairs(SENTENCES, PACKS["en"], per_kind=3, seed=0, kinds=["negation", "amount"])
+    twice = contrast_pairs(SENTENCES, PACKS["en"], per_kind=3, seed=0, kinds=["negation", "amount"], second_change=1.0)
+    assert twice.counts == once.counts
+    assert not set(once.pairs) & set(twice.pairs)
+    for pair in twice.pairs:
+        assert pair.label == 0
+        assert (pair.text_a in SENTENCES) != (pair.text_b in SENTENCES)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_a_second_change_undoes_no_change(seed):
+    for language, pack in PACKS.items():
+        made = contrast_pairs(SENTENCES, pack, per_kind=3, seed=seed, second_change=0.7)
+        assert made == contrast_pairs(SENTENCES, pack, per_kind=3, seed=seed, second_change=0.7), language
+        for pair in made.pairs:
+            assert normalized(pair.text_a) != normalized(pair.text_b)
+
+
 def test_unknown_kinds_and_negative_counts_are_refused():
     with pytest.raises(ConfigError, match=r"contrast kind 'amounts'.*expected some of amount, "):
         contrast_pairs(SENTENCES, PACKS["en"], per_kind=1, seed=0, kinds=["amounts"])
     with pytest.raises(ConfigError, match="per_kind=-1"):
         contrast_pairs(SENTENCES, PACKS["en"], per_kind=-1, seed=0)
+    with pytest.raises(ConfigError, match="seed=-1"):
+        contrast_pairs(SENTENCES, PACKS["en"], per_kind=1, seed=-1)
+    with pytest.raises(ConfigError, match=r"second_change=1\.5"):
+        contrast_pairs(SENTENCES, PACKS["en"], per_kind=1, seed=0, second_change=1.5)
 
 
 @pytest.mark.parametrize(
