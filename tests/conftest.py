@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+# Test processes that run beside each other compute on one thread each. Set before torch and onnxruntime are imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
 
 import pytest
 from tiny import write_tiny_matcher

@@ -96,8 +96,9 @@ def test_an_environment_without_torch_loads_and_scores(work: Path, tmp_path: Pat
     environment = tmp_path / "light"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    install = ["-m", "pip", "install", "--quiet", "--constraint", str(ROOT / "constraints.txt"), f"{ROOT}[cpu]"]
-    subprocess.run([str(python), *install], check=True)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, "--require-hashes", "--requirement", str(ROOT / "locks" / "run.txt")], check=True)
+    subprocess.run([*install, "--no-build-isolation", str(ROOT)], check=True)
     check = (
         "import importlib.util, sys\n"
         "from flipkd_sdk import Matcher\n"
