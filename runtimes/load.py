@@ -58,9 +58,9 @@ class LoadOptions:
     on_blank: str = "zero"
 
     def __post_init__(self) -> None:
-        for name in ("device", "precision"):
+        for name in ("device", "precision", "on_truncate", "on_blank"):
             if not isinstance(getattr(self, name), str):
-                raise ConfigError(f"{name} must be a str, such as 'auto'; it is {shown(getattr(self, name))}")
+                raise ConfigError(f"{name} must be a str; it is {shown(getattr(self, name))}")
         if self.device != "auto":
             providers(self.device)
         for name in ("threads", "max_batch_tokens", "gpu_mem_limit"):

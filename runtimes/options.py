@@ -43,12 +43,12 @@ def check_number(name: str, value: Any, *, least: float = -float("inf"), none: s
 
 
 def check_path(name: str, value: object) -> None:
-    """Refuse a path that is no str or `os.PathLike`.
+    """Refuse a path that is no str or `os.PathLike`, or contains a null character.
 
     Raises:
         ConfigError: the value is another one.
     """
-    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+    if not isinstance(value, str | os.PathLike) or "\0" in str(value) or not isinstance(os.fspath(value), str):
         raise ConfigError(f"{name} must be a path, as str or pathlib.Path; it is {shown(value)}")
 
 

@@ -1,24 +1,28 @@
-"""`PairScorer`: batches of any table engine in, the same batches with scores out.
+"""`PairScorer`: adds scores to batches of any table engine.
 
-Engines that work on many machines (Ray Data, Spark, Dask, Daft) hand a function batches in a format of theirs, in
-worker processes that they start and stop. So the scorer carries no model, only the path of one: it is small, pickles,
-and opens its matcher when the first batch comes, once per process.
+Engines that work on many machines (Ray Data, Spark, Dask, Daft) pass batches in a format of their own to a function in
+worker processes that they start and stop. The scorer therefore carries the path of a matcher and no model: it is small,
+it pickles, and it opens its matcher once per process, when the first batch comes.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError, InvalidTextError
+from flipkd_sdk.runtimes.encoding.inputs import several
+from flipkd_sdk.runtimes.load import LoadOptions
 from flipkd_sdk.runtimes.matcher import Matcher
+from flipkd_sdk.runtimes.options import check_path, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
@@ -28,24 +32,25 @@ Batch = TypeVar("Batch", "pd.DataFrame", "pa.Table", "pa.RecordBatch", "dict[str
 
 
 class PairScorer:
-    """Adds the match probability of two text columns to batches of a table, and whether it makes a match.
+    """Adds two columns to batches of a table: the match probability of two text columns, and whether it is a match.
 
-    Takes a pandas DataFrame, a pyarrow Table or RecordBatch, or a dict of numpy arrays, and gives the same kind, with
-    a float32 and a boolean column more; what it was given is not changed.
+    A batch is a pandas DataFrame, a pyarrow Table or RecordBatch, or a dict of numpy arrays. The result is of the same
+    kind, with a float32 and a boolean column more. The batch itself is not changed.
 
     Args:
-        matcher: a matcher directory, under a path that every worker has.
+        matcher: a matcher directory, at a path that every worker can read.
         a_column: name of the column of first texts.
         b_column: name of the column of second texts.
         score_column: name of the column of scores.
-        match_column: name of the column of matches; None to add none.
+        match_column: name of the column of matches; None for no such column.
         device: as for `Matcher.load`.
         precision: as for `Matcher.load`.
-        threads: as for `Matcher.load`, but 1 by default, because engines run a worker per CPU.
-        cache_size: as for `Matcher.load`, but not 0 by default, because texts repeat from batch to batch.
+        threads: as for `Matcher.load`, but 1 by default, because engines run one worker per CPU.
+        cache_size: as for `Matcher.load`, but 10,000 by default, because texts repeat from batch to batch.
+        on_blank: as for `Matcher.load`.
 
     Raises:
-        ConfigError: two columns share a name.
+        ConfigError: two columns have the same name, or an argument has an invalid value.
 
     Example:
         >>> scorer = PairScorer("faq-matcher", a_column="question", b_column="answer")
@@ -66,29 +71,33 @@ class PairScorer:
         precision: str = "auto",
         threads: int | None = 1,
         cache_size: int = 10_000,
+        on_blank: Literal["zero", "score"] = "zero",
     ) -> None:
+        check_path("matcher", matcher)
         self._directory = str(matcher)
+        self._options = LoadOptions(
+            device=device, precision=precision, threads=threads, cache_size=cache_size, on_blank=on_blank
+        )
         self._texts = a_column, b_column
         self._added = (score_column,) if match_column is None else (score_column, match_column)
+        for name in (*self._texts, *self._added):
+            if not isinstance(name, Hashable):
+                raise ConfigError(f"the name of a column must be a str; it is {shown(name)}")
         names = {a_column, b_column, *self._added}
         if len(names) < len({a_column, b_column}) + len(self._added):
             raise ConfigError(f"the columns {', '.join(map(repr, self._added))} need names of their own")
-        self._device = device
-        self._precision = precision
-        self._threads = threads
-        self._cache_size = cache_size
 
     def __call__(self, batch: Batch) -> Batch:
-        """Score a batch.
+        """Return a batch with its scores.
 
         Raises:
-            ConfigError: the batch is of another kind, lacks a text column or has a column to be added already.
+            ConfigError: the batch is of another kind, lacks a text column or already has a column of that name.
             InvalidTextError: a text is missing or no str; the message names its row in the batch and its column.
-            FlipKDError: as `Matcher.load` raises, when the first batch comes.
+            FlipKDError: an error of `Matcher.load`, on the first batch.
         """
         if isinstance(batch, dict):
             return {**batch, **self._columns(batch, {name: batch[name].tolist() for name in self._found(batch)})}
-        # An instance of their classes can only come from who has imported them.
+        # Whoever passes an instance of their classes has imported them.
         pandas, pyarrow = sys.modules.get("pandas"), sys.modules.get("pyarrow")
         if pandas is not None and isinstance(batch, pandas.DataFrame):
             texts = {name: batch[name].tolist() for name in self._found(batch.columns)}
@@ -104,27 +113,30 @@ class PairScorer:
         )
 
     def map(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Score batch after batch, as Spark's ``mapInPandas`` and ``mapInArrow`` want it. Raises as a call does."""
+        """Score batch after batch, for Spark's ``mapInPandas`` and ``mapInArrow``; raise the errors of a call."""
         for batch in batches:
             yield self(batch)
 
     def scores(self, a_texts: Sequence[str], b_texts: Sequence[str]) -> NDArray[np.float32]:
-        """Match probabilities of the texts in turn, for engines that hand over columns, as Daft does.
+        """Return the match probabilities of two columns, row by row, for engines that pass columns, such as Daft.
 
         Returns:
             Shape (n,).
 
         Raises:
-            ConfigError: there are more texts of one kind.
+            ConfigError: the columns differ in length.
             InvalidTextError: a text is missing or no str; the message names its row and its column.
-            FlipKDError: as `Matcher.load` raises, when called first.
+            FlipKDError: an error of `Matcher.load`, on the first call.
         """
+        a_texts, b_texts = list(several(a_texts, "a_texts")), list(several(b_texts, "b_texts"))
         if len(a_texts) != len(b_texts):
             raise ConfigError(f"there are {len(a_texts)} first texts, but {len(b_texts)} second ones")
         for name, texts in zip(self._texts, (a_texts, b_texts), strict=True):
             for row, text in enumerate(texts):
                 if not isinstance(text, str):
-                    raise InvalidTextError(f"row {row} of a batch, column {name!r}: expected a str, found {text!r:.40}")
+                    raise InvalidTextError(
+                        f"row {row} of a batch, column {name!r}: expected a str, found {shown(text)}"
+                    )
         return self._matcher().score_pairs(zip(a_texts, b_texts, strict=True))
 
     def _found(self, names: Iterable[str]) -> tuple[str, str]:
@@ -142,9 +154,9 @@ class PairScorer:
         return dict(zip(self._added, (scores, matches), strict=False))
 
     def _matcher(self) -> Matcher:
-        return _matcher_of_process(self._directory, self._device, self._precision, self._threads, self._cache_size)
+        return _matcher_of_process(self._directory, self._options)
 
 
 @functools.lru_cache(maxsize=4)
-def _matcher_of_process(directory: str, device: str, precision: str, threads: int | None, cache_size: int) -> Matcher:
-    return Matcher.load(directory, device=device, precision=precision, threads=threads, cache_size=cache_size)
+def _matcher_of_process(directory: str, options: LoadOptions) -> Matcher:
+    return Matcher(Path(directory).resolve(), options)
