@@ -128,16 +128,16 @@ class PairScorer:
             InvalidTextError: a text is missing or no str; the message names its row and its column.
             FlipKDError: an error of `Matcher.load`, on the first call.
         """
-        a_texts, b_texts = list(several(a_texts, "a_texts")), list(several(b_texts, "b_texts"))
-        if len(a_texts) != len(b_texts):
-            raise ConfigError(f"there are {len(a_texts)} first texts, but {len(b_texts)} second ones")
-        for name, texts in zip(self._texts, (a_texts, b_texts), strict=True):
+        columns = [list(several(a_texts, "a_texts")), list(several(b_texts, "b_texts"))]
+        if len(columns[0]) != len(columns[1]):
+            raise ConfigError(f"there are {len(columns[0])} first texts, but {len(columns[1])} second ones")
+        for name, texts in zip(self._texts, columns, strict=True):
             for row, text in enumerate(texts):
                 if not isinstance(text, str):
                     raise InvalidTextError(
                         f"row {row} of a batch, column {name!r}: expected a str, found {shown(text)}"
                     )
-        return self._matcher().score_pairs(zip(a_texts, b_texts, strict=True))
+        return self._matcher().score_pairs(zip(*columns, strict=True))
 
     def _found(self, names: Iterable[str]) -> tuple[str, str]:
         there = list(names)
