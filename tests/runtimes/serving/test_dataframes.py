@@ -126,8 +126,7 @@ def test_columns_of_texts_are_scored(scorer: PairScorer, expected: NDArray[np.fl
 def test_a_process_opens_a_matcher_once(tiny_matcher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataframes._matcher_of_process.cache_clear()
     opened = []
-    load = Matcher.load
-    monkeypatch.setattr(Matcher, "load", lambda *args, **options: opened.append(args) or load(*args, **options))
+    monkeypatch.setattr(dataframes, "Matcher", lambda *args: opened.append(args) or Matcher(*args))
     scorer = PairScorer(tiny_matcher, a_column="q", b_column="f")
     assert not opened, "a driver without the matcher can make a scorer"
     for _ in range(2):
