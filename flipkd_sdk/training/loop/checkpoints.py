@@ -11,9 +11,13 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import save_file
+from transformers import TrainerState
+from transformers.trainer_pt_utils import safe_globals
 
 from flipkd_sdk.atomic import write_text
+from flipkd_sdk.training.models.weights import read_weights, readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +30,13 @@ WEIGHTS_FILE = "model.safetensors"
 PROGRESS_FILE = "progress.json"
 _BEST_FILE = "best.safetensors"
 _FINISHED = "finished"
+_TRAINER_FILE = "trainer_state.json"
+_STATES = {
+    "optimizer.pt": {"state", "param_groups"},
+    "scheduler.pt": {"last_epoch"},
+    "rng_state*.pth": {"python", "numpy", "cpu"},
+}
+"""Patterns of the files that ``Trainer`` reads with ``torch.load``, and the keys that it needs in each."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,10 +68,34 @@ def write_progress(directory: Path, progress: Progress) -> None:
     write_text(directory / PROGRESS_FILE, json.dumps({"best": progress.best, "records": progress.records}))
 
 
-def read_progress(directory: Path) -> Progress:
-    """Read the progress of a complete checkpoint."""
-    content = json.loads((directory / PROGRESS_FILE).read_text(encoding="utf-8"))
-    return Progress(content["best"], load_file(directory / _BEST_FILE), content["records"])
+def read_progress(directory: Path, model: nn.Module) -> Progress:
+    """Read the progress of a complete checkpoint.
+
+    Raises:
+        TrainingError: a file is damaged, or its weights are not those that training changes in the model.
+    """
+    with readable(directory / PROGRESS_FILE):
+        content = json.loads((directory / PROGRESS_FILE).read_text(encoding="utf-8"))
+        best, records = float(content["best"]), [dict(record) for record in content["records"]]
+    return Progress(best, read_weights(directory / _BEST_FILE, trainable(model)), records)
+
+
+def check_states(directory: Path) -> None:
+    """Raise unless the states that ``Trainer`` resumes from can be read without unpickling.
+
+    ``Trainer`` itself starts anew without a word where one is missing, and stops with a traceback where one is damaged.
+
+    Raises:
+        TrainingError: one of the files is missing or damaged.
+    """
+    with readable(directory / _TRAINER_FILE):
+        TrainerState.load_from_json(str(directory / _TRAINER_FILE))
+    for name, keys in _STATES.items():
+        for file in sorted(directory.glob(name)) or [directory / name.replace("*", "")]:
+            with readable(file), safe_globals():
+                state = torch.load(file, map_location="cpu", weights_only=True)
+                if missing := keys - state.keys():
+                    raise KeyError(f"no {min(missing)} in it")
 
 
 def latest_checkpoint(stage: Path) -> Path | None:
@@ -76,7 +111,7 @@ def write_finished(stage: Path, progress: Progress) -> None:
         shutil.rmtree(checkpoint)
 
 
-def read_finished(stage: Path) -> Progress | None:
-    """The progress of a stage that is finished, or None."""
+def read_finished(stage: Path, model: nn.Module) -> Progress | None:
+    """Read the progress of a stage, or return None if it is not finished."""
     done = stage / _FINISHED
-    return read_progress(done) if (done / PROGRESS_FILE).is_file() else None
+    return read_progress(done, model) if (done / PROGRESS_FILE).exists() else None

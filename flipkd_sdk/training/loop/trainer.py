@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from accelerate.data_loader import prepare_data_loader
 from peft.optimizers import create_loraplus_optimizer
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
@@ -23,6 +22,7 @@ from flipkd_sdk.training import distributed
 from flipkd_sdk.training.loop import checkpoints
 from flipkd_sdk.training.loop.callback import Watcher
 from flipkd_sdk.training.models.attention import fastest_attention
+from flipkd_sdk.training.models.weights import read_weights
 from flipkd_sdk.training.out_of_memory import advising
 
 if TYPE_CHECKING:
@@ -53,11 +53,13 @@ def train_stage(stage: Stage) -> list[dict[str, Any]]:
     """
     if stage.config.epochs == 0:
         return []
-    if stage.resume and (done := checkpoints.read_finished(stage.checkpoints)):
+    if stage.resume and (done := checkpoints.read_finished(stage.checkpoints, stage.model)):
         watcher = Watcher(stage, done)
     else:
         checkpoint = checkpoints.latest_checkpoint(stage.checkpoints) if stage.resume else None
-        watcher = Watcher(stage, checkpoints.read_progress(checkpoint) if checkpoint else None)
+        if checkpoint:
+            checkpoints.check_states(checkpoint)
+        watcher = Watcher(stage, checkpoints.read_progress(checkpoint, stage.model) if checkpoint else None)
         if not watcher.patience_is_over:
             _train(stage, watcher, checkpoint)
         distributed.wait()  # for those that still read or write a checkpoint
@@ -162,7 +164,8 @@ class _StageTrainer(Trainer):
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        weights = load_file(Path(resume_from_checkpoint) / checkpoints.WEIGHTS_FILE)
+        file = Path(resume_from_checkpoint) / checkpoints.WEIGHTS_FILE
+        weights = read_weights(file, checkpoints.trainable(self.stage.model))
         self.stage.model.load_state_dict(weights, strict=False)
 
     def compute_loss(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -14,7 +14,13 @@ from flipkd_sdk.errors import FlipKDError, ModelSourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        PreTrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
 
 _ATTENTION = (None, "eager", "sdpa")
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
@@ -38,7 +44,14 @@ def read_config(location: str, what: str) -> PreTrainedConfig:
     return config
 
 
-def read_model(auto: Any, location: str, what: str, config: PreTrainedConfig | None = None) -> PreTrainedModel:  # noqa: ANN401
+def read_model(
+    auto: type[AutoModel | AutoModelForCausalLM],
+    location: str,
+    what: str,
+    *,
+    config: PreTrainedConfig | None = None,
+    unused: tuple[str, ...] = (),
+) -> PreTrainedModel:
     """Load a model directory in float32.
 
     Args:
@@ -46,16 +59,31 @@ def read_model(auto: Any, location: str, what: str, config: PreTrainedConfig | N
         location: a directory.
         what: the kind of model that error messages name.
         config: a configuration to use instead of the directory's.
+        unused: parts of the names of weights that the directory need not contain.
 
     Raises:
-        ModelSourceError: there is no such model, or it needs code that transformers does not contain.
+        ModelSourceError: there is no such model, it needs code that transformers does not contain, or weights are
+            missing, NaN or infinite.
     """
     config = config or read_config(location, what)
     with loading(location, what):
-        model: PreTrainedModel = auto.from_pretrained(
-            location, config=config, dtype=torch.float32, trust_remote_code=False, local_files_only=True
+        loaded: Any = auto.from_pretrained(
+            location,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
         )
-    return model
+        model, report = loaded
+        # transformers starts missing weights at random and only logs it.
+        missing = [name for name in sorted(report["missing_keys"]) if not any(part in name for part in unused)]
+        if missing:
+            raise ModelSourceError(f"{location}: {len(missing)} weights are missing, such as {missing[0]}")
+        for name, weight in model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise ModelSourceError(f"{location}: {name} contains NaN or infinite values")
+    return cast("PreTrainedModel", model)
 
 
 def read_tokenizer(location: str, what: str = "a tokenizer", **options: str) -> PreTrainedTokenizerBase:

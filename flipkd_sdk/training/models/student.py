@@ -8,10 +8,17 @@ as well.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, cast, overload
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
@@ -19,6 +26,7 @@ from transformers.pytorch_utils import Conv1D
 from flipkd_sdk.errors import ConfigError, ModelSourceError, TrainingError
 from flipkd_sdk.training.models.pretrained import read_config, read_model, read_tokenizer
 from flipkd_sdk.training.models.readout import site_input, text_vectors
+from flipkd_sdk.training.models.weights import read_weights, readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,16 +136,26 @@ def load_student(location: str, adapter: Path, config: StudentConfig, *, whole: 
 
     Raises:
         ModelSourceError: the base model is missing.
-        TrainingError: the adapter does not fit it.
+        TrainingError: the adapter is damaged or does not fit it.
     """
     config = locate(location, config)
     base = load_base(location, config, whole=whole)
-    try:
-        model = PeftModel.from_pretrained(base, str(adapter))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"{adapter}: not an adapter for {location}: {reason}") from error
-    return Student(model, config).eval()
+    # The options of the run decide what is adapted; peft would follow adapter_config.json into other modules.
+    settings = _lora_config(base, config, whole=whole)
+    _check_settings(adapter / "adapter_config.json", settings)
+    student = Student(get_peft_model(base, settings), config)
+    expected = get_peft_model_state_dict(student.model, save_embedding_layers=False)
+    weights = read_weights(adapter / "adapter_model.safetensors", expected, more=not whole)
+    set_peft_model_state_dict(student.model, weights)
+    return student.requires_grad_(requires_grad=False).eval()
+
+
+def _check_settings(file: Path, settings: LoraConfig) -> None:
+    with readable(file):
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
+    for key in ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "fan_in_fan_out"):
+        if content.get(key) != (value := getattr(settings, key)):
+            raise TrainingError(f"{file}: {key} is {content.get(key)!r}, and the run's options make it {value!r}")
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
@@ -188,7 +206,9 @@ def load_base(location: str, config: StudentConfig, *, whole: bool = False) -> P
         cut.num_hidden_layers = config.layer + 1
         if getattr(cut, "layer_types", None):
             cut.layer_types = cut.layer_types[: config.layer + 1]
-    model = read_model(AutoModelForCausalLM, location, _WHAT, cut)
+    # Without the decoder path nothing reads the head.
+    unused = () if whole else ("lm_head",)
+    model = read_model(AutoModelForCausalLM, location, _WHAT, config=cut, unused=unused)
     find_site(model, config)
     return model.requires_grad_(requires_grad=False)
 

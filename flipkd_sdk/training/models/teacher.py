@@ -109,7 +109,7 @@ def load_teacher(source: ResolvedModel, max_length: int, *, from_scratch: bool =
         with loading(location, what):
             model = AutoModel.from_config(settings, dtype=torch.float32, trust_remote_code=False)
     else:
-        model = read_model(AutoModel, location, what)
+        model = read_model(AutoModel, location, what, unused=("pooler",))
     tokenizer = read_tokenizer(location, what)
     if tokenizer.pad_token_id is None:
         raise ModelSourceError(f"{location}: its tokenizer has no padding token, so it is not an encoder's")
