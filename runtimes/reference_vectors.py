@@ -19,11 +19,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from flipkd_sdk.artifact.manifest import checked_file
 from flipkd_sdk.errors import MatcherDirectoryError, SelfTestError
 from flipkd_sdk.runtimes.encoding.tokenizer import TokenIds
+from flipkd_sdk.runtimes.encoding.tokenizer_file import read_tokenizer
 from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def made_up_sample(directory: Path, manifest: Manifest) -> tuple[tuple[int, ...]
     from flipkd_sdk.artifact.reference_vectors import draw_sample
 
     path = checked_file(directory, manifest.tokenizer)
-    tokenizer = Tokenizer.from_buffer(path.read_bytes())
+    tokenizer = read_tokenizer(path)
     every = set(tokenizer.get_vocab().values())
     ordinary = every - tokenizer.get_added_tokens_decoder().keys()
     return draw_sample(sorted(ordinary or every), max_length=manifest.tokenizer.max_length)

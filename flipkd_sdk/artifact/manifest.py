@@ -267,6 +267,12 @@ def _parse(content: object) -> Manifest:
         raise UnsupportedFormatError(
             f"format version {version} is newer than this release reads ({FORMAT_VERSION}); upgrade flipkd-sdk"
         )
+    scoring = content.get("scoring_version")
+    if type(scoring) is not int or not 1 <= scoring <= SCORING_VERSION:
+        raise UnsupportedFormatError(
+            f"scoring version {ascii(scoring)[:60]} is not one that this release scores by (1 to {SCORING_VERSION}); "
+            "upgrade flipkd-sdk, or export the matcher again"
+        )
     later = {key: None for key, since in _SINCE.items() if version < since}
     if known := sorted(later.keys() & content.keys()):
         raise MatcherDirectoryError(f"manifest: unknown key {known[0]!r}")

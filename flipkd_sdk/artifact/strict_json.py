@@ -13,13 +13,14 @@ from flipkd_sdk.errors import MatcherDirectoryError
 
 
 def parse(content: bytes) -> object:
-    """Parse JSON.
+    """Parse JSON in UTF-8, without a byte order mark.
 
     Raises:
-        ValueError: it is not JSON, a key stands twice in one object, or a number is not finite.
+        ValueError: it is not UTF-8 or not JSON, an object has a key twice, or a number is not finite.
         RecursionError: it is nested too deeply.
     """
-    parsed: object = json.loads(content, object_pairs_hook=_object, parse_constant=_constant)
+    # Of bytes, json detects the encoding: UTF-16 and UTF-32 would be read as well.
+    parsed: object = json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
     return parsed
 
 

@@ -6,22 +6,20 @@ for a call corrupts the results of other threads. Texts are cut here instead, an
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from flipkd_sdk.errors import ExecutionError, MatcherDirectoryError
-from flipkd_sdk.runtimes.encoding.tokenizer_limits import refuse_hostile_tokenizer
+from flipkd_sdk.errors import MatcherDirectoryError
+from flipkd_sdk.runtimes.encoding.tokenizer_file import failures_named, read_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from tokenizers import Encoding
+    from tokenizers import Encoding, Tokenizer
 
     from flipkd_sdk.artifact.manifest import TokenizerSpec
 
@@ -71,7 +69,7 @@ class TextTokenizer:
         # Nobody should wait for the tokens of a book where its first page is read.
         huge = [self.is_huge(text) for text in texts]
         ordinary = [text for text, is_huge in zip(texts, huge, strict=True) if not is_huge]
-        with _failures_named():
+        with failures_named("the tokenizer failed on a text; export the matcher again"):
             encodings = iter(self._encode_whole(ordinary))
             return [
                 self._encode_start(text) if is_huge else self._cut(text, next(encodings).ids)
@@ -129,18 +127,9 @@ def load_tokenizer(path: Path, spec: TokenizerSpec) -> TextTokenizer:
     """Load a tokenizer file that was checked against the manifest.
 
     Raises:
-        MatcherDirectoryError: it is not a tokenizer that the installed ``tokenizers`` can read, it would blow texts
-            up, or the manifest's numbers do not fit it.
+        MatcherDirectoryError: `read_tokenizer` refuses it, or the manifest's numbers do not fit it.
     """
-    try:
-        with _failures_named():
-            # By its bytes, as a path that is not UTF-8 cannot be handed over.
-            tokenizer = Tokenizer.from_buffer(path.read_bytes())
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise MatcherDirectoryError(
-            f"{path}: this release of tokenizers cannot read it ({error}); upgrade tokenizers"
-        ) from error
-    refuse_hostile_tokenizer(path, tokenizer)
+    tokenizer = read_tokenizer(path)
     if not 0 <= spec.empty_token_id < tokenizer.get_vocab_size():
         raise MatcherDirectoryError(f"{path}: empty_token_id {spec.empty_token_id} is not one of its tokens")
     if spec.max_length <= tokenizer.num_special_tokens_to_add(is_pair=False):
@@ -150,17 +139,3 @@ def load_tokenizer(path: Path, spec: TokenizerSpec) -> TextTokenizer:
 
 def _readable(text: str) -> str:
     return _SURROGATES.sub(_REPLACEMENT, text)
-
-
-@contextlib.contextmanager
-def _failures_named() -> Iterator[None]:
-    """Turn what tokenizers raises from inside into an error of this package.
-
-    Its panics, such as a regular expression that gives up, are no `Exception`, and their class cannot be imported.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise ExecutionError(f"the tokenizer failed on a text ({error}); export the matcher again") from error

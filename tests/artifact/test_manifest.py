@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flipkd_sdk.artifact.manifest import FORMAT_VERSION, TrimmedVocabulary, Variant, checked_file, read_manifest
+from flipkd_sdk.artifact.manifest import (
+    FORMAT_VERSION,
+    SCORING_VERSION,
+    TrimmedVocabulary,
+    Variant,
+    checked_file,
+    read_manifest,
+)
 from flipkd_sdk.errors import MatcherDirectoryError, UnsupportedFormatError
 from flipkd_sdk.evaluation.calibration import Calibration
 
@@ -117,6 +124,17 @@ def test_a_newer_format_is_refused_before_its_keys_are_judged(tmp_path: Path) ->
     content = json.loads(V1) | {"format_version": FORMAT_VERSION + 1, "new_key": 1}
     with pytest.raises(UnsupportedFormatError, match=r"newer than this release reads .* upgrade"):
         read_manifest(write(tmp_path, json.dumps(content)))
+
+
+@pytest.mark.parametrize("version", [..., None, "1", 1.0, True, 0, -1, SCORING_VERSION + 1, 99])
+def test_a_scoring_version_that_this_release_does_not_have_is_refused(tmp_path: Path, version: Any) -> None:
+    with pytest.raises(UnsupportedFormatError, match=r"scoring version .* export the matcher again"):
+        read_manifest(write(tmp_path, changed("scoring_version", version)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_a_manifest_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    rejection(tmp_path, V1.replace("MIT", "M\u00efT").encode(encoding))
 
 
 @pytest.mark.parametrize(
