@@ -140,7 +140,8 @@ def write_tiny_teacher(path: Path, *, pooling: str = "mean", seed: int = 1) -> P
         model.embeddings.position_embeddings.weight.zero_()
         model.embeddings.token_type_embeddings.weight.zero_()
     write_model(path, model)
-    options = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
+    keys = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "lasttoken": "lasttoken"}
+    options = {f"pooling_mode_{key}": pooling == name for name, key in keys.items()}
     (path / "1_Pooling").mkdir(exist_ok=True)
     (path / "1_Pooling" / "config.json").write_text(json.dumps(options), encoding="utf-8")
     return path

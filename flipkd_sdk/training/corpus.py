@@ -46,7 +46,7 @@ def build_corpus(
     if teacher is None:
         return Corpus(position, tokens, None, None)
 
-    _warn_of_cut(tokenize(teacher.tokenizer, texts, teacher.max_length), "teacher", teacher.max_length)
+    _warn_of_cut(teacher.tokenize(texts), "teacher", teacher.max_length)
 
     def shown() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         vectors = cached_vectors(teacher, [*texts, *copies], vector_cache())

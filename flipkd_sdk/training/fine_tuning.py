@@ -10,7 +10,6 @@ import numpy as np
 
 from flipkd_sdk.training.config.schema import StageConfig
 from flipkd_sdk.training.data.datasets import Corpus, PairDataset
-from flipkd_sdk.training.data.tokens import tokenize
 from flipkd_sdk.training.distributed import from_main
 from flipkd_sdk.training.loop.stage import Stage
 from flipkd_sdk.training.loop.trainer import train_stage
@@ -56,7 +55,7 @@ def fine_tune(
         The same teacher with the revision of its new weights.
     """
     texts = train.texts
-    tokens = tokenize(teacher.tokenizer, texts, teacher.max_length)
+    tokens = teacher.tokenize(texts)
     # CoSENT learns from labels alone: this corpus has no vectors of another teacher.
     corpus = Corpus({text: i for i, text in enumerate(texts)}, tokens, teacher=None, target=None)
     stage = Stage(

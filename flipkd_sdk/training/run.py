@@ -151,7 +151,8 @@ def _load_teacher(config: TrainConfig) -> Teacher | None:
         return None
     transformers.set_seed(config.seed)  # of weights from scratch
     model = resolve(config.teacher.source, weights=not config.teacher.from_scratch)
-    teacher = load_teacher(model, config.teacher.max_length, from_scratch=config.teacher.from_scratch)
+    options = config.teacher
+    teacher = load_teacher(model, options.max_length, from_scratch=options.from_scratch, prompt=options.prompt)
     teacher.encoder.to(distributed.device())
     return teacher
 

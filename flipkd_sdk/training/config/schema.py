@@ -86,6 +86,9 @@ class TeacherConfig(_Section):
     """A directory, ``package:NAME`` or a hub id of a transformers encoder."""
     from_scratch: bool = False
     """Start from random weights: of `source`, ``config.json`` and the tokenizer are all that is read."""
+    prompt: str | None = None
+    """Text before every text that the teacher reads, such as ``"query: "`` for e5 encoders. The default is the default
+    prompt of a sentence-transformers directory, if it has one; ``""`` leaves that out."""
     max_length: Positive = 128
     """Most tokens of a text that the teacher reads."""
     epochs: Annotated[int, Field(ge=0)] = 3

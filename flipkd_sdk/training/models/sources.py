@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 # Of a hub repository; the weights follow, in one of their formats.
-_HUB_FILES = ("*.json", "*.txt", "*.model")
+_HUB_FILES = ("*.json", "*.txt", "*.model", "*_Dense/*")
 _HUB_WEIGHTS = ("model*.safetensors", "pytorch_model.bin")
 
 

@@ -17,7 +17,12 @@ from flipkd_sdk.errors import ModelSourceError
 from flipkd_sdk.training.data.tokens import encode, tokenize
 from flipkd_sdk.training.models.pretrained import loading, read_config, read_model, read_tokenizer
 from flipkd_sdk.training.models.readout import pool
-from flipkd_sdk.training.models.sentence_modules import dense_directories, read_dense, read_pooling, write_modules
+from flipkd_sdk.training.models.sentence_modules import (
+    SentenceModules,
+    dense_directories,
+    read_modules,
+    write_modules,
+)
 from flipkd_sdk.training.models.sources import revision_of
 
 if TYPE_CHECKING:
@@ -29,28 +34,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from flipkd_sdk.artifact.manifest import ModelReference
+    from flipkd_sdk.training.data.tokens import TokenizedTexts
     from flipkd_sdk.training.models.sources import ResolvedModel
 
 
 class TextEncoder(nn.Module):
-    """A transformers encoder with pooling, and maybe dense layers, on top.
+    """A transformers encoder with a pooling, and often dense layers, on top.
 
     Args:
         model: the encoder.
-        pooling: ``mean`` over the tokens, or ``cls`` for the first one's vector.
-        dense: what a sentence-transformers directory applies to the pooled vector.
+        modules: pooling and dense layers.
     """
 
-    def __init__(self, model: PreTrainedModel, pooling: str, dense: nn.Sequential | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, modules: SentenceModules) -> None:
         super().__init__()
         self.model = model
-        self.pooling = pooling
-        self.dense = dense or nn.Sequential()
+        self.pooling = modules.pooling
+        self.dense = modules.dense
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids and mask, int64 (batch, seq) → unit vectors, float32 (batch, d)."""
+        """Return unit vectors, float32 (batch, d), of token ids and mask, int64 (batch, seq)."""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        pooled = hidden[:, 0] if self.pooling == "cls" else pool(hidden, attention_mask, "mean")
+        pooled = hidden[:, 0] if self.pooling == "cls" else pool(hidden, attention_mask, self.pooling)
         return functional.normalize(self.dense(pooled.float()), dim=-1)
 
 
@@ -62,45 +67,54 @@ class Teacher:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     reference: ModelReference
-    """Its revision is the SHA-256 of the weights."""
+    """Source, licence, and the SHA-256 of the weights as the revision."""
+    prompt: str = ""
+    """Text before every text that it reads."""
 
     @property
     def revision(self) -> str:
-        """SHA-256 of the weights."""
+        """The SHA-256 of the weights."""
         return self.reference.revision
 
     @property
     def identity(self) -> str:
-        """All that a text's vector depends on: weights, pooling, limit and tokenizer."""
+        """Everything that a text's vector depends on: weights, pooling, length limit, tokenizer and prompt."""
         tokenizer = getattr(self.tokenizer, "backend_tokenizer", None)
-        said = tokenizer.to_str() if tokenizer is not None else repr(self.tokenizer)
-        words = hashlib.sha256(said.encode()).hexdigest()
-        return f"{self.revision} {self.encoder.pooling} {self.max_length} {words}"
+        content = tokenizer.to_str() if tokenizer is not None else repr(self.tokenizer)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        parts = [self.revision, self.encoder.pooling, str(self.max_length), digest]
+        # Nothing is added for a teacher without them, so that vectors cached by earlier releases are found.
+        parts += [repr(self.encoder.dense)] if len(self.encoder.dense) else []
+        return " ".join([*parts, repr(self.prompt)] if self.prompt else parts)
 
     @property
     def dimension(self) -> int:
-        """Length of its vectors."""
+        """The length of its vectors."""
         return int(self.encode([""]).shape[1])
 
+    def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Return the texts, each after the prompt, as token ids."""
+        return tokenize(self.tokenizer, [self.prompt + text for text in texts], self.max_length)
+
     def encode(self, texts: Sequence[str], *, progress: str | None = None) -> NDArray[np.float32]:
-        """Unit vectors of n texts, float32 (n, d)."""
-        tokens = tokenize(self.tokenizer, texts, self.max_length)
+        """Return unit vectors of n texts, float32 (n, d)."""
         device = self.encoder.model.device
-        return encode(tokens, self.encoder.eval(), batch_size=128, progress=progress, device=device)
+        return encode(self.tokenize(texts), self.encoder.eval(), batch_size=128, progress=progress, device=device)
 
 
-def load_teacher(source: ResolvedModel, max_length: int, *, from_scratch: bool = False) -> Teacher:
-    """Load a transformers encoder.
-
-    Pooling and dense layers of a sentence-transformers directory are honoured; else it is the mean of the states.
+def load_teacher(
+    source: ResolvedModel, max_length: int, *, from_scratch: bool = False, prompt: str | None = None
+) -> Teacher:
+    """Load a transformers encoder, with the pooling, dense layers and prompt of a sentence-transformers directory.
 
     Args:
-        source: where it is.
-        max_length: most tokens of a text that it is to read; the encoder's own limit comes first.
+        source: the encoder's directory.
+        max_length: largest number of tokens of a text, prompt included; the encoder's own limit comes first.
         from_scratch: take its architecture alone, with random weights.
+        prompt: text before every text; the directory's default prompt if None.
 
     Raises:
-        ModelSourceError: there is no such encoder, or it has no tokenizer.
+        ModelSourceError: there is no such encoder, it has no tokenizer, or it needs something that is not supported.
     """
     location = source.location
     what = "an encoder"
@@ -116,12 +130,12 @@ def load_teacher(source: ResolvedModel, max_length: int, *, from_scratch: bool =
     # Some encoders have position embeddings that no token gets; their tokenizers know the limit.
     limit = min(getattr(model.config, "max_position_embeddings", max_length), tokenizer.model_max_length)
     directory = Path(location)
-    dense = nn.Sequential() if from_scratch else read_dense(directory)
-    encoder = TextEncoder(model, read_pooling(directory), dense)
+    modules = read_modules(directory, with_dense=not from_scratch)
     reference = source.reference
-    if len(dense):
+    if len(modules.dense):
         reference = replace(reference, revision=_revision_with_dense(directory))
-    return Teacher(encoder, tokenizer, min(max_length, limit), reference)
+    prompt = modules.prompt if prompt is None else prompt
+    return Teacher(TextEncoder(model, modules), tokenizer, min(max_length, limit), reference, prompt)
 
 
 def save_teacher(teacher: Teacher, directory: Path) -> str:
@@ -129,7 +143,8 @@ def save_teacher(teacher: Teacher, directory: Path) -> str:
     encoder = teacher.encoder
     encoder.model.save_pretrained(directory)
     teacher.tokenizer.save_pretrained(directory)
-    write_modules(directory, encoder.pooling, encoder.model.config.hidden_size, encoder.dense)
+    modules = SentenceModules(encoder.pooling, encoder.dense, teacher.prompt)
+    write_modules(directory, encoder.model.config.get_text_config().hidden_size, modules)
     return _revision_with_dense(directory)
 
 

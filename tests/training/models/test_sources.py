@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from tiny import TEXTS, tiny_tokenizer
 from tiny_models import write_tiny_gguf, write_tiny_llama
 from transformers import AutoModelForCausalLM
@@ -208,6 +209,26 @@ def test_a_hub_id_is_fetched_with_one_format_of_weights(
     assert set(asked) == {"toys/llama"}
     assert (resolved.location, resolved.reference.source) == (str(here), "toys/llama")
     assert {file.name for file in here.iterdir()} == {file.name for file in repository.iterdir()}
+
+
+def test_dense_layers_of_a_hub_teacher_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = write_tiny_llama(tmp_path / "there")
+    for name in ("2_Dense/config.json", "2_Dense/model.safetensors", "onnx/model.onnx", "2_Dense.py"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("{}")
+
+    def snapshot_download(source: str, *, allow_patterns: list[str]) -> str:
+        there = [str(file.relative_to(repository)) for file in repository.rglob("*") if file.is_file()]
+        for name in filter_repo_objects(there, allow_patterns=allow_patterns):
+            (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(repository / name, tmp_path / "here" / name)
+        return str(tmp_path / "here")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    here = Path(resolve("toys/encoder").location)
+    assert {file.name for file in (here / "2_Dense").iterdir()} == {"config.json", "model.safetensors"}
+    assert not (here / "onnx").exists()
+    assert not list(here.rglob("*.py"))
 
 
 @pytest.mark.parametrize("error", [OSError("offline\nadvice"), ValueError("not a repository id"), OSError()])
