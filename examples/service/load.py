@@ -1,6 +1,6 @@
 """Puts load on the service: no request may fail, no score may differ from the matcher's own, no memory may leak.
 
-    pip install fastapi uvicorn httpx
+    pip install 'flipkd-sdk[service]' httpx
     python examples/service/load.py --requests 10000 --callers 32
 
 Starts the service on a free port and stops it again; with --url it takes one that runs already, whose memory it cannot
@@ -125,14 +125,14 @@ def own_scores(matcher: Path, count: int) -> dict[Pair, float]:
 
 
 @contextlib.contextmanager
-def service(matcher: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Address and process of the service on a free port, ready; killed if it is not ended by then."""
+def service(matcher: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start the service on a free port; yield its address and its process, which is killed in the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(FOLDER), "app:app", "--log-level", "warning"]
-    process = subprocess.Popen([*command, "--port", port], env={**os.environ, "FLIPKD_MATCHER": str(matcher)})  # noqa: S603
+    command = [sys.executable, str(FOLDER / "app.py"), "--port", port, *options]
+    process = subprocess.Popen(command, env={**os.environ, "FLIPKD_MATCHER": str(matcher)})  # noqa: S603
     try:
         until = time.monotonic() + PATIENCE
         while not ready(url):
