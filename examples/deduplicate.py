@@ -2,8 +2,8 @@
 
     python examples/deduplicate.py MATCHER requests.csv --column text --out grouped.csv
 
-Every row comes out with the number of its group, which is that of the group's first row. Texts are encoded once; each
-is compared with its nearest neighbours, and groups are what the matches among those connect.
+The output has a column more: the number of the group, which is the number of the group's first row. Each text is
+encoded once and compared with its nearest neighbours. Texts connected by matches form a group.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 
 def groups(matcher: Matcher, texts: Sequence[str], *, neighbours: int, least: float) -> list[int]:
-    """For each text, the place of the first text of its group."""
+    """Return for each text the index of the first text of its group."""
     first = list(range(len(texts)))
 
-    def root(place: int) -> int:
-        while first[place] != place:
-            first[place] = place = first[first[place]]
-        return place
+    def root(index: int) -> int:
+        while first[index] != index:
+            first[index] = index = first[first[index]]
+        return index
 
     candidates = matcher.candidates(texts)
-    # One more than asked for, because a text's nearest neighbour is itself.
+    # One more, because a text's nearest neighbour is itself.
     found = candidates.rank_many(texts, top_k=neighbours + 1, score_cutoff=least)
-    for place, matches in enumerate(found):
+    for index, matches in enumerate(found):
         for match in matches:
-            a, b = sorted((root(place), root(match.index)))
+            a, b = sorted((root(index), root(match.index)))
             first[b] = a
-    return [root(place) for place in range(len(texts))]
+    return [root(index) for index in range(len(texts))]
 
 
 @click.command()
 @click.argument("matcher")
 @click.argument("table")
 @click.option("--column", default="text", show_default=True, help="Column of the texts: name or position.")
-@click.option("--neighbours", default=10, show_default=True, help="How many other texts each may match.")
-@click.option("--score-cutoff", type=float, help="Least score within a group.  [default: the matcher's threshold]")
+@click.option("--neighbours", default=10, show_default=True, help="Largest number of other texts that each may match.")
+@click.option("--score-cutoff", type=float, help="Smallest score within a group.  [default: the matcher's threshold]")
 @click.option("--out", type=click.File("w", encoding="utf-8"), default="-")
 def main(matcher: str, table: str, column: str, neighbours: int, score_cutoff: float | None, out: click.File) -> None:
     """Group the rows of TABLE whose texts mean the same."""

@@ -1,4 +1,4 @@
-"""Answers a question with the nearest entry of the bundled bank FAQ, or says that it has none.
+"""Answers a question with the nearest entry of the bundled bank FAQ, or with a hand-over if none matches.
 
 python examples/faq_bot.py                  ask at the prompt; an empty line ends it
 echo "card lost" | python examples/faq_bot.py

@@ -2,7 +2,7 @@
 
     python examples/small_machine.py demo/matcher < pairs.tsv > scored.tsv
 
-Each line holds two texts with a tab between them; the score is put in front. To see it hold, take the memory away:
+Each line contains two texts separated by a tab; the output has the score in front. To check it, limit the memory:
 
     docker run --rm -i -m 512m --cpus 1 ...
     systemd-run --scope -p MemoryMax=512M -p MemorySwapMax=0 python examples/small_machine.py demo/matcher < pairs.tsv
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROWS = 1000
-"""Pairs scored at a time: enough to run texts of one length together, little to hold."""
+"""Number of pairs scored at a time: enough to run texts of equal length together, few enough for little memory."""
 
 
 def chunks() -> Iterator[list[tuple[str, str]]]:
-    """The pairs on standard input, some at a time."""
+    """Yield the pairs on standard input, some at a time."""
     pairs = (tuple(line.rstrip("\n").split("\t")) for line in sys.stdin)
     while chunk := list(itertools.islice(pairs, ROWS)):
         yield chunk  # type: ignore[misc]  # score_pairs refuses lines that are no pairs
@@ -33,13 +33,16 @@ def chunks() -> Iterator[list[tuple[str, str]]]:
 
 def main(directory: str) -> None:
     """Score standard input to standard output."""
-    # One thread's buffers, short runs, and the vectors of few texts: each of them is memory.
+    # Each of these options saves memory: one thread's buffers, short runs, and the vectors of few texts.
     with Matcher.load(directory, device="cpu", threads=1, max_batch_tokens=512, cache_size=5000) as matcher:
         for chunk in chunks():
             for (a, b), score in zip(chunk, matcher.score_pairs(chunk), strict=True):
                 print(f"{score:.6f}\t{a}\t{b}")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{peak:.0f} MB at most; {matcher.truncated_texts} texts were cut", file=sys.stderr)
+        print(
+            f"{peak:.0f} MB at most; {matcher.truncated_texts} texts were cut, {matcher.blank_texts} were blank",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """flipkd_sdk: a small encoder teaches an LLM to match texts, and the result runs without PyTorch.
 
-The names below are loaded when first used, so that importing the package costs nothing.
+The public names are imported on first use, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ _HOMES = {
     "Matcher": "flipkd_sdk.runtimes.matcher",
     "MicroBatcher": "flipkd_sdk.runtimes.serving.microbatch",
 }
-"""Where a name comes from; the others are errors."""
+"""Module of each public name; all others are errors."""
 
 
 # Python started in the root of a checkout finds this folder before the installed package. The other parts of the
-# package then lie beside it.
+# package are then beside it.
 _HERE = Path(__file__).parent
 if not (_HERE / "runtimes").is_dir():
     __path__.append(str(_HERE.parent))

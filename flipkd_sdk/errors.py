@@ -1,7 +1,7 @@
-"""Every error that flipkd_sdk raises on purpose.
+"""The errors that flipkd_sdk raises on purpose.
 
-Each message is one line that names the file, row or option at fault and says what to do about it, so that the command
-line can print it as it is.
+Each message is one line that names the file, row or option at fault and the remedy, so that the command line can print
+it as it is.
 """
 
 
@@ -18,11 +18,11 @@ class InvalidTextError(FlipKDError, ValueError):
 
 
 class TextTooLongError(FlipKDError, ValueError):
-    """A text longer than the matcher's ``max_length``, where ``on_truncate="error"`` was asked for."""
+    """A text longer than the matcher's ``max_length``, refused by ``on_truncate="error"``."""
 
 
 class ConfigError(FlipKDError, ValueError):
-    """A training or export option that is unknown, malformed or contradicts another one."""
+    """An option or argument that is unknown, of a wrong type or value, or contradicts another one."""
 
 
 class ModelSourceError(FlipKDError):
@@ -30,7 +30,7 @@ class ModelSourceError(FlipKDError):
 
 
 class TrainingError(FlipKDError):
-    """Training cannot go on or its run directory cannot be used."""
+    """A training run that cannot continue, or a run directory that cannot be used."""
 
 
 class MatcherDirectoryError(FlipKDError):
@@ -42,7 +42,7 @@ class UnsupportedFormatError(MatcherDirectoryError):
 
 
 class CandidateSetError(FlipKDError):
-    """A directory of candidates with a missing, changed or malformed file, or one that another matcher made."""
+    """A directory of candidates with a missing, changed or malformed file, or of another matcher."""
 
 
 class VerificationError(FlipKDError):
@@ -50,16 +50,16 @@ class VerificationError(FlipKDError):
 
 
 class ExecutionError(FlipKDError):
-    """No usable onnxruntime, or the requested device is not what would actually run."""
+    """No usable onnxruntime, or a requested device that is not the one that would run."""
 
 
 class SelfTestError(FlipKDError):
-    """A variant that gives other vectors on this machine than on the one that exported it."""
+    """A variant that returns other vectors on this machine than on the one that exported it."""
 
 
 class MatcherClosedError(FlipKDError):
-    """A matcher was used after ``close()``."""
+    """A matcher, `MicroBatcher` or `AsyncMatcher` that is used after it was closed."""
 
 
 class OutputExistsError(FlipKDError):
-    """An output is already there and overwriting it was not asked for."""
+    """An output that exists already and may not be overwritten."""

@@ -1,4 +1,4 @@
-"""The demo's last step: teacher and student side by side on the test split, and three scores.
+"""Last step of the demo: compare teacher and student on the test split, and show three scores.
 
     python examples/bank_faq/compare.py demo
 
@@ -26,7 +26,7 @@ Pair = tuple[str, str]
 
 
 def main(demo: Path) -> None:
-    """Print the table, the examples, and where everything lies."""
+    """Print the table, the examples, and the paths of all outputs."""
     with (demo / "data" / "test.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     pairs = [(row["text_a"], row["text_b"]) for row in rows]
@@ -64,7 +64,7 @@ def main(demo: Path) -> None:
 
 
 def teacher_scorer(directory: Path) -> Callable[[list[Pair]], object]:
-    """Score pairs with a teacher in torch, each distinct text encoded once, as the matcher does."""
+    """Return a function that scores pairs with a teacher in torch and, like the matcher, encodes each text once."""
     teacher = load_teacher(resolve(str(directory)), max_length=64)
 
     def score(pairs: list[Pair]) -> object:
@@ -76,7 +76,7 @@ def teacher_scorer(directory: Path) -> Callable[[list[Pair]], object]:
 
 
 def pairs_per_second(systems: dict[str, Callable[[list[Pair]], object]], pairs: list[Pair]) -> dict[str, float]:
-    """Best rate of each system over several rounds, the systems taking turns."""
+    """Return the best rate of each system over several rounds, in which the systems take turns."""
     best = dict.fromkeys(systems, 0.0)
     for _ in range(ROUNDS):
         for name, score in systems.items():

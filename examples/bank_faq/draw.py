@@ -2,9 +2,9 @@
 
     python examples/bank_faq/draw.py demo/data
 
-Each intent's twelve phrasings are dealt out to train (6), dev (3) and test (3), so no text stands in two splits. Inside
-a split every two phrasings of an intent are a match. For each match there is one pair that is none: a third of them
-take the other text from a neighbouring intent of the same topic, the others from anywhere else.
+Each intent's twelve phrasings are dealt out to train (6), dev (3) and test (3), so that no text is in two splits. Within
+a split, any two phrasings of an intent are a match. For each match there is one non-match: a third of them take the
+other text from another intent of the same topic, the rest from any other topic.
 """
 
 import csv
@@ -19,7 +19,7 @@ from generate import load_grammar, sentences
 HERE = Path(__file__).parent
 PHRASINGS = {"train": 6, "dev": 3, "test": 3}
 NEIGHBOURING = 3
-"""One in so many non-matches is a hard negative."""
+"""Every third non-match is a hard negative."""
 UNLABELLED = 25_000
 SEED = 0
 
@@ -55,7 +55,7 @@ def deal(questions: list[Question], rng: random.Random) -> dict[str, list[Questi
 
 
 def pairs(questions: list[Question], rng: random.Random) -> list[Pair]:
-    """All matches of a split, and as many pairs that are none, in random order."""
+    """Return all matches of a split and as many non-matches, in random order."""
     matches = [(a, b) for a, b in itertools.combinations(questions, 2) if a[1] == b[1]]
     drawn: dict[tuple[str, str], int] = {(a[2], b[2]): 1 for a, b in matches}
     for number, (a, _) in enumerate(matches):

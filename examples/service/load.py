@@ -1,13 +1,13 @@
-"""Puts load on the service: no request may fail, no score may differ from the matcher's own, no memory may leak.
+"""Load test of the service: no request may fail, no score may differ from the matcher's own, no memory may leak.
 
     pip install 'flipkd-sdk[service]' httpx
     python examples/service/load.py --requests 10000 --callers 32
 
-Starts the service on a free port and stops it again; with --url it takes one that runs already, whose memory it cannot
-see. FLIPKD_MATCHER names the matcher directory, as for the service.
+Starts the service on a free port and stops it again. With --url it tests a running one, without measuring its memory.
+FLIPKD_MATCHER names the matcher directory, as for the service.
 
-Ends with 1 if a request failed, a score is not the matcher's own (to 1e-6), the service's memory grew by more than 5%
-after the first fifth of the requests, or the service did not end in order.
+The exit code is 1 if a request failed, a score differs from the matcher's own by more than 1e-6, the service's memory
+grew by more than 5% after the first fifth of the requests, or the service did not end in order.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ FAQ = FOLDER.parent / "bank_faq" / "questions.csv"
 TOLERANCE = 1e-6
 GROWTH = 1.05
 PATIENCE = 60.0
-"""Seconds that the service may take to start, to answer and to stop."""
+"""Longest time in seconds for the service to start, to answer and to stop."""
 
 
 @dataclass
 class Load:
-    """Requests to the service from a number of callers at once, and what came of them."""
+    """Requests to the service from several callers at once, and their results."""
 
     url: str
     expected: dict[Pair, float]
-    """The matcher's own scores."""
+    """Scores of the matcher itself."""
     process: int | None = None
-    """The service's, to see its memory."""
+    """Process id of the service, to measure its memory."""
     seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     largest_change: float = 0.0
@@ -98,7 +98,7 @@ class Load:
             self.failures.append(f"score moved by {change:.3g}: {pair}")
 
     def report(self) -> dict[str, Any]:
-        """What was measured, and whether all went well."""
+        """Return the measurements, and ``passed``."""
         cuts = statistics.quantiles(self.seconds, n=100, method="inclusive") if len(self.seconds) > 1 else [0.0] * 99
         warm, end = self.resident_mb[0], self.resident_mb[-1]
         return {
@@ -115,7 +115,7 @@ class Load:
 
 
 def own_scores(matcher: Path, count: int) -> dict[Pair, float]:
-    """Pairs of the FAQ's questions, and the score that the matcher gives for each by itself."""
+    """Return pairs of the FAQ's questions, with the score that the matcher returns for each alone."""
     with FAQ.open(encoding="utf-8", newline="") as file:
         questions = [row["text"] for row in csv.DictReader(file)]
     draw = random.Random(0)  # noqa: S311
@@ -146,7 +146,7 @@ def service(matcher: Path, *options: str) -> Iterator[tuple[str, subprocess.Pope
 
 
 def ready(url: str) -> bool:
-    """Whether the service can answer."""
+    """Return True if the service can answer."""
     try:
         return httpx.get(f"{url}/health/ready", timeout=PATIENCE).is_success
     except httpx.HTTPError:
@@ -154,7 +154,7 @@ def ready(url: str) -> bool:
 
 
 def ends_in_order(process: subprocess.Popen[bytes]) -> bool:
-    """Ask the service to stop, and whether it did so by itself; uvicorn ends with the signal that stopped it."""
+    """Stop the service; return True if it ended by itself. Uvicorn ends with the signal that stopped it."""
     process.terminate()
     try:
         return process.wait(PATIENCE) in (0, -signal.SIGTERM)
@@ -163,7 +163,7 @@ def ends_in_order(process: subprocess.Popen[bytes]) -> bool:
 
 
 def resident_mb(process: int | None) -> float | None:
-    """Resident memory of a process; None where it cannot be seen."""
+    """Return the resident memory of a process, or None if it cannot be read."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -172,12 +172,12 @@ def resident_mb(process: int | None) -> float | None:
 
 
 def main() -> bool:
-    """Run the load and print what came of it; whether all went well."""
+    """Run the load test and print its results; return True if it passed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--callers", type=int, default=32)
     parser.add_argument("--matcher", type=Path, default=os.environ.get("FLIPKD_MATCHER", "demo/matcher"))
-    parser.add_argument("--url", help="a service that runs already, with the same matcher")
+    parser.add_argument("--url", help="address of a running service with the same matcher")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     options = parser.parse_args()
     expected = own_scores(options.matcher, max(1, options.requests // 10))

@@ -55,7 +55,7 @@ def url(load: Any, tiny_matcher: Path) -> Iterator[str]:
         yield address
 
 
-def test_under_load_every_score_is_the_matcher_s_own(tiny_matcher: Path) -> None:
+def test_every_score_under_load_is_the_score_of_the_matcher(tiny_matcher: Path) -> None:
     code, found, errors = put_load("--matcher", tiny_matcher)
     assert (code, found["passed"], found["ended_in_order"]) == (0, True, True), errors
     assert (found["requests"], found["failures"]) == (200, 0)
@@ -63,20 +63,20 @@ def test_under_load_every_score_is_the_matcher_s_own(tiny_matcher: Path) -> None
     assert 0 < found["p50_seconds"] <= found["p99_seconds"]
 
 
-def test_another_score_than_the_matcher_s_own_is_a_failure(url: str, tmp_path: Path) -> None:
+def test_a_score_of_another_matcher_fails_the_load_test(url: str, tmp_path: Path) -> None:
     code, found, errors = put_load("--matcher", write_tiny_matcher(tmp_path / "other", seed=1), "--url", url)
     assert (code, found["passed"]) == (1, False)
     assert found["failures"] > 100
     assert "score moved by" in errors
 
 
-def test_a_service_that_is_not_there_is_a_failure(tiny_matcher: Path) -> None:
+def test_a_missing_service_fails_the_load_test(tiny_matcher: Path) -> None:
     code, found, errors = put_load("--matcher", tiny_matcher, "--url", "http://127.0.0.1:9")
     assert (code, found["passed"], found["failures"]) == (1, False, 200)
     assert "ConnectError" in errors
 
 
-def test_more_memory_at_the_end_is_a_failure(load: Any) -> None:
+def test_growing_memory_fails_the_load_test(load: Any) -> None:
     def passed(*resident: float | None) -> bool:
         measured = load.Load("", {}, seconds=[0.1, 0.2], total_seconds=1.0, resident_mb=[*resident])
         return bool(measured.report()["passed"])
@@ -110,7 +110,7 @@ def test_a_body_that_cannot_be_scored_is_answered_422(url: str, body: bytes) -> 
     assert answer.json()["detail"]
 
 
-def test_a_request_that_has_begun_is_answered_before_the_end(load: Any, tiny_matcher: Path) -> None:
+def test_a_request_in_progress_is_answered_before_the_service_ends(load: Any, tiny_matcher: Path) -> None:
     body = json.dumps({"a": "PIN", "b": "PIN"}).encode()
     head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with load.service(tiny_matcher) as (url, process):

@@ -39,7 +39,7 @@ def matcher(tiny_matcher: Path) -> Iterator[Matcher]:
         yield opened
 
 
-def test_the_package_offers_it() -> None:
+def test_the_package_exports_the_class() -> None:
     assert flipkd_sdk.Matcher is Matcher
     assert flipkd_sdk.Match is Match
 
@@ -82,7 +82,7 @@ def test_a_generator_of_pairs_is_read_once(matcher: Matcher) -> None:
     )
 
 
-def test_nothing_in_gives_nothing_of_the_right_shape(matcher: Matcher) -> None:
+def test_empty_input_gives_empty_results_of_the_right_shape(matcher: Matcher) -> None:
     for found, shape in [
         (matcher.score_pairs([]), (0,)),
         (matcher.encode([]), (0, 16)),
@@ -142,7 +142,7 @@ def shared(directory: Path) -> Matcher:
     return _shared[directory]
 
 
-def test_rank_gives_ten_by_default(matcher: Matcher) -> None:
+def test_rank_returns_ten_matches_by_default(matcher: Matcher) -> None:
     candidates = [f"question {i}" for i in range(25)]
     assert len(matcher.rank("question", candidates)) == 10
     assert len(matcher.rank("question", candidates, top_k=None)) == 25
@@ -284,7 +284,7 @@ def test_no_cut_text_is_lost_between_threads(tiny_matcher: Path) -> None:
         assert matcher.truncated_texts == 40
 
 
-def test_inputs_are_left_as_they_were(matcher: Matcher) -> None:
+def test_inputs_are_not_changed(matcher: Matcher) -> None:
     pairs = [[TEXTS[0], TEXTS[1]], [TEXTS[2], TEXTS[0]]]
     texts = list(TEXTS)
     before = copy.deepcopy((pairs, texts))
@@ -299,7 +299,7 @@ def test_inputs_are_left_as_they_were(matcher: Matcher) -> None:
     assert (pairs, texts) == before
 
 
-def test_results_are_the_caller_s_own(tiny_matcher: Path) -> None:
+def test_changing_a_result_does_not_change_the_cache(tiny_matcher: Path) -> None:
     with Matcher.load(tiny_matcher, cache_size=10) as matcher:
         first = matcher.encode(["a", "a"])
         kept = first.copy()
@@ -307,7 +307,7 @@ def test_results_are_the_caller_s_own(tiny_matcher: Path) -> None:
         np.testing.assert_array_equal(matcher.encode(["a", "a"]), kept)
 
 
-def test_a_closed_matcher_says_so(tiny_matcher: Path) -> None:
+def test_a_closed_matcher_raises_in_every_method(tiny_matcher: Path) -> None:
     with Matcher.load(tiny_matcher) as matcher:
         assert "device='cpu', precision='int8'" in repr(matcher)
     matcher.close()

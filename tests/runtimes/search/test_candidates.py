@@ -35,7 +35,7 @@ def assert_same(found: list[Match], expected: list[Match]) -> None:
     np.testing.assert_allclose([match.score for match in found], scores, atol=1e-6, rtol=0)
 
 
-def test_the_package_offers_it() -> None:
+def test_the_package_exports_the_class() -> None:
     assert flipkd_sdk.CandidateSet is CandidateSet
 
 
@@ -45,7 +45,7 @@ def test_the_package_offers_it() -> None:
     top_k=st.one_of(st.none(), st.integers(1, 5)),
     score_cutoff=st.one_of(st.none(), st.floats(0, 1)),
 )
-def test_it_ranks_as_the_matcher_does(
+def test_a_set_ranks_as_the_matcher_does(
     matcher: Matcher, texts: list[str], query: str, top_k: int | None, score_cutoff: float | None
 ) -> None:
     expected = matcher.rank(query, texts, top_k=top_k, score_cutoff=score_cutoff)
@@ -57,7 +57,7 @@ def test_it_ranks_as_the_matcher_does(
         assert match.score == pytest.approx(matcher.score(query, texts[match.index]), abs=1e-6)
 
 
-def test_many_queries_are_ranked_as_one_is(matcher: Matcher) -> None:
+def test_many_queries_rank_as_single_ones(matcher: Matcher) -> None:
     candidates = matcher.candidates(TEXTS)
     expected = [candidates.rank(query, top_k=3) for query in TEXTS]
     together = list(candidates.rank_many(iter(TEXTS), top_k=3))
@@ -106,7 +106,7 @@ STEPS = st.lists(
 
 
 @given(st.lists(st.sampled_from(TEXTS), max_size=4), STEPS)
-def test_it_changes_like_a_list(
+def test_append_and_remove_change_a_set_like_a_list(
     matcher: Matcher, texts: list[str], steps: list[tuple[str, list[str] | set[int]]]
 ) -> None:
     candidates = matcher.candidates(texts)
@@ -127,7 +127,7 @@ def test_it_changes_like_a_list(
     assert found == dict(enumerate(model))
 
 
-def test_an_append_that_runs_out_of_memory_leaves_it_usable(matcher: Matcher) -> None:
+def test_a_set_stays_usable_if_append_runs_out_of_memory(matcher: Matcher) -> None:
     class Full(list[str]):
         """A list that memory runs out for half-way; once."""
 
@@ -157,12 +157,12 @@ def test_an_append_that_runs_out_of_memory_leaves_it_usable(matcher: Matcher) ->
     assert candidates.rank("e", top_k=1)[0].text == "e"
 
 
-def test_negative_places_are_refused(matcher: Matcher) -> None:
+def test_remove_refuses_negative_indices(matcher: Matcher) -> None:
     with pytest.raises(ConfigError, match="no candidate -1"):
         matcher.candidates(["a"]).remove([-1])
 
 
-def test_vectors_are_handed_out_without_a_copy_but_cannot_be_changed(matcher: Matcher) -> None:
+def test_the_vectors_property_is_a_read_only_view(matcher: Matcher) -> None:
     candidates = matcher.candidates(TEXTS)
     vectors = candidates.vectors
     assert (vectors.shape, str(vectors.dtype)) == ((len(TEXTS), 16), "float32")
@@ -171,7 +171,7 @@ def test_vectors_are_handed_out_without_a_copy_but_cannot_be_changed(matcher: Ma
         vectors[0] = 0
 
 
-def test_a_search_sees_what_was_there_when_it_began(matcher: Matcher) -> None:
+def test_a_search_uses_the_candidates_of_its_beginning(matcher: Matcher) -> None:
     candidates = matcher.candidates(TEXTS)
     expected = candidates.rank(TEXTS[0], top_k=None)
     ranking = candidates.rank_vectors(matcher.encode([TEXTS[0]]), top_k=None)
@@ -181,7 +181,7 @@ def test_a_search_sees_what_was_there_when_it_began(matcher: Matcher) -> None:
     assert next(ranking) == expected
 
 
-def test_it_serves_threads_while_it_changes(matcher: Matcher) -> None:
+def test_threads_can_search_while_others_append(matcher: Matcher) -> None:
     candidates = matcher.candidates(TEXTS)
     query = TEXTS[0]
     best = candidates.rank(query, top_k=1)
@@ -211,7 +211,7 @@ def test_it_serves_threads_while_it_changes(matcher: Matcher) -> None:
     np.testing.assert_allclose(candidates.vectors, matcher.encode(candidates.texts), atol=1e-6)
 
 
-def test_errors_name_what_is_wrong(matcher: Matcher) -> None:
+def test_errors_name_the_argument(matcher: Matcher) -> None:
     candidates = matcher.candidates(["a"])
     with pytest.raises(InvalidTextError, match=r"^query: expected a str, found None"):
         candidates.rank(None)  # type: ignore[arg-type]
@@ -228,7 +228,7 @@ def test_errors_name_what_is_wrong(matcher: Matcher) -> None:
     assert candidates.texts == ["a"]
 
 
-def test_after_the_matcher_was_closed_it_says_so(tiny_matcher: Path) -> None:
+def test_ranking_with_a_closed_matcher_is_an_error(tiny_matcher: Path) -> None:
     with Matcher.load(tiny_matcher) as matcher:
         candidates = matcher.candidates(["a"])
         (match,) = candidates.rank("a")

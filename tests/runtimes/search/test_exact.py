@@ -83,7 +83,7 @@ def test_search_finds_what_comparing_with_all_vectors_finds(
         np.testing.assert_array_equal(best.scores, scores[expected])
 
 
-def test_blank_texts_take_no_memory_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_that_never_match_are_not_scored_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     rescored = []
     monkeypatch.setattr(
@@ -96,7 +96,7 @@ def test_blank_texts_take_no_memory_of_their_own(monkeypatch: pytest.MonkeyPatch
     assert (second.indices.tolist(), second.scores.tolist()) == (list(range(10)), [0.0] * 10)
 
 
-def test_only_the_best_are_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_best_are_scored_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     computed = []
 
@@ -109,7 +109,7 @@ def test_only_the_best_are_computed_twice(monkeypatch: pytest.MonkeyPatch) -> No
     assert sum(computed) < 3 * 12
 
 
-def test_no_number_of_candidates_is_held_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_bound_the_memory_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks bound what is computed at a time, whatever the numbers of queries and candidates."""
     monkeypatch.setattr(search_module, "_BLOCK_NUMBERS", 1000)
     sizes = []
@@ -125,6 +125,6 @@ def test_no_number_of_candidates_is_held_twice(monkeypatch: pytest.MonkeyPatch) 
     assert max(sizes) <= 1000
 
 
-def test_the_number_wanted_is_checked() -> None:
+def test_top_k_must_be_at_least_one() -> None:
     with pytest.raises(ConfigError, match="top_k must be an integer of at least 1, or None for all; it is 0"):
         Ranking(CALIBRATION, 0, None)

@@ -93,7 +93,7 @@ def test_a_changed_vector_is_refused_by_its_hash(saved: Path, matcher: Matcher, 
         CandidateSet.load(saved, matcher, mmap=mmap)
 
 
-def test_none_at_all_can_be_saved(matcher: Matcher, tmp_path: Path) -> None:
+def test_an_empty_set_can_be_saved(matcher: Matcher, tmp_path: Path) -> None:
     matcher.candidates([]).save(tmp_path / "faq")
     loaded = CandidateSet.load(tmp_path / "faq", matcher)
     assert loaded.rank("a") == []
@@ -101,7 +101,7 @@ def test_none_at_all_can_be_saved(matcher: Matcher, tmp_path: Path) -> None:
     assert [match.text for match in loaded.rank("a")] == ["a"]
 
 
-def test_loaded_ones_can_be_changed_and_saved_over_themselves(saved: Path, matcher: Matcher) -> None:
+def test_a_loaded_set_can_be_changed_and_saved_over_its_directory(saved: Path, matcher: Matcher) -> None:
     original = (saved / "vectors.npy").read_bytes()
     loaded = CandidateSet.load(saved, matcher)
     loaded.append([])
@@ -113,7 +113,9 @@ def test_loaded_ones_can_be_changed_and_saved_over_themselves(saved: Path, match
     assert [file.name for file in saved.parent.iterdir()] == ["faq"]
 
 
-def test_nothing_is_replaced_unasked(saved: Path, matcher: Matcher, tmp_path: Path) -> None:
+def test_save_replaces_nothing_without_overwrite_and_nothing_foreign(
+    saved: Path, matcher: Matcher, tmp_path: Path
+) -> None:
     with pytest.raises(OutputExistsError, match="faq: exists already; pass overwrite=True"):
         matcher.candidates(["a"]).save(saved)
     (tmp_path / "mine").mkdir()
@@ -134,7 +136,7 @@ def test_a_save_that_fails_leaves_nothing(matcher: Matcher, tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_they_belong_to_one_matcher(saved: Path, matcher: Matcher, tiny_matcher: Path, tmp_path: Path) -> None:
+def test_a_set_of_another_matcher_is_refused(saved: Path, matcher: Matcher, tiny_matcher: Path, tmp_path: Path) -> None:
     with (
         Matcher.load(tiny_matcher, precision="int8") as coarser,
         Matcher.load(write_tiny_matcher(tmp_path / "other", seed=1)) as other,
@@ -151,7 +153,7 @@ def test_they_belong_to_one_matcher(saved: Path, matcher: Matcher, tiny_matcher:
         assert match.score == pytest.approx(recalibrated.score(TEXTS[1], match.text), abs=1e-6)
 
 
-def test_a_release_that_scores_differently_refuses_them(
+def test_a_set_of_another_scoring_version_is_refused(
     saved: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifest, "SCORING_VERSION", 2)
@@ -262,7 +264,7 @@ def test_random_damage_is_an_error_or_moves_no_score(
         (saved / name).write_bytes(original)
 
 
-def test_the_manifest_says_what_it_is(saved: Path, matcher: Matcher) -> None:
+def test_the_manifest_names_the_matcher_and_the_shape(saved: Path, matcher: Matcher) -> None:
     content = json.loads((saved / "candidates.json").read_text())
     assert (content["format_version"], content["matcher"], content["count"], content["dimension"]) == (
         2,

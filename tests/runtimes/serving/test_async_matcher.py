@@ -30,11 +30,11 @@ def matcher(tiny_matcher: Path) -> Iterator[Matcher]:
         yield opened
 
 
-def test_the_package_offers_it() -> None:
+def test_the_package_exports_the_class() -> None:
     assert flipkd_sdk.AsyncMatcher is AsyncMatcher
 
 
-def test_it_gives_what_the_matcher_gives(matcher: Matcher) -> None:
+def test_every_method_returns_the_result_of_the_matcher(matcher: Matcher) -> None:
     candidates = matcher.candidates(TEXTS)
 
     async def use() -> None:
@@ -70,7 +70,7 @@ def test_concurrent_calls_run_together(matcher: Matcher, monkeypatch: pytest.Mon
     assert len(runs) < 100
 
 
-def test_the_event_loop_goes_on_meanwhile(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_do_not_block_the_event_loop(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = threading.Event()
     encode_distinct = matcher.encode_distinct
 
@@ -158,7 +158,7 @@ def test_a_failing_callback_of_one_call_leaves_no_other_waiting(matcher: Matcher
     asyncio.run(use())
 
 
-def test_after_closing_it_says_so_and_the_matcher_lives_on(matcher: Matcher) -> None:
+def test_calls_after_closing_are_errors_and_the_matcher_stays_open(matcher: Matcher) -> None:
     async def use() -> None:
         async with AsyncMatcher(matcher) as served:
             pass

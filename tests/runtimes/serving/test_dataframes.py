@@ -69,7 +69,7 @@ def test_a_batch_comes_back_with_its_scores(scorer: PairScorer, kind: str, expec
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_wrong_with_a_batch_is_named(tiny_matcher: Path, scorer: PairScorer, kind: str) -> None:
+def test_errors_name_the_column_and_the_row(tiny_matcher: Path, scorer: PairScorer, kind: str) -> None:
     with pytest.raises(ConfigError, match="no column 'absent'; it has: 'id', 'q', 'f'"):
         PairScorer(tiny_matcher, a_column="absent", b_column="f")(batch(kind))
     with pytest.raises(ConfigError, match="column 'id' already"):
@@ -96,7 +96,7 @@ def test_other_batches_are_refused(scorer: PairScorer) -> None:
         scorer([("a", "b")])  # type: ignore[type-var]
 
 
-def test_columns_need_names_of_their_own(tiny_matcher: Path) -> None:
+def test_two_columns_of_one_name_are_refused(tiny_matcher: Path) -> None:
     for options in ({"score_column": "match"}, {"match_column": "text_a"}):
         with pytest.raises(ConfigError, match="need names of their own"):
             PairScorer(tiny_matcher, **options)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def test_a_scorer_travels_to_another_process(tiny_matcher: Path, expected: NDArr
     np.testing.assert_allclose(scored["score"], expected, atol=1e-6)
 
 
-def test_a_missing_matcher_is_told_with_the_first_batch(tmp_path: Path) -> None:
+def test_a_missing_matcher_is_an_error_of_the_first_batch(tmp_path: Path) -> None:
     scorer = PairScorer(tmp_path / "absent", a_column="q", b_column="f")
     with pytest.raises(MatcherDirectoryError, match="no such directory"):
         scorer(batch("dict"))

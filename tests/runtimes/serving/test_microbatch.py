@@ -62,11 +62,11 @@ def gate(matcher: Matcher) -> Iterator[Gate]:
     made.opened.set()
 
 
-def test_the_package_offers_it() -> None:
+def test_the_package_exports_the_class() -> None:
     assert flipkd_sdk.MicroBatcher is MicroBatcher
 
 
-def test_many_callers_get_the_matcher_s_scores(matcher: Matcher) -> None:
+def test_many_callers_get_the_scores_of_the_matcher(matcher: Matcher) -> None:
     expected = matcher.score_pairs(PAIRS)
     with MicroBatcher(matcher) as batcher, ThreadPoolExecutor(32) as pool:
         scores = list(pool.map(lambda pair: batcher.score(*pair), PAIRS))
@@ -76,7 +76,7 @@ def test_many_callers_get_the_matcher_s_scores(matcher: Matcher) -> None:
     assert answers == [score >= matcher.threshold for score in scores]
 
 
-def test_texts_and_rankings_come_as_from_the_matcher(matcher: Matcher) -> None:
+def test_vectors_and_rankings_are_those_of_the_matcher(matcher: Matcher) -> None:
     candidates = matcher.candidates(TEXTS)
     with MicroBatcher(matcher) as batcher:
         found = [batcher.submit_texts(texts) for texts in ([], ["a", "b", "a"], TEXTS)]
@@ -86,7 +86,7 @@ def test_texts_and_rankings_come_as_from_the_matcher(matcher: Matcher) -> None:
         assert [match.index for match in ranked] == [match.index for match in candidates.rank(TEXTS[0], top_k=3)]
 
 
-def test_what_comes_during_a_run_is_joined_into_the_next(gate: Gate) -> None:
+def test_calls_during_a_run_are_joined_into_the_next_run(gate: Gate) -> None:
     batcher = MicroBatcher(gate, max_delay=0)  # type: ignore[arg-type]
     first = batcher.submit_pair("a", "b")
     assert gate.entered.acquire(timeout=60)
@@ -97,7 +97,7 @@ def test_what_comes_during_a_run_is_joined_into_the_next(gate: Gate) -> None:
     assert gate.runs == [2, 11]
 
 
-def test_no_more_calls_are_joined_than_allowed(gate: Gate) -> None:
+def test_a_run_joins_at_most_max_batch_size_calls(gate: Gate) -> None:
     batcher = MicroBatcher(gate, max_delay=0, max_batch_size=4)  # type: ignore[arg-type]
     batcher.submit_texts(["first"])
     assert gate.entered.acquire(timeout=60)
@@ -129,7 +129,7 @@ def test_steady_callers_wait_for_each_other(gate: Gate) -> None:
     batcher.close()
 
 
-def test_who_does_not_come_back_is_not_waited_for(gate: Gate) -> None:
+def test_max_delay_limits_the_wait_for_earlier_callers(gate: Gate) -> None:
     batcher = MicroBatcher(gate, max_delay=0.01)  # type: ignore[arg-type]
     batcher.submit_texts(["a"])
     assert gate.entered.acquire(timeout=60)
@@ -158,7 +158,7 @@ def test_an_error_goes_to_the_caller_who_caused_it(tiny_matcher: Path) -> None:
         batcher.close()
 
 
-def test_an_unforeseen_error_reaches_its_callers_and_ends_nothing(
+def test_an_unexpected_error_reaches_its_callers_and_the_next_call_is_served(
     matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(distinct: DistinctTexts) -> NDArray[np.float32]:
@@ -173,7 +173,7 @@ def test_an_unforeseen_error_reaches_its_callers_and_ends_nothing(
         assert 0 <= batcher.score("a", "b") <= 1
 
 
-def test_even_an_error_that_ends_threads_reaches_its_callers(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_exit_in_a_run_reaches_its_callers(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(distinct: DistinctTexts) -> NDArray[np.float32]:
         raise SystemExit(3)
 
@@ -188,7 +188,7 @@ def test_even_an_error_that_ends_threads_reaches_its_callers(matcher: Matcher, m
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), ValueError("wrong")]
 )
-def test_a_done_callback_that_raises_is_logged_and_holds_nobody_back(
+def test_an_error_of_a_done_callback_is_logged_and_other_calls_are_served(
     gate: Gate, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_future: Future[float]) -> None:
@@ -230,7 +230,7 @@ def test_a_caller_cannot_resolve_a_future(gate: Gate, tamper: Callable[[Future[f
     batcher.close()
 
 
-def test_futures_resolved_behind_its_back_hold_up_no_other_call(gate: Gate) -> None:
+def test_futures_resolved_by_force_hold_up_no_other_call(gate: Gate) -> None:
     batcher = MicroBatcher(gate)  # type: ignore[arg-type]
     first = batcher.submit_pair("a", "b")
     assert gate.entered.acquire(timeout=60)
@@ -246,7 +246,7 @@ def test_futures_resolved_behind_its_back_hold_up_no_other_call(gate: Gate) -> N
     batcher.close()
 
 
-def test_a_done_callback_can_hand_in_calls_but_not_wait_for_them(matcher: Matcher) -> None:
+def test_a_done_callback_can_submit_calls_but_not_wait_for_them(matcher: Matcher) -> None:
     outcome: Future[float] = Future()
 
     def ask_again(_future: Future[float]) -> None:
@@ -322,7 +322,7 @@ def test_a_call_can_be_cancelled_until_it_runs(gate: Gate) -> None:
     assert "b" not in gate.runs
 
 
-def test_closing_answers_those_who_wait_and_refuses_the_rest(gate: Gate) -> None:
+def test_closing_answers_queued_calls_and_refuses_later_ones(gate: Gate) -> None:
     batcher = MicroBatcher(gate, max_delay=FOR_EVER)  # type: ignore[arg-type]
     futures = [batcher.submit_texts(["a"])]
     assert gate.entered.acquire(timeout=60)
@@ -347,7 +347,7 @@ def test_a_closed_matcher_is_each_caller_s_error(tiny_matcher: Path) -> None:
                 batcher.score("a", "b")
 
 
-def test_where_no_thread_can_be_started_the_next_call_tries_again(
+def test_a_call_tries_to_start_the_thread_if_an_earlier_one_failed(
     matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(thread: threading.Thread) -> None:
@@ -361,12 +361,12 @@ def test_where_no_thread_can_be_started_the_next_call_tries_again(
         assert 0 <= batcher.submit_pair("a", "b").result(60) <= 1
 
 
-def test_half_a_call_is_no_batch_size(matcher: Matcher) -> None:
+def test_the_batch_size_must_be_an_integer(matcher: Matcher) -> None:
     with pytest.raises(ConfigError, match=r"max_batch_size must be an integer of at least 1; it is 2\.5"):
         MicroBatcher(matcher, max_batch_size=2.5)  # type: ignore[arg-type]
 
 
-def test_a_forgotten_one_ends_by_itself(matcher: Matcher) -> None:
+def test_the_thread_ends_when_the_object_is_collected(matcher: Matcher) -> None:
     batcher = MicroBatcher(matcher)
     batcher.score("a", "b")
     thread = batcher._worker._thread
