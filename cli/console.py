@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: progress, and figures set in columns."""
+"""Output for a person at a terminal: warnings, progress, and figures in columns."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
 def warnings_once() -> logging.Handler:
-    """A handler that prints each kind of warning to stderr once, so that a long table does not repeat it per chunk."""
+    """Return a handler that prints each kind of warning to stderr once, and not again for every chunk."""
     seen: set[str] = set()
 
     def first_of_its_kind(record: logging.LogRecord) -> bool:
@@ -22,7 +24,7 @@ def warnings_once() -> logging.Handler:
         return new
 
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("flipkd: warning: %(message)s (said once)"))
+    handler.setFormatter(logging.Formatter("flipkd: warning: %(message)s (shown once)"))
     handler.setLevel(logging.WARNING)
     handler.addFilter(first_of_its_kind)
     return handler
@@ -30,7 +32,7 @@ def warnings_once() -> logging.Handler:
 
 @contextmanager
 def steps_shown(name: str) -> Iterator[None]:
-    """Print what a part of the package says of its steps (what it logs as INFO) on stderr where that is a terminal."""
+    """Print the steps that a logger reports as INFO to stderr if that is a terminal."""
     logger = logging.getLogger(name)
     if not sys.stderr.isatty():
         yield
@@ -47,12 +49,20 @@ def steps_shown(name: str) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def note_blank_texts(table: str, rows: int, lines: int) -> None:
+    """Print how many rows of a table have a blank text, and how many blank lines it contains, if there are any."""
+    if rows:
+        click.echo(f"flipkd: {table}: rows with an empty or blank text: {rows:,}", err=True)
+    if lines:
+        click.echo(f"flipkd: {table}: blank lines skipped: {lines:,}", err=True)
+
+
 @contextmanager
 def row_progress(total_bytes: int | None) -> Iterator[Callable[[int, int], None]]:
-    """Show progress on stderr where it is a terminal, and nothing where it is not.
+    """Show progress on stderr if that is a terminal.
 
     Args:
-        total_bytes: size of the input, of which the share and the time left are told; None if unknown.
+        total_bytes: size of the input, for the share done and the time left; None if unknown.
 
     Yields:
         A function to call with the number of rows done since the last call, and the bytes read so far.
@@ -78,7 +88,7 @@ def row_progress(total_bytes: int | None) -> Iterator[Callable[[int, int], None]
 
 
 def columns(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
-    """Set rows of cells in columns of equal width; what cannot be printed is replaced."""
+    """Return rows of cells in columns of equal width; unprintable characters are replaced."""
     clean = [[_printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean)
@@ -86,5 +96,5 @@ def columns(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
 
 
 def _printable(text: str) -> str:
-    # A foreign file must not be able to steer the terminal.
+    # Control characters in a foreign file must not reach the terminal.
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,11 +1,13 @@
-"""The ``flipkd`` command: its subcommands, loaded when used, and how errors reach the user."""
+"""The ``flipkd`` command: its subcommands, imported when used, and its messages of errors."""
 
 from __future__ import annotations
 
-import csv
 import importlib
+import io
 import logging
+import os
 import signal
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,24 +18,22 @@ from flipkd_sdk.cli.console import warnings_once
 from flipkd_sdk.errors import FlipKDError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
-
-# Beyond it a quotation mark was surely left open; csv's own limit is shorter than some columns of the user's tables.
-_MAX_FIELD_CHARACTERS = 1 << 24
 
 # Shells report a program that a signal ended as 128 plus the signal's number.
 _INTERRUPTED = 128 + signal.SIGINT
-_TERMINATED = 128 + signal.SIGTERM
 _READER_GONE = 128 + 13  # SIGPIPE, which Windows does not have.
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @dataclass(frozen=True, slots=True)
 class Subcommand:
-    """The summary of a subcommand, listed without importing it."""
+    """Summary of a subcommand, listed without importing it."""
 
     summary: str
     extra: str
-    """The extra of the distribution that brings what the command imports."""
+    """Extra of the distribution that installs the command's packages."""
 
 
 SUBCOMMANDS = {
@@ -49,14 +49,14 @@ SUBCOMMANDS = {
 """By name; the command ``NAME`` is the function ``NAME`` of ``flipkd_sdk.cli.commands.NAME``."""
 
 _EXTRAS = {"pyarrow": "parquet", "ray": "ray"}
-"""Extras that bring a package which only some options of a command need."""
+"""Extras that install packages which only some options of a command need."""
 
 
 class Main(click.Group):
-    """The top command. Every error raised on purpose leaves it as one line on stderr and an exit code."""
+    """Top command; it prints every error raised on purpose as one line on stderr and sets the exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The subcommands, in the order in which a user meets them."""
+        """Return the subcommands in the order in which a user needs them."""
         return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -88,28 +88,45 @@ class Main(click.Group):
             ctx.exit(1)
 
 
-@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "FLIPKD"})
 @click.version_option(__version__, prog_name="flipkd")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:  # noqa: ARG001 - read by Main.invoke
     """Train small text matchers from LLMs, and run them.
 
-    A matcher tells whether two texts mean the same. Exit codes: 0 done, 1 failed, 2 wrong usage.
+    A matcher decides whether two texts mean the same. An environment variable sets an option: FLIPKD_SCORE_THREADS=2
+    is --threads 2 of 'flipkd score'. Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
     logging.getLogger("flipkd_sdk").handlers = [warnings_once()]
 
 
 def run() -> NoReturn:
-    """Entry point of the ``flipkd`` console script."""
-    # The default action ends the process on the spot; leaving by an exception removes half-written files.
-    signal.signal(signal.SIGTERM, _terminate)
-    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    cli.main(prog_name="flipkd")
+    """Run the command line with the process's arguments, signals and streams."""
+    _set_stopping(_stop)
+    for stream in (sys.stdout, sys.stderr):
+        # An encoding such as cp1252 lacks some signs in messages; an error would hide the message.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+    try:
+        cli.main(prog_name="flipkd")
+    finally:
+        # All outputs have their names or are removed, so a signal must not change the exit status any more.
+        _set_stopping(signal.SIG_IGN)
     raise SystemExit(0)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(_TERMINATED)
+def _set_stopping(action: Callable[[int, FrameType | None], NoReturn] | signal.Handlers) -> None:
+    for number in _STOPPING:
+        # A signal that is ignored from the start, as under nohup, stays ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, action)
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    """Leave by an exception, which removes half-written files."""
+    if number == signal.SIGINT:
+        os.write(2, b"flipkd: interrupted\n")  # `print` is not reentrant.
+    raise SystemExit(128 + number)
 
 
 def _message(error: Exception, command: str | None) -> str:

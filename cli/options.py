@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -13,60 +14,101 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., object]")
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
+_MAX_THREADS = 4096
 
 
 def examples(*commands: str) -> str:
-    """Commands that a user may try, as the end of a command's help, each on a line of its own."""
-    # The backspace is click's sign for lines that stay as they are.
+    """Return example commands for the end of a command's help, each on its own line."""
+    # The backspace is click's mark for lines that it must not wrap.
     return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
 
 
 def matcher_argument(command: Command) -> Command:
-    """The directory of the matcher, as the command's first argument."""
+    """Add the directory of the matcher as the command's first argument."""
     return click.argument("matcher", type=click.Path())(command)
 
 
+def refuse_swapped(matcher: str, table: str, command: str) -> None:
+    """Check that the matcher comes before the table.
+
+    Raises:
+        click.UsageError: the two are swapped.
+    """
+    if Path(matcher).is_file() and (Path(table) / "manifest.json").is_file():
+        raise click.UsageError(
+            f"{matcher!r} is a file and {table!r} is a matcher; name the matcher first: "
+            f"flipkd {command} {table} {matcher}"
+        )
+
+
 def text_column_options(command: Command) -> Command:
-    """``--a-column`` and ``--b-column``: where a pair's two texts stand."""
-    for name, place in (("b", 2), ("a", 1)):
+    """Add ``--a-column`` and ``--b-column``: the columns of a pair's two texts."""
+    for name, position in (("b", 2), ("a", 1)):
         command = click.option(
             f"--{name}-column",
             metavar="COLUMN",
             help=f"Column of text {name}: its name or, except in JSONL, its position from 1.  "
-            f"[default: text_{name}; with --no-header {place}]",
+            f"[default: text_{name}; with --no-header {position}]",
         )(command)
     return command
 
 
 def dialect_options(command: Command) -> Command:
-    """``--delimiter`` and ``--encoding``: how a table of text is written."""
+    """Add ``--delimiter`` and ``--encoding``: the dialect of a table of text."""
     encoding_option = click.option(
-        "--encoding", callback=encoding, default="utf-8", show_default=True, help="Of a table of text, such as cp1252."
+        "--encoding",
+        callback=encoding,
+        default="utf-8",
+        show_default=True,
+        help="Encoding of a table of text, such as cp1252.",
     )
     delimiter_option = click.option(
-        "--delimiter", callback=delimiter, help="Between the fields of a CSV.  [default: as its first records tell]"
+        "--delimiter", callback=delimiter, help="Delimiter of a CSV.  [default: detected in its first records]"
     )
     return delimiter_option(encoding_option(command))
 
 
 def table_options(command: Command) -> Command:
-    """``--format``, ``--no-header`` and `dialect_options`: how a table is written."""
+    """Add ``--format``, ``--no-header``, ``--max-row-length`` and `dialect_options`: how a table is read."""
+    max_row_length = click.option(
+        "--max-row-length",
+        type=click.IntRange(1, 1 << 30),
+        default=1 << 24,
+        show_default=True,
+        metavar="CHARACTERS",
+        help="Stop at a longer row of a table of text.",
+    )
     header = click.option(
-        "--no-header", "header", flag_value=False, default=True, help="The first record of a CSV is data."
+        "--no-header", "header", flag_value=False, default=True, help="Read the first record of a CSV as data."
     )
     file_format = click.option(
         "--format",
         "file_format",
         type=click.Choice(["csv", "jsonl", "parquet"]),
-        help="Of the table that is read.  [default: by its suffix, else csv]",
+        help="Format of the table that is read.  [default: by its suffix, else csv]",
     )
-    return file_format(header(dialect_options(command)))
+    return file_format(header(dialect_options(max_row_length(command))))
+
+
+def output_text_options(command: Command) -> Command:
+    """Add ``--float-format`` and ``--escape-formulas``: how values are written as text."""
+    escape = click.option(
+        "--escape-formulas",
+        is_flag=True,
+        help="Put ' before CSV cells that a spreadsheet program would run as formulas.",
+    )
+    digits = click.option(
+        "--float-format", callback=float_format, default=".6f", show_default=True, help="Format of scores in text."
+    )
+    return digits(escape(command))
 
 
 def execution_options(command: Command) -> Command:
-    """``--device``, ``--precision`` and ``--threads``: how the matcher runs."""
+    """Add ``--device``, ``--precision`` and ``--threads``: how the matcher runs."""
     threads = click.option(
-        "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the processors of this process]"
+        "--threads",
+        type=click.IntRange(1, _MAX_THREADS),
+        help="CPU threads.  [default: the processors of this process]",
     )
     precision = click.option(
         "--precision", default="auto", show_default=True, help="Variant of the model: fp32, fp16, int8 or int4."
@@ -76,7 +118,7 @@ def execution_options(command: Command) -> Command:
 
 
 def delimiter(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """Check ``--delimiter``: one character that cannot be part of a figure, a quotation or a line end."""
+    """Check ``--delimiter``: one character that cannot be part of a number, a quotation or a line end."""
     if value is None:
         return None
     value = _DELIMITERS.get(value, value)
@@ -86,16 +128,16 @@ def delimiter(_context: click.Context, _parameter: click.Parameter, value: str |
 
 
 def encoding(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Check that Python knows a text encoding of this name."""
-    try:
-        "".encode(value)
-    except LookupError:
-        raise click.BadParameter(f"{value!r} is no text encoding; use a name such as utf-8 or cp1252") from None
+    """Check ``--encoding``: a text encoding that Python can read and write."""
+    from flipkd_sdk.tables.decoding import is_text_encoding
+
+    if not is_text_encoding(value):
+        raise click.BadParameter(f"{value!r} is no text encoding; use a name such as utf-8 or cp1252")
     return value
 
 
 def float_format(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Check that ``--float-format`` makes a plain number of a score."""
+    """Check ``--float-format``: a format that makes a plain number of a score."""
     if not re.fullmatch(r"\.\d{1,2}[efg]", value):
         raise click.BadParameter(f"{value!r}; use a dot, a number of digits and f, e or g, such as .6f")
     return value

@@ -1,4 +1,4 @@
-"""Other libraries' chatter, kept from the user's terminal."""
+"""Control of other libraries' messages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import warnings
 
 
 def quieten_transformers() -> None:
-    """Silence what transformers says of the blocks that are left out, and of its own future.
-
-    Its progress bars stay where they reach a terminal.
-    """
+    """Silence what transformers logs about unused weights and future changes; a terminal keeps its progress bars."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Labelled pairs of texts: read, written, and split so that no text stands in two splits."""
+"""Labelled pairs of texts: reading, writing, and splitting so that no two splits share a text."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_LABELS = {"0": 0, "1": 1, "no": 0, "yes": 1, "false": 0, "true": 1}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """Pairs of texts, and whether each means the same.
+    """Pairs of texts, labelled as matches or not.
 
     Example:
         >>> pairs = Pairs(("reset password", "open account"), ("new password", "close it"), np.array([1, 0], np.int8))
@@ -39,7 +42,7 @@ class Pairs:
     label: NDArray[np.int8]
     """1 for a match, 0 for none; shape (n,)."""
     teacher_score: NDArray[np.float32] | None = None
-    """What a teacher of the user's own says of each pair, in [−1, 1]; shape (n,)."""
+    """Scores of the user's own teacher, in [−1, 1]; shape (n,)."""
 
     def __post_init__(self) -> None:
         if self.teacher_score is not None and self.teacher_score.shape != (len(self.a),):
@@ -55,11 +58,11 @@ class Pairs:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The distinct texts in the order in which they are first seen, pair by pair."""
+        """Return the distinct texts in order of their first occurrence, pair by pair."""
         return tuple(dict.fromkeys(itertools.chain.from_iterable(zip(self.a, self.b, strict=True))))
 
     def take(self, indices: Iterable[int]) -> Pairs:
-        """The pairs at the given positions, in that order."""
+        """Return the pairs at the given positions, in that order."""
         chosen = [int(i) for i in indices]
         scores = None if self.teacher_score is None else self.teacher_score[chosen]
         return Pairs(tuple(self.a[i] for i in chosen), tuple(self.b[i] for i in chosen), self.label[chosen], scores)
@@ -67,7 +70,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
-    """Pairs to train on, to develop on (calibration, early stopping) and to test on."""
+    """Pairs for training, development (calibration, early stopping) and test."""
 
     train: Pairs
     dev: Pairs
@@ -90,14 +93,14 @@ def read_pairs(
         path: the file.
         a_column: name of the column of first texts; in CSV also its 1-based position.
         b_column: the same for the second texts.
-        label_column: the same for the labels, which are 0 or 1.
+        label_column: the same for the labels, which are 0 or 1, no or yes, false or true.
         teacher_score_column: the same for a teacher's scores, numbers in [−1, 1]; by default none are read.
-        delimiter: of CSV; by default as the file tells, see `open_records`.
+        delimiter: of CSV; by default detected, see `open_records`.
         encoding: of the file.
 
     Raises:
-        InvalidPairsError: the file cannot be used or holds pairs of one label only; the message names the line and
-            the column.
+        InvalidPairsError: the file cannot be used or contains pairs of one label only; the message names the line
+            and the column.
     """
     a: list[str] = []
     b: list[str] = []
@@ -130,7 +133,8 @@ def read_texts(path: str | Path, *, column: str = "text") -> list[str]:
     """
     if Path(path).suffix.lower() == ".txt":
         with open_binary(path) as stream:
-            texts = [line.rstrip("\r\n") for line in Lines(stream, str(path), "utf-8")]
+            lines = Lines(stream, str(path), "utf-8")
+            texts = [lines.take().rstrip("\r\n") for _ in lines]
     else:
         with open_records(path) as records:
             name = records.column(column)
@@ -141,9 +145,9 @@ def read_texts(path: str | Path, *, column: str = "text") -> list[str]:
 
 
 def write_pairs(pairs: Pairs, path: str | Path) -> None:
-    """Write pairs as CSV; `read_pairs` gives them back.
+    """Write pairs as CSV, as `read_pairs` reads them.
 
-    The columns are ``text_a``, ``text_b`` and ``label``, and ``teacher_score`` where there are such.
+    The columns are ``text_a``, ``text_b`` and ``label``, and ``teacher_score`` if the pairs have such scores.
     """
     with atomic_file(Path(path)) as file:
         # Texts are always quoted: before Python 3.13 csv leaves a lone carriage return bare, which ends a record.
@@ -156,10 +160,10 @@ def write_pairs(pairs: Pairs, path: str | Path) -> None:
 
 
 def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: int = 0) -> Splits:
-    """Split pairs so that no text stands in two splits.
+    """Split pairs so that no two splits share a text.
 
     Pairs that share a text, directly or through other pairs, form a group, and a group stays together. Groups are
-    dealt from the largest to the smallest, each to the split that lacks most of the group's labels; large groups
+    assigned from the largest to the smallest, each to the split that lacks most of the group's labels. Large groups
     thereby go to train first, and sizes and label shares come as near to the fractions as the groups allow. Within a
     split the pairs keep their order.
 
@@ -171,14 +175,14 @@ def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: in
 
     Raises:
         ConfigError: the fractions are not in [0, 1) or leave nothing for train.
-        InvalidPairsError: there are too few groups to give each split pairs of both labels.
+        InvalidPairsError: too few groups for pairs of both labels in each split.
     """
     if not (dev >= 0 and test >= 0 and dev + test < 1):
         raise ConfigError(f"split fractions dev={dev} and test={test}: both must be at least 0 and their sum below 1")
     group = group_numbers(pairs)
     fractions = np.array([1 - dev - test, dev, test])
-    dealt = _deal(group, pairs.label, fractions, np.random.default_rng(seed))
-    splits = [pairs.take(np.flatnonzero(dealt[group] == i)) for i in range(3)]
+    assigned = _assign(group, pairs.label, fractions, np.random.default_rng(seed))
+    splits = [pairs.take(np.flatnonzero(assigned[group] == i)) for i in range(3)]
     for name, split, fraction in zip(("train", "dev", "test"), splits, fractions, strict=True):
         if fraction and len(set(split.label.tolist())) < 2:
             raise InvalidPairsError(_too_few_groups(pairs, group, name, int(np.count_nonzero(fractions))))
@@ -187,12 +191,17 @@ def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: in
 
 def _label(records: Records, record: Record, column: str) -> int:
     value = records.value(record, column)
-    if records.format == "csv" and value in ("0", "1"):
-        return int(str(value))
-    if type(value) is int and value in (0, 1):  # In Python True equals 1; in a JSON file it is another thing.
-        return value
-    found = json.dumps(value, ensure_ascii=False)[:60]
-    raise InvalidPairsError(f"{records.source}:{record.line}: column {column!r}: label {found}; expected 0 or 1")
+    if isinstance(value, str):
+        label = _LABELS.get(value.lower())
+    else:
+        label = int(value) if isinstance(value, int) and value in (0, 1) else None
+    if label is None:
+        found = json.dumps(value, ensure_ascii=False)[:60]
+        raise InvalidPairsError(
+            f"{records.source}:{record.line}: column {column!r}: label {found}; expected 0 or 1, "
+            "no or yes, false or true"
+        )
+    return label
 
 
 def _score(records: Records, record: Record, column: str) -> float:
@@ -201,7 +210,7 @@ def _score(records: Records, record: Record, column: str) -> float:
         score = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         score = math.nan
-    if not -1 <= score <= 1:  # NaN is no number in that range either
+    if not -1 <= score <= 1:  # NaN fails this comparison too.
         found = json.dumps(value, ensure_ascii=False)[:60]
         raise InvalidPairsError(
             f"{records.source}:{record.line}: column {column!r}: teacher score {found}; expected a number in [-1, 1], "
@@ -211,7 +220,7 @@ def _score(records: Records, record: Record, column: str) -> float:
 
 
 def group_numbers(pairs: Pairs) -> NDArray[np.int64]:
-    """Number of each pair's group, counted in the order in which the groups are first seen; shape (n,).
+    """Return the number of each pair's group, in order of first occurrence; shape (n,).
 
     Pairs that share a text, directly or through other pairs, form a group.
     """
@@ -229,23 +238,23 @@ def group_numbers(pairs: Pairs) -> NDArray[np.int64]:
     return np.array([number.setdefault(root(a), len(number)) for a in pairs.a], np.int64)
 
 
-def _deal(
+def _assign(
     group: NDArray[np.int64], label: NDArray[np.int8], fractions: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Number of the split that each group goes to; shape (groups,)."""
+    """Return the number of each group's split; shape (groups,)."""
     groups = int(group.max(initial=-1)) + 1
     content = np.stack([np.bincount(group[label == value], minlength=groups) for value in (0, 1)], axis=1)
     shuffled = rng.permutation(groups)
     order = shuffled[np.argsort(-content.sum(axis=1)[shuffled], kind="stable")]
     lacking = fractions[:, None] * content.sum(axis=0)
     wanted = np.flatnonzero(fractions)
-    dealt = np.empty(groups, np.int64)
+    assigned = np.empty(groups, np.int64)
     for i in order:
-        # The split for which the squared distance to all targets shrinks most.
+        # This split reduces the squared distance to all targets most.
         chosen = wanted[np.argmax(lacking[wanted] @ content[i])]
-        dealt[i] = chosen
+        assigned[i] = chosen
         lacking[chosen] -= content[i]
-    return dealt
+    return assigned
 
 
 def _too_few_groups(pairs: Pairs, group: NDArray[np.int64], name: str, splits: int) -> str:
@@ -253,9 +262,8 @@ def _too_few_groups(pairs: Pairs, group: NDArray[np.int64], name: str, splits: i
     matches = int(pairs.label.sum())
     with_matches, with_others = (len(np.unique(group[pairs.label == value])) for value in (1, 0))
     return (
-        f"the {name} split would lack pairs of label 0 or 1: there are {len(pairs)} pairs ({matches} matches) in "
+        f"the {name} split would lack pairs of label 0 or 1: the {len(pairs)} pairs ({matches} matches) form "
         f"{len(np.unique(group))} groups linked by shared texts, the largest of {int(sizes.max())} pairs; "
-        f"needed are at least {splits} groups with matches and {splits} with non-matches, found {with_matches} and "
-        f"{with_others}; "
-        "add pairs of other texts, or give the splits as files of their own"
+        f"at least {splits} groups with matches and {splits} with non-matches are needed, found {with_matches} and "
+        f"{with_others}; add pairs of other texts, or pass the splits as separate files"
     )

@@ -77,6 +77,7 @@ def evaluate(
     With --compare, the differences to another matcher, the pairs that the two decide differently, and McNemar's exact
     test of whether one decides more of them rightly.
     """
+    options.refuse_swapped(matcher, pairs, "evaluate")
     from flipkd_sdk.cli.evaluation.comparison import compare, measure
     from flipkd_sdk.pairs import read_pairs
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flipkd_sdk.cli import options
+
 if TYPE_CHECKING:
     from flipkd_sdk.artifact.manifest import TrimmedVocabulary
 
@@ -22,7 +24,13 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
     return numbers
 
 
-@click.command()
+@click.command(
+    epilog=options.examples(
+        "flipkd export runs/faq --out faq-matcher",
+        "flipkd export runs/faq --out faq-matcher --variants int8,fp32 --limit int8.max_cosine_change=0.05",
+        "flipkd export runs/faq --out faq-matcher --variants int4 --trim-vocab",
+    )
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Matcher directory to write.")
 @click.option("--overwrite", is_flag=True, help="Replace a matcher directory that is there.")
@@ -65,15 +73,10 @@ def export(
     vocab_size: int | None,
     wider: dict[str, float],
 ) -> None:
-    r"""Turn RUN, a directory made by 'flipkd train', into a matcher directory.
+    """Turn RUN, a directory made by 'flipkd train', into a matcher directory.
 
     The adapters are merged, the encoder path is translated to ONNX and quantized, and each variant is measured against
     the trained student before anything is written: a variant outside its limits is refused, with the figures.
-
-    \b
-    flipkd export runs/faq --out faq-matcher
-    flipkd export runs/faq --out faq-matcher --variants int8,fp32 --limit int8.max_cosine_change=0.05
-    flipkd export runs/faq --out faq-matcher --variants int4 --trim-vocab
     """
     if vocab_size is not None and not trim_vocab:
         raise click.UsageError("--vocab-size says how much --trim-vocab keeps; pass that option too")

@@ -1,4 +1,4 @@
-"""``flipkd rank``: for each query of a table, the candidates of another one that match it best."""
+"""``flipkd rank``: find the best candidates of one table for each query of another."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import row_progress
-from flipkd_sdk.cli.tables.columns import Column
+from flipkd_sdk.cli.console import note_blank_texts, row_progress
+from flipkd_sdk.cli.tables.columns import Column, TextFormat
 from flipkd_sdk.cli.tables.files import check_output, open_output
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ _CHUNK_QUERIES = 2048
 @click.option("--overwrite", is_flag=True, help="Replace the output if there is one.")
 @click.option("--save-candidates", type=click.Path(), help="Keep the encoded candidates in this directory.")
 @options.table_options
-@click.option(
-    "--float-format", callback=options.float_format, default=".6f", show_default=True, help="Of scores in text."
-)
+@options.output_text_options
 @options.execution_options
 def rank(
     matcher: str,
@@ -65,26 +63,35 @@ def rank(
     delimiter: str | None,
     header: bool,
     encoding: str,
+    max_row_length: int,
     float_format: str,
+    escape_formulas: bool,
     device: str,
     precision: str,
     threads: int | None,
 ) -> None:
     """Find the CANDIDATES that match each of the QUERIES best, with MATCHER, a directory made by 'flipkd export'.
 
-    QUERIES and CANDIDATES are CSV, JSONL or Parquet files with a column of texts. Each query's row comes out once for
-    every candidate found, best first, with five columns more: the rank from 1, the candidate's row in its table from
-    1, its text, the score and 1 for a match. Candidates are encoded once; with --save-candidates they are kept in a
-    directory, which can stand for CANDIDATES from then on.
+    QUERIES and CANDIDATES are CSV, JSONL or Parquet files with a column of texts. The output repeats each query's row
+    for every candidate found, best first, with five more columns: the rank from 1, the candidate's row in its table
+    from 1, its text, the score and 1 for a match. Candidates are encoded once; --save-candidates keeps them in a
+    directory, which later runs accept as CANDIDATES.
     """
     from flipkd_sdk.cli.tables.open import TableOptions, open_sink, open_source
     from flipkd_sdk.cli.tables.sources import TextColumn, refuse_row, rows_at
     from flipkd_sdk.runtimes.matcher import Matcher
 
+    options.refuse_swapped(matcher, queries, "rank")
+
     def reading(column: str | None, option: str) -> TableOptions:
         chosen = TextColumn(column or ("text" if header else "1"), option)
         return TableOptions(
-            texts=(chosen, chosen), file_format=file_format, delimiter=delimiter, encoding=encoding, header=header
+            texts=(chosen, chosen),
+            file_format=file_format,
+            delimiter=delimiter,
+            encoding=encoding,
+            header=header,
+            max_row_length=max_row_length,
         )
 
     check_output(out, overwrite=overwrite)
@@ -100,43 +107,48 @@ def rank(
             open_source(queries, reading(query_column, "--query-column"), added, refuse_row)
         )
         model = stack.enter_context(Matcher.load(matcher, device=device, precision=precision, threads=threads))
-        found_in = _candidates(model, candidates, reading(candidate_column, "--candidate-column"))
+        candidate_set = _candidates(model, candidates, reading(candidate_column, "--candidate-column"))
         if save_candidates is not None:
-            found_in.save(save_candidates, overwrite=overwrite)
+            candidate_set.save(save_candidates, overwrite=overwrite)
         stream = stack.enter_context(open_output(out, overwrite=overwrite))
-        sink = stack.enter_context(open_sink(stream, out, source, text_encoding, added, float_format=float_format))
+        form = TextFormat(float_format, escape_formulas)
+        sink = stack.enter_context(open_sink(stream, out, source, text_encoding, added, form))
         advance = stack.enter_context(row_progress(source.total))
         least = max(score_cutoff or 0.0, model.threshold if only_matches else 0.0)
+        blank = 0
         while chunk := source.take(_CHUNK_QUERIES):
             texts = [text for text, _ in chunk.pairs]
-            found = [
-                (place, number, match)
-                for place, matches in enumerate(found_in.rank_many(texts, top_k=top_k, score_cutoff=least or None))
+            ranked = candidate_set.rank_many(texts, top_k=top_k, score_cutoff=least or None)
+            rows = [
+                (index, number, match)
+                for index, matches in enumerate(ranked)
                 for number, match in enumerate(matches, start=1)
             ]
             sink.write(
-                rows_at(chunk.rows, [place for place, _, _ in found]),
+                rows_at(chunk.rows, [index for index, _, _ in rows]),
                 (
-                    [number for _, number, _ in found],
-                    [match.index + 1 for _, _, match in found],
-                    [match.text for _, _, match in found],
-                    [match.score for _, _, match in found],
-                    [match.score >= model.threshold for _, _, match in found],
+                    [number for _, number, _ in rows],
+                    [match.index + 1 for _, _, match in rows],
+                    [match.text for _, _, match in rows],
+                    [match.score for _, _, match in rows],
+                    [match.score >= model.threshold for _, _, match in rows],
                 ),
             )
             advance(len(texts), chunk.position)
+            blank += chunk.blank_rows
+    note_blank_texts(queries, blank, source.blank_lines)
 
 
 def _candidates(matcher: Matcher, path: str, reading: TableOptions) -> CandidateSet:
-    """The candidates of a table, or of a directory in which they were saved."""
+    """Return the candidates of a table, or of a directory of saved ones."""
     from flipkd_sdk.cli.tables.open import open_source
     from flipkd_sdk.cli.tables.sources import refuse_row
     from flipkd_sdk.runtimes.search.candidates import CandidateSet
 
     if Path(path).is_dir():
         return CandidateSet.load(path, matcher)
-    found = matcher.candidates([])
+    candidate_set = matcher.candidates([])
     with open_source(path, reading, (), refuse_row) as (source, _):
         while chunk := source.take(_CHUNK_QUERIES):
-            found.append(text for text, _ in chunk.pairs)
-    return found
+            candidate_set.append(text for text, _ in chunk.pairs)
+    return candidate_set

@@ -1,4 +1,4 @@
-"""``flipkd score``: a table of pairs in, the same table with a score and a match for each row out."""
+"""``flipkd score``: add a score and a match to each row of a table of pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.tables.columns import Column
+from flipkd_sdk.cli.tables.columns import Column, TextFormat
 from flipkd_sdk.cli.tables.files import STANDARD_STREAM, TABLE_SUFFIXES
 from flipkd_sdk.errors import InvalidPairsError, OutputExistsError
 
@@ -38,10 +38,8 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Continue a run that stopped before its end.")
 @options.table_options
 @click.option("--score-column", default="score", show_default=True, help="Name of the column of match probabilities.")
-@click.option("--match-column", default="match", show_default=True, help="Name of the column that says 1 for a match.")
-@click.option(
-    "--float-format", callback=options.float_format, default=".6f", show_default=True, help="Of scores in text."
-)
+@click.option("--match-column", default="match", show_default=True, help="Name of the column with 1 for a match.")
+@options.output_text_options
 @click.option("--score-cutoff", type=click.FloatRange(0, 1), help="Write only rows that score at least this.")
 @click.option("--only-matches", is_flag=True, help="Write only rows that are matches.")
 @click.option(
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="What to do about a row that cannot be scored.",
+    help="Action for a row that cannot be scored.",
 )
 @click.option("--rejects", type=click.Path(), help="File for the rows skipped, as JSONL.  [default: OUT.rejects.jsonl]")
 @click.option(
@@ -59,7 +57,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Score in this process, or on Ray: here, or on the cluster that RAY_ADDRESS names.",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Ray actors.  [default: as many as there is room for]")
+@click.option("--workers", type=click.IntRange(min=1), help="Ray actors.  [default: as many as fit]")
 @click.option(
     "--cache-size", type=click.IntRange(min=0), default=50_000, show_default=True, help="Texts whose vectors are kept."
 )
@@ -78,7 +76,9 @@ def score(
     encoding: str,
     score_column: str,
     match_column: str,
+    max_row_length: int,
     float_format: str,
+    escape_formulas: bool,
     score_cutoff: float | None,
     only_matches: bool,
     on_error: str,
@@ -92,18 +92,19 @@ def score(
 ) -> None:
     """Score the pairs of texts in TABLE with MATCHER, a directory made by 'flipkd export'.
 
-    TABLE is a CSV, JSONL or Parquet file, gzipped or not, or a folder of them; - reads standard input. The rows come
-    out in their order and with all their columns as they are, plus two: the probability in [0, 1] that the two texts
-    mean the same, and 1 where it reaches the matcher's threshold, else 0. Tables of any length are scored in constant
-    memory, and repeated texts are encoded once.
+    TABLE is a CSV, JSONL or Parquet file, gzipped or not, or a folder of them; - reads standard input. The output
+    contains its rows in their order, with all their columns unchanged and two more: the probability in [0, 1] that the
+    two texts mean the same, and 1 if it reaches the matcher's threshold, else 0. Tables of any length are scored in
+    constant memory, and repeated texts are encoded once.
 
-    A run that was stopped, even by a power cut, goes on with --resume and writes what it would have written.
+    A run that was stopped, even by a power cut, continues with --resume and writes the same output.
     """
     from flipkd_sdk.cli.scoring.loop import Selection
     from flipkd_sdk.cli.scoring.score_file import OutputOptions, score_file
     from flipkd_sdk.cli.tables.open import TableOptions
     from flipkd_sdk.cli.tables.sources import TextColumn
 
+    options.refuse_swapped(matcher, table, "score")
     if score_column == match_column:
         raise click.UsageError(f"--score-column and --match-column are both {score_column!r}; name them differently")
     if resume and STANDARD_STREAM in (out, table):
@@ -121,10 +122,11 @@ def score(
         delimiter=delimiter,
         encoding=encoding,
         header=header,
+        max_row_length=max_row_length,
     )
     writing = OutputOptions(
         added=(Column(score_column, "score", "--score-column"), Column(match_column, "flag", "--match-column")),
-        float_format=float_format,
+        form=TextFormat(float_format, escape_formulas),
         selection=Selection(score_cutoff, only_matches),
         overwrite=overwrite,
         resume=resume,
@@ -136,19 +138,14 @@ def score(
             if engine == "ray"
             else _local_engine(matcher, device, precision, threads, cache_size)
         )
-        # Late, so that a mistyped column is told at once, and once for all tables.
+        # The engine starts after the first table is open, so that a mistyped column is reported at once.
         start_engine = functools.cache(lambda: stack.enter_context(starting))
-        journals = [
+        for source, target in _tables(table, out, rejects):
             score_file(source, target, start_engine, reading, writing, rejects=rejects or f"{target}.rejects.jsonl")
-            for source, target in _tables(table, out, rejects)
-        ]
-    for journal in journals:
-        if journal is not None:
-            journal.discard()
 
 
 def _tables(table: str, out: str, rejects: str | None) -> list[tuple[str, str]]:
-    """The files to read and to write."""
+    """Return the files to read and to write."""
     if table == STANDARD_STREAM or not Path(table).is_dir():
         return [(table, out)]
     if out == STANDARD_STREAM or rejects is not None:
@@ -157,7 +154,7 @@ def _tables(table: str, out: str, rejects: str | None) -> list[tuple[str, str]]:
     if folder.exists() and not folder.is_dir():
         raise OutputExistsError(f"{out}: a file, but {table} is a folder; name a folder")
     if folder.resolve().is_relative_to(Path(table).resolve()):
-        raise OutputExistsError(f"{out}: lies in the folder that is read; name a folder elsewhere")
+        raise OutputExistsError(f"{out}: a folder in the folder that is read; name a folder elsewhere")
     files = sorted(path for path in Path(table).rglob("*") if path.name.lower().endswith(TABLE_SUFFIXES))
     if not files:
         raise InvalidPairsError(f"{table}: no file in it ends with one of {', '.join(TABLE_SUFFIXES)}")
@@ -183,6 +180,6 @@ def _ray_engine(
     from flipkd_sdk.cli.scoring.ray_engine import WorkerOptions, ray_engine
 
     placed = WorkerOptions(device=device, precision=precision, threads=threads, cache_size=cache_size)
-    # The workers may run in another folder, or on another machine where the matcher has the same place.
+    # The workers may run in another folder, or on another machine where the matcher has the same path.
     with ray_engine(str(Path(matcher).resolve()), placed, workers=workers) as opened:
         yield opened

@@ -1,1 +1,1 @@
-"""Scoring of tables: the loop, its engines, and the journal of an unfinished run."""
+"""Scoring of tables: loop, engines, and journal of an unfinished run."""

@@ -1,11 +1,11 @@
-"""The scores of an unfinished run, kept beside its output so that another run can go on from there.
+"""Journal: the scores of an unfinished run, kept beside its output so that another run can continue it.
 
-Of a table and its scores the output can be written again at any time, in any format; so the scores alone are kept. A
-run that continues reads the table from its beginning, takes the scores it finds here, and is therefore free of
-everything that could go wrong at a seam: half-written rows, compressed blocks, Parquet footers.
+The output can be written again from the table and its scores, in any format, so only the scores are kept. A run that
+continues reads the table from its beginning and takes its first scores from the journal. Thus nothing depends on how
+half-written rows, compressed blocks or Parquet footers could be continued.
 
-The file is a line of JSON that says what made the scores, and then frames, each the scores of some rows in turn with a
-digest of the texts that they belong to. A kill can cut the last frame only, which its checksum shows.
+The file is a line of JSON that identifies the run, followed by frames: the scores of consecutive rows with a digest of
+their texts. A kill can cut only the last frame, and its checksum detects that.
 """
 
 from __future__ import annotations
@@ -36,28 +36,29 @@ _VERSION = {"flipkd resume file": "1"}
 
 
 class ResumeError(FlipKDError):
-    """The scores of an earlier run do not belong to this one."""
+    """Journal of a run with another matcher, table or options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Scores of some rows in turn."""
+    """Scores of consecutive rows."""
 
     scores: NDArray[np.float32]
     """Shape (rows,)."""
     digest: bytes
-    """Of the rows' texts, see `digest`."""
+    """Digest of the rows' texts, see `digest`."""
 
 
 class Journal:
-    """A file of scores: first `replay` what an earlier run left, then `append` to it.
+    """File of scores: `replay` those of an earlier run, then `append` to them.
 
     Args:
-        path: the file; it is created when there are scores to keep.
-        identity: what decides a pair's score and which pairs there are; an earlier run must have had the same.
+        path: the file; it is created with the first scores.
+        identity: all that decides a pair's score, and the options that choose the pairs.
 
     Raises:
-        ResumeError: there is a file of a run with another identity, or something else.
+        ResumeError: the file is that of a run with another identity, or no journal.
+        OutputExistsError: the file could be somebody else's, see `open_own_file`.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
@@ -66,15 +67,15 @@ class Journal:
         self._header = json.dumps(self._identity).encode() + b"\n"
         self._file: BinaryIO | None = None
         self.rows = 0
-        """How many rows' scores are kept."""
+        """Number of rows whose scores are kept."""
         self.finished = False
-        """Whether they are those of all rows, and the output may have been written already."""
+        """True if they are all rows, so that the output may have been written already."""
         if os.path.lexists(path):
             self._file = open_own_file(path, create=False)
             self._find_end(self._file)
 
     def replay(self) -> Iterator[Frame]:
-        """The frames that an earlier run left."""
+        """Yield the frames of an earlier run."""
         if self._file is None:
             return
         self._file.seek(len(self._header))
@@ -84,13 +85,13 @@ class Journal:
             yield frame
 
     def append(self, pairs: Sequence[tuple[str, str]], scores: NDArray[np.float32]) -> None:
-        """Keep the scores of the rows that come next."""
+        """Keep the scores of the next rows."""
         self._write(scores, digest(pairs))
         self.rows += len(scores)
         self.finished = False
 
     def finish(self) -> None:
-        """Note that the scores are complete, before the output takes its name."""
+        """Mark the scores as complete, before the output takes its name."""
         if not self.finished:
             self._write(np.empty(0, np.float32), digest([]))
             self.finished = True
@@ -101,7 +102,7 @@ class Journal:
             self._file.close()
 
     def discard(self) -> None:
-        """Close the file and remove it, because the output has its name."""
+        """Close the file and remove it, after the output has taken its name."""
         self.close()
         self._path.unlink(missing_ok=True)
 
@@ -137,18 +138,18 @@ class Journal:
             self._file.write(self._header)
         content = np.ascontiguousarray(scores, dtype="<f4").tobytes()
         self._file.write(_FRAME.pack(len(scores), zlib.crc32(texts + content), texts) + content)
-        # Into the system's hands, which a kill does not reach.
+        # A kill does not reach what the operating system has received.
         self._file.flush()
 
 
 def digest(pairs: Sequence[tuple[str, str]]) -> bytes:
-    """16 bytes that tell one sequence of pairs from another."""
+    """Return 16 bytes that identify a sequence of pairs."""
     texts = "\0".join([text for pair in pairs for text in pair])
     return hashlib.blake2b(texts.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _read_frame(file: BinaryIO) -> Frame | None:
-    """The next frame; None at the end and where a kill has cut one."""
+    """Read the next frame; None at the end and for a frame that a kill has cut."""
     head = file.read(_FRAME.size)
     if len(head) < _FRAME.size:
         return None

@@ -1,4 +1,4 @@
-"""The engine that scores in this process; `ray_engine` scores on many machines."""
+"""Engine that scores in this process; `ray_engine` scores on many machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHUNK_ROWS = 8192
 
 
 class LocalEngine:
-    """Scores with a matcher in this process, which stays the caller's to close."""
+    """Engine with a matcher in this process, which the caller closes."""
 
     chunk_rows = _CHUNK_ROWS
 
@@ -26,13 +26,13 @@ class LocalEngine:
         self.identity = identity_of(matcher)
 
     def scored(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
-        """See `flipkd_sdk.cli.scoring.loop.Engine`."""
+        """Implement `Engine.scored`."""
         for chunk in chunks:
             yield chunk, self._matcher.score_pairs(chunk.pairs)
 
 
 def identity_of(matcher: Matcher) -> Mapping[str, str]:
-    """What decides the scores of a matcher as it is opened."""
+    """Return all that decides the scores of a loaded matcher."""
     calibration = matcher.manifest.calibration
     return {
         "precision": matcher.precision,

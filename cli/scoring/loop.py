@@ -1,4 +1,4 @@
-"""The loop of ``flipkd score``: rows in, scores from an earlier run or an engine, rows out."""
+"""Loop of ``flipkd score``: rows in, scores from an earlier run or an engine, rows out."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Computes scores."""
+    """Computation of scores."""
 
     @property
     def chunk_rows(self) -> int:
-        """How many rows it takes at a time."""
+        """Return the number of rows of a full chunk."""
 
     @property
     def threshold(self) -> float:
-        """Score from which on a pair is a match."""
+        """Return the least score of a match."""
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """What decides a pair's score."""
+        """Return all that decides a pair's score."""
 
     def scored(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
-        """Each chunk with its scores, shape (rows,), in order; reads little ahead."""
+        """Yield each chunk with its scores, shape (rows,), in order; read little ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rows are written."""
+    """Rows to be written."""
 
     score_cutoff: float | None = None
     """Least score; None for any."""
     only_matches: bool = False
 
-    def places(self, scores: NDArray[np.float64], matches: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Places of those rows; shape (selected,)."""
+    def indices(self, scores: NDArray[np.float64], matches: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the indices of those rows; shape (selected,)."""
         wanted = matches if self.only_matches else np.ones(len(scores), np.bool_)
         if self.score_cutoff is not None:
             wanted = wanted & (scores >= self.score_cutoff)
@@ -63,29 +63,35 @@ def score_rows(
     journal: Journal | None,
     selection: Selection,
     advance: Callable[[int, int], None],
-) -> None:
+) -> int:
     """Score a table from its first row to its last.
 
     Args:
         source: the table.
-        sink: where the rows go, in their order.
+        sink: receives the rows in their order.
         engine: computes the scores.
-        journal: scores that an earlier run has left, and where to keep more; None to keep none.
-        selection: which rows are written.
-        advance: called with the rows done since the last call, and how much of the source is read.
+        journal: scores of an earlier run, to which the new ones are appended; None to keep none.
+        selection: rows to be written.
+        advance: called with the rows done since the last call, and the position in the source.
+
+    Returns:
+        The number of rows with a blank text.
 
     Raises:
         ResumeError: the earlier run's scores are those of other texts.
     """
+    blank = 0
     for chunk, scores in _scored(source, engine, journal):
         # In float64, in which thresholds are chosen.
         exact = scores.astype(np.float64)
         matches = exact >= engine.threshold
-        rows, places = chunk.rows, selection.places(exact, matches)
-        if len(places) < len(exact):
-            rows, exact, matches = rows_at(rows, places), exact[places], matches[places]
+        rows, chosen = chunk.rows, selection.indices(exact, matches)
+        if len(chosen) < len(exact):
+            rows, exact, matches = rows_at(rows, chosen), exact[chosen], matches[chosen]
         sink.write(rows, (exact.tolist(), matches.tolist()))
         advance(len(scores), chunk.position)
+        blank += chunk.blank_rows
+    return blank
 
 
 def _scored(source: Source, engine: Engine, journal: Journal | None) -> Iterator[Scored]:
@@ -100,11 +106,22 @@ def _scored(source: Source, engine: Engine, journal: Journal | None) -> Iterator
 def _replayed(source: Source, journal: Journal) -> Iterator[Scored]:
     done = 0
     for frame in journal.replay():
-        chunk = source.take(len(frame.scores))
-        if chunk is None or digest(chunk.pairs) != frame.digest:
+        rows = len(frame.scores)
+        chunks = list(_chunks(source, rows))
+        if digest([pair for chunk in chunks for pair in chunk.pairs]) != frame.digest:
             raise ResumeError(
-                f"{source.head.source}: rows {done + 1:,} to {done + len(frame.scores):,} are not those that the run "
-                "which stopped has scored; score the same table, or pass --overwrite instead of --resume to start over"
+                f"{source.head.source}: rows {done + 1:,} to {done + rows:,} are not those that the run which stopped "
+                "has scored; score the same table, or pass --overwrite instead of --resume to start over"
             )
-        done += len(frame.scores)
-        yield chunk, frame.scores
+        done += rows
+        scores = frame.scores
+        for chunk in chunks:
+            yield chunk, scores[: len(chunk.pairs)]
+            scores = scores[len(chunk.pairs) :]
+
+
+def _chunks(source: Source, rows: int) -> Iterator[Chunk]:
+    """Yield the next rows of a table; a chunk of long rows has fewer than were requested."""
+    while rows and (chunk := source.take(rows)) is not None:
+        yield chunk
+        rows -= len(chunk.pairs)

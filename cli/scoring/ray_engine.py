@@ -1,7 +1,7 @@
-"""The engine that scores on a pool of Ray actors, here or on the cluster that ``RAY_ADDRESS`` names.
+"""Engine that scores on a pool of Ray actors, here or on the cluster that ``RAY_ADDRESS`` names.
 
-This process reads and writes the rows, as it does without Ray, so they come out the same; only texts and scores travel.
-Ray starts an actor that died anew and gives it its task again, and a task's scores are fetched once.
+This process reads and writes the rows, so the output is the same as without Ray; only texts and scores are sent. Ray
+restarts an actor that died and repeats its task, and a task's scores are fetched once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-# Before ray is imported: it reports its use over the network unless told not to.
+# This precedes the import of ray, which reports its use over the network by default.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from flipkd_sdk.cli.tables.sources import Chunk
 
 _CHUNK_ROWS = 1024
-"""Small, so that the last chunks of a table do not leave most of the actors idle."""
+"""Rows of a chunk; few, so that the last chunks of a table do not leave most of the actors idle."""
 _QUEUED = 2
-"""Chunks per actor: one at work, and one that waits so that the actor need not."""
+"""Chunks per actor: one in progress, and one that waits so that the actor does not."""
 _RESTARTS = 5
-"""How often an actor may die before something is wrong with its work."""
+"""Restarts of an actor before its work counts as the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How each actor loads the matcher; see `Matcher.load`."""
+    """Options with which each actor loads the matcher; see `Matcher.load`."""
 
     device: str
     precision: str
@@ -52,18 +52,18 @@ class WorkerOptions:
 
 
 class Worker:
-    """An actor's work: a matcher, loaded once, when first used; what goes wrong then is told as a task's error is."""
+    """Actor with a matcher, which is loaded when first used, so that an error of loading is a task's error."""
 
     def __init__(self, directory: str, options: WorkerOptions) -> None:
         self._directory = directory
         self._options = options
 
     def describe(self) -> tuple[float, Mapping[str, str]]:
-        """The threshold, and what decides the scores."""
+        """Return the threshold, and all that decides the scores."""
         return self._matcher.threshold, identity_of(self._matcher)
 
     def score(self, pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
-        """Scores of pairs, shape (n,)."""
+        """Return the scores of pairs, shape (n,)."""
         return self._matcher.score_pairs(pairs)
 
     @cached_property
@@ -72,7 +72,7 @@ class Worker:
 
 
 class RayEngine:
-    """Scores on a pool of actors, each of which has loaded the matcher; see `ray_engine`."""
+    """Engine on a pool of actors, each of which has loaded the matcher; see `ray_engine`."""
 
     chunk_rows = _CHUNK_ROWS
 
@@ -83,7 +83,7 @@ class RayEngine:
         self.identity: Mapping[str, str] = described[1]
 
     def scored(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
-        """See `flipkd_sdk.cli.scoring.loop.Engine`."""
+        """Implement `Engine.scored`."""
         waiting: deque[tuple[Chunk, Any]] = deque()
         worker_of: dict[Any, int] = {}
         load = [0] * len(self._workers)
@@ -96,7 +96,7 @@ class RayEngine:
             load[chosen] += 1
             worker_of[future] = chosen
             waiting.append((chunk, future))
-            # In order; a slow actor may hold the others' results back, so there is a limit to how many.
+            # Results are yielded in order, so the limit bounds what waits for a slow actor.
             while waiting and (waiting[0][1] not in worker_of or len(waiting) > 4 * _QUEUED * len(load)):
                 yield waiting[0][0], _result(waiting[0][1])
                 waiting.popleft()
@@ -106,15 +106,15 @@ class RayEngine:
 
 @contextmanager
 def ray_engine(directory: str, options: WorkerOptions, *, workers: int | None) -> Iterator[RayEngine]:
-    """Start a pool of actors, in Ray as it runs here or as ``RAY_ADDRESS`` names it, else in one of its own.
+    """Start a pool of actors in the running Ray, in the cluster of ``RAY_ADDRESS``, or in a new local Ray.
 
     Args:
         directory: the matcher directory, under a path that every machine has.
         options: how each actor loads it. On CUDA an actor gets one GPU, on the CPU as many CPUs as it has threads.
-        workers: actors; None for as many as Ray has room for.
+        workers: number of actors; None for as many as fit.
 
     Raises:
-        ExecutionError: there is no room for an actor, or the actors keep dying.
+        ExecutionError: no actor fits, or the actors keep dying.
         FlipKDError: as `Matcher.load` raises.
     """
     started = not ray.is_initialized()

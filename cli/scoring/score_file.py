@@ -1,4 +1,4 @@
-"""One table of pairs, scored from file to file."""
+"""Scoring of one table of pairs, from file to file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flipkd_sdk.cli.console import row_progress
+from flipkd_sdk.cli.console import note_blank_texts, row_progress
 from flipkd_sdk.cli.scoring.loop import Engine, Selection, score_rows
 from flipkd_sdk.cli.tables.files import check_output, is_plain_file, open_output
 from flipkd_sdk.cli.tables.open import TableOptions, open_sink, open_source, rejects_file
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from flipkd_sdk.cli.scoring.journal import Journal
-    from flipkd_sdk.cli.tables.columns import Column
+    from flipkd_sdk.cli.tables.columns import Column, TextFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
-    """How the scored rows are written."""
+    """Options for writing the scored rows."""
 
     added: Sequence[Column]
     """The columns of scores and of matches."""
-    float_format: str
+    form: TextFormat
     selection: Selection
     overwrite: bool
     resume: bool
     skip: bool
-    """Whether rows that cannot be scored are left out instead of stopping the run."""
+    """Skip rows that cannot be scored instead of stopping."""
 
 
 def score_file(
@@ -46,25 +46,27 @@ def score_file(
     writing: OutputOptions,
     *,
     rejects: str,
-) -> Journal | None:
+) -> None:
     """Score one table.
+
+    With ``resume``, an output that exists is complete unless there is a journal beside it, and is left as it is.
 
     Args:
         table: the file to read, or ``-``.
         out: the file to write, or ``-``.
         start_engine: called when the table is open and its columns are found.
-        reading: how the table is read.
-        writing: how the rows are written.
-        rejects: file of the rows that are left out.
-
-    Returns:
-        The scores, which can be discarded now; None where none were kept.
+        reading: options for reading the table.
+        writing: options for writing the rows.
+        rejects: file for the rows that are skipped.
 
     Raises:
-        FlipKDError: the table or a row cannot be used, or an output is there already.
+        FlipKDError: the table or a row cannot be used, or an output exists already.
         OSError: an output cannot be written.
     """
     kept = _journal_path(out) if is_plain_file(out) else None
+    if writing.resume and kept is not None and Path(out).is_file() and not os.path.lexists(kept):
+        click.echo(f"flipkd: {out}: complete already; pass --overwrite instead of --resume to write it anew", err=True)
+        return
     _check_start(out, kept, writing)
     with ExitStack() as stack:
         reject: RejectRow = refuse_row
@@ -80,13 +82,15 @@ def score_file(
             stack.enter_context(_kept_on_failure(journal, out))
             if not journal.finished:
                 check_output(out, overwrite=writing.overwrite)
-        writer = open_sink(stream, out, source, encoding, writing.added, float_format=writing.float_format)
+        writer = open_sink(stream, out, source, encoding, writing.added, writing.form)
         with writer as sink, row_progress(source.total) as advance:
-            score_rows(source, sink, engine, journal=journal, selection=writing.selection, advance=advance)
+            blank = score_rows(source, sink, engine, journal=journal, selection=writing.selection, advance=advance)
         if journal is not None:
             journal.finish()
             journal.close()
-    return journal
+    if journal is not None:
+        journal.discard()  # Both outputs have their names now.
+    note_blank_texts(table, blank, source.blank_lines)
 
 
 def _journal_path(out: str) -> Path:

@@ -1,1 +1,1 @@
-"""Tables of the user: opened, read, and written with added columns."""
+"""Tables of the user: opening, reading, and writing with added columns."""

@@ -1,7 +1,7 @@
-"""How columns are added to the rows of a table of text.
+"""Columns added to the rows of a table of text.
 
-Where the output has the format of the input, a row is the user's own text with the figures behind it, so quoting,
-number formats and line ends stay as they are. Where it has another format, the values are written anew.
+If the output has the format of the input, a row is the user's own text followed by the new values, so quoting, number
+formats and line ends do not change. In another format all values are written anew.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -24,38 +25,41 @@ if TYPE_CHECKING:
     Columns = Sequence["Column"]
 
 _UNENCODABLE = "backslashreplace"
-"""For values that are not ours to judge: JSON can spell half of a surrogate pair, which no encoding has."""
+"""Error handler for half surrogate pairs, which JSON can spell and no encoding contains."""
+
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]*$)")
+"""Beginning of a cell that spreadsheet programs run as a formula; signed numbers are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the rows of a file are written."""
+    """Format and delimiter of a file."""
 
     format: TableFormat
     delimiter: str
-    """Between the fields of CSV, else empty."""
+    """Delimiter of a CSV, else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What is known of a table before its rows are read."""
+    """Header and format of a table."""
 
     source: str
-    """What messages call it."""
+    """Name of the table in messages."""
     layout: Layout
     columns: tuple[str, ...]
-    """Of JSONL, the keys of the first object."""
+    """Names of the columns; in JSONL the keys of the first object."""
     header: str
-    """The header of a CSV file as it stands there; empty without one."""
+    """Text of the header in a CSV file; empty if there is none."""
 
     @classmethod
     def of(cls, records: Records) -> Head:
-        """That of a CSV or JSONL table."""
+        """Return the head of a CSV or JSONL table."""
         return cls(records.source, Layout(records.format, records.delimiter), records.columns, records.header)
 
 
 def layout_for(path: str, own: Layout) -> Layout:
-    """The layout of an output file: as its suffix tells, else that of the input."""
+    """Return the layout of an output file: by its suffix, else the input's."""
     name = Path(path).name.lower()
     chosen = table_format(path) if name.endswith(TABLE_SUFFIXES) else own.format
     if chosen != "csv":
@@ -67,13 +71,26 @@ def layout_for(path: str, own: Layout) -> Layout:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that is added to a table."""
+    """Column that is added to a table."""
 
     name: str
     kind: Literal["score", "flag", "number", "text"]
     """A float in [0, 1], a bool (in text 1 or 0), an int or a str."""
     option: str | None = None
-    """The option that names it otherwise."""
+    """The option that sets another name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextFormat:
+    """Form of values in text."""
+
+    float_format: str = ".6f"
+    """Format of scores, as for `format`."""
+    escape_formulas: bool = False
+    """Put ``'`` before CSV cells that a spreadsheet program would run as formulas."""
+
+
+PLAIN = TextFormat()
 
 
 class ColumnAdder:
@@ -83,23 +100,24 @@ class ColumnAdder:
         head: of the table.
         layout: of the lines: CSV or JSONL.
         added: the columns.
-        float_format: of scores, as for `format`.
+        form: form of the values.
 
     Raises:
-        InvalidPairsError: the table has a column of that name already, or columns that the layout cannot hold.
+        InvalidPairsError: the table has a column of that name already, or columns that the layout cannot represent.
     """
 
-    def __init__(self, head: Head, layout: Layout, *, added: Columns, float_format: str = ".6f") -> None:
+    def __init__(self, head: Head, layout: Layout, *, added: Columns, form: TextFormat = PLAIN) -> None:
         self._head = head
         self._layout = layout
         self._names = [column.name for column in added]
         self._as_it_stands = layout == head.layout
+        self._escaping = form.escape_formulas and layout.format == "csv"
         self._keys = [json.dumps(name) for name in self._names]
         write = {
-            "score": f"{{:{float_format}}}".format,
+            "score": f"{{:{form.float_format}}}".format,
             "flag": "{:d}".format,
             "number": "{:d}".format,
-            "text": self._quoted if layout.format == "csv" else json.dumps,
+            "text": self._csv_cell if layout.format == "csv" else json.dumps,
         }
         self._write = [write[column.kind] for column in added]
         self._line_end = (_split_line_end(head.header)[1] if self._as_it_stands else "") or "\n"
@@ -108,24 +126,26 @@ class ColumnAdder:
             refuse_twins(head)
 
     def header(self) -> str:
-        """The header of the output; empty where there is none."""
+        """Return the header of the output; empty if there is none."""
         if self._layout.format == "jsonl" or (self._head.layout.format == "csv" and not self._head.header):
             return ""
-        added = csv_line(self._names, self._layout.delimiter)
-        if self._as_it_stands:
+        added = self._csv(self._names)
+        if self._as_it_stands and not (self._escaping and any(map(_FORMULA.match, self._head.columns))):
             own = _split_line_end(self._head.header)[0]
         else:
-            own = csv_line(self._head.columns, self._layout.delimiter)
+            own = self._csv(self._head.columns)
         return f"{own}{self._layout.delimiter}{added}{self._line_end}"
 
     def row(self, record: Record, values: Iterable[Any]) -> str:
-        """A record with its values in the columns.
+        """Return a record with its values in the added columns.
 
         Raises:
             InvalidPairsError: a JSONL object has a key that the CSV header lacks.
         """
         own, end = _split_line_end(record.raw) if self._as_it_stands else (self._anew(record), "")
         end = end or self._line_end
+        if self._escaping and self._as_it_stands and any(map(_FORMULA.match, map(str, record.cells.values()))):
+            own = self._anew(record)
         written = [write(value) for write, value in zip(self._write, values, strict=True)]
         if self._layout.format == "csv":
             return self._layout.delimiter.join((own, *written)) + end
@@ -133,22 +153,25 @@ class ColumnAdder:
         inside = own.rstrip().removesuffix("}").rstrip()
         return f"{inside}, {members}}}{end}"
 
-    def _quoted(self, text: str) -> str:
-        return csv_line([text], self._layout.delimiter)
+    def _csv_cell(self, text: str) -> str:
+        return self._csv([text])
+
+    def _csv(self, cells: Iterable[str]) -> str:
+        if self._escaping:
+            cells = [f"'{cell}" if _FORMULA.match(cell) else cell for cell in cells]
+        return csv_line(cells, self._layout.delimiter)
 
     def _anew(self, record: Record) -> str:
         if self._layout.format == "jsonl":
             return json.dumps(record.cells, ensure_ascii=False, default=str)
-        return csv_line(
-            ["" if cell is None else cell for cell in text_cells(record, self._head)], self._layout.delimiter
-        )
+        return self._csv("" if cell is None else cell for cell in text_cells(record, self._head))
 
 
 class TextSink:
     """Writes scored rows as lines of text.
 
     Args:
-        stream: where to, which stays the caller's to close.
+        stream: receives the text; the caller closes it.
         adder: makes the lines.
         encoding: of the text.
     """
@@ -156,7 +179,7 @@ class TextSink:
     def __init__(self, stream: BinaryIO, adder: ColumnAdder, encoding: str) -> None:
         self._stream = stream
         self._adder = adder
-        # Not a `TextIOWrapper`, which would close the stream when an error makes everyone forget it.
+        # A `TextIOWrapper` would close the stream when it is garbage-collected after an error.
         self._encoder = codecs.getincrementalencoder(encoding)(_UNENCODABLE)
         stream.write(self._encoder.encode(adder.header()))
 
@@ -166,62 +189,62 @@ class TextSink:
         self._stream.write(self._encoder.encode(lines))
 
     def close(self) -> None:
-        """Write what a stateful encoding still owes."""
+        """Write the end of the text, which stateful encodings hold back."""
         self._stream.write(self._encoder.encode("", final=True))
 
     def abandon(self) -> None:
-        """Nothing is held back here."""
+        """Do nothing: no row is held back."""
 
 
 def refuse_clash(added: Columns, names: Iterable[str], where: str) -> None:
-    """Check that the columns to be added are not there already.
+    """Check that a table lacks the columns to be added.
 
     Raises:
-        InvalidPairsError: one of them is.
+        InvalidPairsError: it has one of them.
     """
     for column in added:
         if column.name in names:
             advice = f"name another with {column.option}" if column.option else "rename it"
-            raise InvalidPairsError(f"{where}: there is a column {column.name!r} already; {advice}")
+            raise InvalidPairsError(f"{where}: the table has a column {column.name!r} already; {advice}")
 
 
 def refuse_twins(head: Head) -> None:
-    """Check that every column has a name of its own, without which values cannot be told apart.
+    """Check that no two columns share a name, because other formats identify values by it.
 
     Raises:
         InvalidPairsError: two columns share a name.
     """
     if len(set(head.columns)) < len(head.columns):
         raise InvalidPairsError(
-            f"{head.source}: two columns have the same name; rename one, or write the rows as they stand, in the "
-            "format and with the delimiter of the input"
+            f"{head.source}: two columns have the same name; rename one, or write the format and the delimiter of "
+            "the input"
         )
 
 
 def text_cells(record: Record, head: Head) -> list[str | None]:
-    """A record's values as text, column by column; what is no text is written as JSON.
+    """Return a record's values as text, column by column; other values become JSON.
 
     Raises:
         InvalidPairsError: a JSONL object has a key that the first one lacks.
     """
     if unknown := sorted(record.cells.keys() - set(head.columns)):
         raise InvalidPairsError(
-            f"{head.source}:{record.line}: key {unknown[0]!r} is not in the first object, so there is no column for "
-            "it; write JSONL instead"
+            f"{head.source}:{record.line}: key {unknown[0]!r} is not in the first object, so it has no column; "
+            "write JSONL instead"
         )
     return [_cell(record.cells.get(name)) for name in head.columns]
 
 
 def csv_line(values: Iterable[str], delimiter: str) -> str:
-    """Values as a line of CSV, without its end."""
-    # With this line end csv quotes both of its characters, wherever they stand.
+    """Return values as a line of CSV, without its end."""
+    # With this line end csv quotes both of its characters in cells.
     writer = csv.writer(_Echo(), delimiter=delimiter, lineterminator="\r\n")
     line: str = writer.writerow(values)
     return line.removesuffix("\r\n")
 
 
 class _Echo:
-    """The file that `csv.writer` hands its lines to, which hands them back."""
+    """File for `csv.writer` that returns each line."""
 
     def write(self, line: str) -> str:
         return line

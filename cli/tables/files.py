@@ -1,4 +1,4 @@
-"""Files of the user: opened for reading, and written so that nobody ever meets half of one."""
+"""Files of the user: opening for reading, and atomic writing."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 
 STANDARD_STREAM = "-"
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".ndjson.gz", ".parquet")
+_WORKBOOK_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods")
 
 TableFormat = Literal["csv", "jsonl", "parquet"]
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A table's bytes, and how far they are read."""
+    """Bytes of a table."""
 
     stream: PlainStream
     source: str
-    """What messages call it."""
+    """Name of the table in messages."""
     size: int | None
-    """Bytes on disk; None where that is unknown."""
+    """Bytes on disk; None if unknown."""
     position: Callable[[], int]
-    """Bytes on disk read so far."""
+    """Returns the bytes on disk read so far."""
 
 
 @contextlib.contextmanager
@@ -48,7 +49,7 @@ def open_input(path: str) -> Iterator[Input]:
     if path == STANDARD_STREAM:
         source = "standard input"
         stdin = sys.stdin.buffer
-        # Whoever stands in for standard input may not be able to look ahead.
+        # A replacement of standard input may lack `peek`.
         stream = stdin if isinstance(stdin, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stdin))
         yield Input(PlainStream(stream, source), source, None, lambda: 0)
         return
@@ -59,7 +60,7 @@ def open_input(path: str) -> Iterator[Input]:
 
 @contextlib.contextmanager
 def open_output(path: str, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """Open a file for writing, gzipped where it is named so, or standard output for ``-``.
+    """Open a file for writing, gzipped if its suffix is ``.gz``, or standard output for ``-``.
 
     A file takes its name when it is complete and on the disk; see `flipkd_sdk.atomic`.
 
@@ -71,7 +72,7 @@ def open_output(path: str, *, overwrite: bool) -> Iterator[BinaryIO]:
     try:
         if path == STANDARD_STREAM:
             yield sys.stdout.buffer
-            sys.stdout.buffer.flush()  # At the interpreter's end it would be too late to report an error.
+            sys.stdout.buffer.flush()  # An error of the interpreter's own flush at exit could not be reported.
             return
         target = Path(path)
         if not is_plain_file(path):  # A device such as /dev/null cannot be replaced.
@@ -87,27 +88,29 @@ def open_output(path: str, *, overwrite: bool) -> Iterator[BinaryIO]:
 
 
 def check_output(path: str, *, overwrite: bool) -> None:
-    """Find out early whether an output file may be written.
+    """Check early that an output file may be written.
 
     Raises:
-        OutputExistsError: there is a file and overwriting it was not asked for, or there is a directory.
-        InvalidPairsError: the folder to write it in does not exist.
+        OutputExistsError: the file exists and ``overwrite`` is not set, or the path is a directory.
+        InvalidPairsError: the file's folder does not exist, or its suffix is a workbook's.
     """
     if path == STANDARD_STREAM:
         return
     place = Path(path)
+    if place.suffix.lower() in _WORKBOOK_SUFFIXES:
+        raise InvalidPairsError(f"{path}: workbooks are not written; name a .csv file, which spreadsheet programs open")
     check_file(place, overwrite=overwrite)
     if not Path(os.path.realpath(place)).parent.is_dir():
         raise InvalidPairsError(f"{path}: the folder {place.parent} does not exist; create it first")
 
 
 def is_plain_file(path: str) -> bool:
-    """Whether an output is, or will be, a file that takes its name when it is complete."""
+    """Return whether an output is written atomically, as files are and devices and streams are not."""
     return path != STANDARD_STREAM and (Path(path).is_file() or not Path(path).exists())
 
 
 def table_format(path: str) -> TableFormat:
-    """Return the format of a file by its suffix: Parquet for ``.parquet``, else `sniffing.format_of`."""
+    """Return the format of a file by its suffix: Parquet for ``.parquet``, else `format_of`."""
     return "parquet" if Path(path).suffix.lower() == ".parquet" else format_of(path)
 
 
@@ -116,6 +119,6 @@ def _packed(file: BinaryIO, path: str) -> Iterator[BinaryIO]:
     if not path.lower().endswith(".gz"):
         yield file
         return
-    # Without name and time, so that the same rows make the same file.
+    # Name and time are left out, so that the same rows make the same file.
     with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:
         yield cast("BinaryIO", packed)

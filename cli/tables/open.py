@@ -1,4 +1,4 @@
-"""Tables opened for reading and writing, whatever their format."""
+"""Opening of tables of any format for reading and writing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flipkd_sdk.cli.tables.columns import Column, ColumnAdder, TextSink, layout_for
+from flipkd_sdk.cli.tables.columns import Column, ColumnAdder, TextFormat, TextSink, layout_for
 from flipkd_sdk.cli.tables.files import open_input, open_output, table_format
 from flipkd_sdk.cli.tables.sources import RejectRow, Sink, Source, TextColumn, TextSource
 from flipkd_sdk.tables.reader import read_records
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableOptions:
-    """How a table of pairs is read."""
+    """Options for reading a table of pairs."""
 
     texts: tuple[TextColumn, TextColumn]
     """Columns of the two texts."""
     file_format: TableFormat | None
-    """None to go by the file's suffix."""
+    """None for the format that the suffix names."""
     delimiter: str | None
-    """None to go by the first records."""
+    """None to detect it in the first records."""
     encoding: str
     header: bool
+    max_row_length: int
 
 
 @contextmanager
 def rejects_file(path: str, *, overwrite: bool) -> Iterator[RejectRow]:
-    """A file that takes the rows which cannot be scored, one JSON object each; their number is told at the end."""
+    """Open a file for the rows that cannot be scored, one JSON object each; print their number at the end."""
     count = 0
     with open_output(path, overwrite=overwrite) as stream:
 
@@ -47,25 +48,25 @@ def rejects_file(path: str, *, overwrite: bool) -> Iterator[RejectRow]:
             nonlocal count
             count += 1
             line = {"line": bad.line, "reason": bad.reason, "row": bad.raw}
-            # All in ASCII, which can also spell bytes that are no text.
+            # JSON in ASCII can also represent undecodable bytes.
             stream.write(json.dumps(line).encode() + b"\n")
 
         yield reject
     if count:
-        click.echo(f"flipkd: warning: rows left out: {count:,}; {path} has them and the reasons", err=True)
+        click.echo(f"flipkd: warning: rows skipped: {count:,}; {path} contains them and the reasons", err=True)
 
 
 @contextmanager
 def open_source(
     table: str, reading: TableOptions, added: Sequence[Column], reject: RejectRow
 ) -> Iterator[tuple[Source, str]]:
-    """A table of pairs, and the encoding of its text.
+    """Open a table of pairs; yields it with the encoding of its text.
 
     Args:
         table: the file to read, or ``-``.
-        reading: how it is read.
+        reading: options for reading it.
         added: columns that it must not have.
-        reject: takes rows that cannot be scored.
+        reject: receives rows that cannot be scored.
 
     Raises:
         InvalidPairsError: the table or a column of it cannot be used.
@@ -74,7 +75,8 @@ def open_source(
     if chosen == "parquet":
         from flipkd_sdk.cli.tables.parquet import ParquetSource
 
-        yield ParquetSource(table, reading.texts, added=added, reject=reject), "utf-8"
+        limit = reading.max_row_length
+        yield ParquetSource(table, reading.texts, added=added, reject=reject, max_row_length=limit), "utf-8"
         return
     with open_input(table) as data:
         records = read_records(
@@ -85,6 +87,7 @@ def open_source(
             encoding=reading.encoding,
             header=reading.header,
             on_bad_record=reject,
+            max_row_length=reading.max_row_length,
         )
         source = TextSource(records, reading.texts, added=added, reject=reject, total=data.size, position=data.position)
         yield source, reading.encoding
@@ -92,22 +95,22 @@ def open_source(
 
 @contextmanager
 def open_sink(
-    stream: BinaryIO, out: str, source: Source, encoding: str, added: Sequence[Column], *, float_format: str
+    stream: BinaryIO, out: str, source: Source, encoding: str, added: Sequence[Column], form: TextFormat
 ) -> Iterator[Sink]:
-    """Write rows of a table, with columns added, in the format that the output's name tells, else as the table is.
+    """Open a sink of rows with added columns, in the format of the output's suffix, else in the table's.
 
     Args:
-        stream: where to, which stays the caller's to close.
+        stream: receives the bytes; the caller closes it.
         out: the name of the output.
         source: the table.
         encoding: of the table.
         added: the columns.
-        float_format: of scores in text.
+        form: form of values in text.
 
     Raises:
-        InvalidPairsError: the format cannot hold the table's columns.
+        InvalidPairsError: the format cannot represent the table's columns.
     """
-    sink = _sink(stream, out, source, encoding, added, float_format)
+    sink = _sink(stream, out, source, encoding, added, form)
     try:
         yield sink
     except BaseException:
@@ -116,9 +119,7 @@ def open_sink(
     sink.close()
 
 
-def _sink(
-    stream: BinaryIO, out: str, source: Source, encoding: str, added: Sequence[Column], float_format: str
-) -> Sink:
+def _sink(stream: BinaryIO, out: str, source: Source, encoding: str, added: Sequence[Column], form: TextFormat) -> Sink:
     layout = layout_for(out, source.head.layout)
     own = source.head.layout.format
     if layout.format == "parquet":
@@ -126,10 +127,10 @@ def _sink(
 
         schema = source.schema if isinstance(source, ParquetSource) else None
         return ParquetSink(stream, source.head, schema, added=added)
-    adder = ColumnAdder(source.head, layout, added=added, float_format=float_format)
+    adder = ColumnAdder(source.head, layout, added=added, form=form)
     sink = TextSink(stream, adder, encoding if layout.format == own else "utf-8")
     if own == "parquet":
         from flipkd_sdk.cli.tables.parquet import ParquetAsText
 
-        return ParquetAsText(sink)
+        return ParquetAsText(sink, source.head.source)
     return sink

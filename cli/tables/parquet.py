@@ -1,7 +1,8 @@
-"""Parquet tables, row group by row group: read, and written with a score and a match column more."""
+"""Parquet tables: reading row group by row group, and writing with added columns."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,6 +14,7 @@ from flipkd_sdk.cli.tables.columns import Column, Head, Layout, TextSink, refuse
 from flipkd_sdk.cli.tables.files import STANDARD_STREAM
 from flipkd_sdk.cli.tables.sources import Chunk, RejectRow, TextColumn
 from flipkd_sdk.errors import InvalidPairsError
+from flipkd_sdk.tables.decoding import MAX_ROW_LENGTH
 from flipkd_sdk.tables.reader import BadRecord, Record, find_column
 
 if TYPE_CHECKING:
@@ -22,28 +24,42 @@ _BATCH_ROWS = 8192
 _READ_BYTES = 1 << 20
 _GROUP_ROWS = 1 << 17
 _GROUP_BYTES = 1 << 26
-"""A row group is written when it has that many rows or bytes in memory."""
+"""Rows, or bytes in memory, at which a row group is written."""
+_BATCH_BYTES = 1 << 24
+"""Bytes of a batch of rows whose values are all as long as the longest one that they may repeat."""
+_BOMB_BYTES = 1 << 28
+_BOMB_RATIO = 200
+"""A column of a row group that unpacks to more bytes, and to more times its size, is refused."""
 
+_READ_ERRORS = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError)
 
 _KINDS = {"score": pa.float32(), "flag": pa.bool_(), "number": pa.int64(), "text": pa.string()}
 
 
 class ParquetSource:
-    """A Parquet file of pairs.
+    """Parquet file of pairs.
 
     Args:
-        path: the file; standard input cannot be read from its end, as Parquet is.
+        path: the file; Parquet is read from its end, so standard input is refused.
         texts: the columns of the two texts.
         added: columns that it must not have yet.
-        reject: takes rows without a text.
+        reject: receives rows without a text.
+        max_row_length: bytes of the longest texts in a row.
 
     Raises:
         InvalidPairsError: the file or a column cannot be used.
     """
 
     def __init__(
-        self, path: str, texts: tuple[TextColumn, TextColumn], *, added: Sequence[Column], reject: RejectRow
+        self,
+        path: str,
+        texts: tuple[TextColumn, TextColumn],
+        *,
+        added: Sequence[Column],
+        reject: RejectRow,
+        max_row_length: int = MAX_ROW_LENGTH,
     ) -> None:
+        self._max_row_length = max_row_length
         self._file = _opened(path)
         schema = self._file.schema_arrow
         self.head = Head(path, Layout("parquet", ""), tuple(schema.names), "")
@@ -53,64 +69,113 @@ class ParquetSource:
         self._texts = tuple(text.name(lambda wanted: find_column(wanted, self.head.columns, path)) for text in texts)
         for name in self._texts:
             if not _is_text(schema.field(name).type):
-                raise InvalidPairsError(f"{path}: column {name!r} holds {schema.field(name).type}; expected texts")
+                raise InvalidPairsError(f"{path}: column {name!r} contains {schema.field(name).type}; expected texts")
         self._reject = reject
         self._batches = self._read()
         self._rest: pa.RecordBatch | None = None
         self._done = 0
 
+    blank_lines = 0
+
     def take(self, count: int) -> Chunk | None:
-        """See `flipkd_sdk.cli.tables.sources.Source`."""
+        """Implement `Source.take`."""
         taken: list[pa.RecordBatch] = []
-        missing = count
-        while missing and (batch := self._next_batch()) is not None:
+        pairs: list[tuple[str, str]] = []
+        room = _BATCH_BYTES
+        while len(pairs) < count and (room > 0 or not pairs) and (batch := self._next_batch()) is not None:
+            missing = count - len(pairs)
             part, self._rest = batch.slice(0, missing), batch.slice(missing) if missing < len(batch) else None
-            usable = self._usable(part)
+            room -= part.nbytes
+            usable, found = self._usable(part)
             self._done += len(part)
-            missing -= len(usable)
+            pairs += found
             taken.append(usable)
-        if missing == count:
+        if not pairs:
             return None
-        table = pa.Table.from_batches(taken, self.schema)
-        a, b = (table.column(name).cast(pa.large_string()).to_pylist() for name in self._texts)
-        return Chunk(list(zip(a, b, strict=True)), table, self._done)
+        return Chunk(pairs, pa.Table.from_batches(taken, self.schema), self._done)
 
     def _next_batch(self) -> pa.RecordBatch | None:
         return next(self._batches, None) if self._rest is None else self._rest
 
     def _read(self) -> Iterator[pa.RecordBatch]:
         for group in range(self._file.num_row_groups):
+            self._refuse_bomb(group)
             try:
-                yield from self._file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group])
-            except (pa.ArrowException, OSError) as error:
+                longest = self._longest_repeated(group)
+                rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, longest)))
+                if longest <= self._max_row_length:
+                    yield from self._file.iter_batches(batch_size=rows, row_groups=[group])
+                    continue
+            except _READ_ERRORS as error:
                 where = f"{self.head.source}: row group {group}{self._broken_column(group)}"
                 raise InvalidPairsError(f"{where}: cannot be read ({error})") from error
+            raise InvalidPairsError(
+                f"{self.head.source}: row group {group}: a row of {longest:,} bytes; raise the limit (--max-row-length)"
+            )
+
+    def _refuse_bomb(self, group: int) -> None:
+        metadata = self._file.metadata.row_group(group)
+        for i in range(metadata.num_columns):
+            column = metadata.column(i)
+            unpacked, packed = column.total_uncompressed_size, column.total_compressed_size
+            if unpacked > max(_BOMB_BYTES, _BOMB_RATIO * packed):
+                raise InvalidPairsError(
+                    f"{self.head.source}: row group {group}, column {column.path_in_schema!r}: {packed:,} bytes that "
+                    f"unpack to {unpacked:,}; if that is meant, write the file again with smaller row groups"
+                )
+
+    def _longest_repeated(self, group: int) -> int:
+        """Return the bytes of the longest values that all rows of a group may repeat, summed over its columns."""
+        if not self._repeating:
+            return 0
+        first = next(self._dictionaries.iter_batches(1, row_groups=[group], columns=self._repeating), None)
+        if first is None:
+            return 0
+        values = [column.dictionary for column in first.columns if pa.types.is_dictionary(column.type)]
+        return sum(pc.max(pc.binary_length(value)).as_py() or 0 for value in values)
+
+    @cached_property
+    def _repeating(self) -> list[str]:
+        """Return the columns of texts and bytes that are not nested."""
+        leaves = [self._file.schema.column(i) for i in range(len(self._file.schema))]
+        return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.path in self.head.columns]
+
+    @cached_property
+    def _dictionaries(self) -> pq.ParquetFile:
+        """Open the file with its columns as dictionaries, which contain repeated values once."""
+        return pq.ParquetFile(self.head.source, read_dictionary=self._repeating, buffer_size=_READ_BYTES)
 
     def _broken_column(self, group: int) -> str:
         for name in self.head.columns:
             try:
                 self._file.read_row_group(group, columns=[name])
-            except (pa.ArrowException, OSError):
+            except _READ_ERRORS:
                 return f", column {name!r}"
         return ""
 
-    def _usable(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows that have both texts; the others are rejected."""
-        missing = [batch.column(name).is_null() for name in self._texts]
-        either = pc.or_(*missing)
-        for i in pc.indices_nonzero(either).to_pylist():
-            name = self._texts[0] if missing[0][i].as_py() else self._texts[1]
+    def _usable(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[str, str]]]:
+        """Return the rows that have both texts, and these; the others are rejected."""
+        a, b = (_decoded(batch.column(name)) for name in self._texts)
+        usable: list[int] = []
+        pairs: list[tuple[str, str]] = []
+        for i, texts in enumerate(zip(a, b, strict=True)):
+            if isinstance(texts[0], str) and isinstance(texts[1], str):
+                usable.append(i)
+                pairs.append((texts[0], texts[1]))
+                continue
+            name, value = next((n, t) for n, t in zip(self._texts, texts, strict=True) if not isinstance(t, str))
             row = self._done + i + 1
-            reason = f"{self.head.source}: row {row}: column {name!r}: null; expected a text"
-            self._reject(BadRecord(row, str(batch.slice(i, 1).to_pylist()[0]), reason))
-        return batch.filter(pc.invert(either)) if pc.any(either).as_py() else batch
+            problem = "null" if value is None else "bytes that are not UTF-8"
+            reason = f"{self.head.source}: row {row}: column {name!r}: {problem}; expected a text"
+            self._reject(BadRecord(row, _row_text(batch.slice(i, 1)), reason))
+        return batch if len(usable) == len(batch) else batch.take(pa.array(usable, pa.int64())), pairs
 
 
 class ParquetSink:
     """Writes rows with added columns to Parquet, scores as float32.
 
     Args:
-        stream: where to, which stays the caller's to close.
+        stream: receives the bytes; the caller closes it.
         head: of the table.
         schema: of the table; None for a table of text, whose columns become strings.
         added: the columns.
@@ -150,7 +215,7 @@ class ParquetSink:
         self._writer.close()
 
     def abandon(self) -> None:
-        """Keep pyarrow from writing a footer when the writer is forgotten, to a stream that is closed by then."""
+        """Keep pyarrow from writing a footer when the writer is garbage-collected, to a stream closed by then."""
         self._writer.is_open = False
 
     def _write_group(self) -> None:
@@ -166,12 +231,19 @@ class ParquetSink:
 class ParquetAsText:
     """Writes rows of a Parquet table to a sink of text."""
 
-    def __init__(self, sink: TextSink) -> None:
+    def __init__(self, sink: TextSink, source: str) -> None:
         self._sink = sink
+        self._source = source
 
     def write(self, rows: pa.Table, columns: Sequence[Sequence[Any]]) -> None:
         """Write rows with the values of the added columns."""
-        self._sink.write([Record(0, "", cells) for cells in rows.to_pylist()], columns)
+        try:
+            cells = rows.to_pylist()
+        except UnicodeDecodeError as error:
+            raise InvalidPairsError(
+                f"{self._source}: a column contains bytes that are not UTF-8; write Parquet, or remove the column"
+            ) from error
+        self._sink.write([Record(0, "", row) for row in cells], columns)
 
     def close(self) -> None:
         """Complete what has been written."""
@@ -190,8 +262,31 @@ def _opened(path: str) -> pq.ParquetFile:
     try:
         # With a buffer, pages are read one by one; without, a row group's columns are read whole.
         return pq.ParquetFile(path, buffer_size=_READ_BYTES)
-    except (pa.ArrowException, OSError) as error:
+    except _READ_ERRORS as error:
         raise InvalidPairsError(f"{path}: not a readable Parquet file ({error})") from error
+
+
+def _decoded(column: pa.Array) -> list[str | bytes | None]:
+    """Return the texts of a column; a value that is not UTF-8 stays bytes."""
+    texts = column.cast(pa.large_string())
+    try:
+        return texts.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        return [_text_or_bytes(value) for value in texts.cast(pa.large_binary()).to_pylist()]
+
+
+def _text_or_bytes(value: bytes | None) -> str | bytes | None:
+    try:
+        return value if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _row_text(row: pa.RecordBatch) -> str:
+    try:
+        return str(row.to_pylist()[0])
+    except UnicodeDecodeError:
+        return repr([_decoded(column)[0] for column in row.columns if _is_text(column.type)])
 
 
 def _is_text(kind: pa.DataType) -> bool:

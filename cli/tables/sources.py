@@ -1,4 +1,4 @@
-"""Tables of pairs as they are read: some rows at a time, with the two texts of each."""
+"""Tables of pairs, read some rows at a time with the two texts of each."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RejectRow = Callable[[BadRecord], None]
-"""Takes a row that cannot be scored; raises where it must not be left out."""
+"""Receives a row that cannot be scored; raises if such a row must not be skipped."""
+
+_CHUNK_CHARACTERS = 1 << 24
+"""A chunk of longer text has fewer rows, so that long rows do not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextColumn:
-    """A column of texts, as the user called it."""
+    """Column of texts that the user has chosen."""
 
     wanted: str
     """Its name or position."""
     option: str
-    """The option that names it."""
+    """The option that sets it."""
 
     def name(self, find: Callable[[str], str]) -> str:
-        """Its name.
+        """Return the name of the column.
 
         Args:
-            find: gives the name of a column that is wanted.
+            find: returns the name of a column given by name or position.
 
         Raises:
-            InvalidPairsError: there is no such column.
+            InvalidPairsError: the table has no such column.
         """
         try:
             return find(self.wanted)
@@ -45,45 +48,54 @@ class TextColumn:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows in turn."""
+    """Consecutive rows."""
 
     pairs: list[tuple[str, str]]
     """The two texts of each."""
     rows: Sequence[Record] | pa.Table
-    """The rows as the table holds them."""
+    """The rows in the table's own form."""
     position: int
-    """How much of the source's ``total`` is read."""
+    """Part of the source's ``total`` that is read."""
+
+    @property
+    def blank_rows(self) -> int:
+        """Return the number of rows of which a text is empty or white space."""
+        return sum(not a or not b or a.isspace() or b.isspace() for a, b in self.pairs)
 
 
 class Source(Protocol):
-    """A table of pairs."""
+    """Table of pairs."""
 
     @property
     def head(self) -> Head:
-        """What is known before its rows are read."""
+        """Return its header and format."""
 
     @property
     def total(self) -> int | None:
-        """Its size, in a unit of its own; None if unknown."""
+        """Return its size, in a unit of its own; None if unknown."""
+
+    @property
+    def blank_lines(self) -> int:
+        """Return the number of blank lines so far."""
 
     def take(self, count: int) -> Chunk | None:
-        """The next rows, ``count`` of them or, at the end, fewer; None after the last.
+        """Return the next rows: ``count`` of them, fewer if they are long or the last; None after the last.
 
         Raises:
-            InvalidPairsError: a row cannot be scored and must not be left out.
+            InvalidPairsError: a row cannot be scored and must not be skipped.
         """
 
 
 class TextSource:
-    """A CSV or JSONL table.
+    """CSV or JSONL table.
 
     Args:
         records: the table.
         texts: the columns of the two texts.
         added: columns that the rows must not have yet.
-        reject: takes rows that cannot be scored.
+        reject: receives rows that cannot be scored.
         total: size of the file in bytes, if known.
-        position: tells how many of them are read.
+        position: returns the number of bytes read.
     """
 
     def __init__(
@@ -104,10 +116,16 @@ class TextSource:
         self._reject = reject
         self._position = position
 
+    @property
+    def blank_lines(self) -> int:
+        """Return the number of blank lines so far."""
+        return self._records.lines.blank
+
     def take(self, count: int) -> Chunk | None:
-        """See `Source`."""
+        """Implement `Source.take`."""
         rows: list[Record] = []
         pairs: list[tuple[str, str]] = []
+        room = _CHUNK_CHARACTERS
         free_form = self._records.format == "jsonl"
         for record in self._records.rows:
             try:
@@ -118,25 +136,26 @@ class TextSource:
                 self._reject(BadRecord(record.line, record.raw, str(error)))
                 continue
             rows.append(record)
-            if len(rows) == count:
+            room -= len(record.raw)
+            if len(rows) == count or room <= 0:
                 break
         return Chunk(pairs, rows, self._position()) if rows else None
 
 
 def rows_at(
-    rows: Sequence[Record] | pa.Table, places: Sequence[int] | NDArray[np.int64]
+    rows: Sequence[Record] | pa.Table, indices: Sequence[int] | NDArray[np.int64]
 ) -> Sequence[Record] | pa.Table:
-    """The rows of a chunk at some places, in that order."""
-    return [rows[i] for i in places] if isinstance(rows, Sequence) else rows.take(places)
+    """Return the rows of a chunk at the given indices, in that order."""
+    return [rows[i] for i in indices] if isinstance(rows, Sequence) else rows.take(indices)
 
 
 def refuse_row(bad: BadRecord) -> None:
-    """Reject no row: one that cannot be scored stops the run."""
+    """Raise on the first row that cannot be scored."""
     raise InvalidPairsError(bad.reason)
 
 
 class Sink(Protocol):
-    """Where rows go that columns are added to."""
+    """Receiver of rows and their added columns."""
 
     def write(self, rows: Any, columns: Sequence[Sequence[Any]]) -> None:  # noqa: ANN401 - Chunk.rows
         """Write rows with the values of the added columns, column by column."""
@@ -145,4 +164,4 @@ class Sink(Protocol):
         """Complete what has been written."""
 
     def abandon(self) -> None:
-        """Write nothing more, because something failed."""
+        """Write nothing more after a failure."""

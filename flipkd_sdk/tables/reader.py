@@ -1,28 +1,33 @@
-"""Tables of user data, read strictly and one record at a time: CSV (RFC 4180) and JSONL, gzipped or not.
+"""Strict reader of tables, one record at a time: CSV (RFC 4180) and JSONL, gzipped or not.
 
-Each record keeps the line that it starts on, for messages, and its text as it stands in the file, so that a command can
-hand the user's own columns back byte for byte. Memory is bounded by one record.
+Each record keeps its line number, for messages, and its text in the file, so that a command can return the user's own
+columns byte for byte. Memory is bounded by one record.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.errors import InvalidPairsError
-from flipkd_sdk.tables.decoding import BYTE_ORDER_MARK, BadLineError, Lines, PlainStream, open_binary
-from flipkd_sdk.tables.sniffing import Format, delimiter_of, format_of
+from flipkd_sdk.tables.decoding import (
+    BYTE_ORDER_MARK,
+    MAX_ROW_LENGTH,
+    SURROGATE,
+    BadLineError,
+    Lines,
+    PlainStream,
+    open_binary,
+)
+from flipkd_sdk.tables.sniffing import Format, delimiter_line, delimiter_of, format_of
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,49 +37,51 @@ class Record:
     line: int
     """1-based number of the line in the file on which the record starts."""
     raw: str
-    """The record as it stands in the file, its line end included."""
+    """Text of the record in the file, its line end included."""
     cells: Mapping[str, object]
     """Values by column: strings in CSV, any JSON value in JSONL."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """Lines that make no row."""
+    """Lines that are no valid row."""
 
     line: int
-    """1-based number of the line on which they start."""
+    """1-based number of the first of them."""
     raw: str
-    """The lines as they stand in the file; bytes that are not text are half surrogate pairs, U+DC80 to U+DCFF."""
+    """Their text in the file; undecodable bytes are half surrogate pairs, U+DC80 to U+DCFF."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A table being read: what is known of its columns, and the records still to come."""
+    """Table being read: its columns, and the records that follow."""
 
     source: str
-    """What messages call the table: its path, or ``standard input``."""
+    """Name of the table in messages: its path, or ``standard input``."""
     format: Format
     delimiter: str
-    """Separates the fields of a CSV file."""
+    """Separator of the fields of a CSV file."""
     columns: tuple[str, ...]
-    """Names in the header of a CSV file, without one ``"1"``, ``"2"``, …; of JSONL, the keys of the first object."""
+    """Names in the header of a CSV file, without a header ``"1"``, ``"2"``, …; in JSONL the first object's keys."""
     header: str
-    """The header as it stands in the file, with byte order mark and line end; empty for JSONL and without one."""
+    """Text of the header in the file, with byte order mark, ``sep=`` line and line end; empty if there is none."""
     rows: Iterator[Record]
+    lines: Lines
+    """Lines that the rows are read from."""
 
     def column(self, wanted: str) -> str:
-        """The name of a column given by name or, in CSV, by 1-based position.
+        """Return the name of a column given by name or, in CSV, by 1-based position.
 
         Raises:
-            InvalidPairsError: there is no such column, or its name stands twice in the header.
+            InvalidPairsError: the column is missing, or the header contains its name twice.
         """
         if self.format == "jsonl":
-            return wanted  # Objects need not have the same keys; `text` finds out record by record.
+            return wanted  # Objects need not have the same keys, so `text` checks each record.
         return find_column(wanted, self.columns, self.source)
 
     def value(self, record: Record, column: str) -> object:
-        """A record's value in a column.
+        """Return a record's value in a column.
 
         Raises:
             InvalidPairsError: a JSONL object lacks the key.
@@ -82,16 +89,14 @@ class Records:
         try:
             return record.cells[column]
         except KeyError:
-            there = _listed(tuple(record.cells))
-            raise InvalidPairsError(
-                f"{self.source}:{record.line}: no key {column!r}; the object has: {there}"
-            ) from None
+            keys = _listed(tuple(record.cells))
+            raise InvalidPairsError(f"{self.source}:{record.line}: no key {column!r}; the object has: {keys}") from None
 
     def text(self, record: Record, column: str) -> str:
-        """A record's text in a column, exactly as it is; empty text is legal.
+        """Return a record's text in a column, unchanged; empty text is legal.
 
         Raises:
-            InvalidPairsError: a JSONL object lacks the key or holds something else than a text.
+            InvalidPairsError: a JSONL object lacks the key, or its value is no text.
         """
         value = self.value(record, column)
         if not isinstance(value, str):
@@ -99,10 +104,10 @@ class Records:
             raise InvalidPairsError(
                 f"{self.source}:{record.line}: column {column!r}: expected a text in quotation marks, found {found}"
             )
-        # JSON escapes can spell both; neither is text that a tokenizer or a CSV file can hold.
-        if "\0" in value or (not value.isascii() and _SURROGATE.search(value)):
+        # JSON escapes can spell both, which neither a tokenizer nor a CSV file accepts.
+        if "\0" in value or (not value.isascii() and SURROGATE.search(value)):
             raise InvalidPairsError(
-                f"{self.source}:{record.line}: column {column!r}: the text holds a NUL or half of a surrogate pair; "
+                f"{self.source}:{record.line}: column {column!r}: the text contains a NUL or half of a surrogate pair; "
                 "clean it"
             )
         return value
@@ -112,13 +117,12 @@ class Records:
 def open_records(
     path: str | Path, *, file_format: Format | None = None, delimiter: str | None = None, encoding: str = "utf-8"
 ) -> Iterator[Records]:
-    """Open a table for reading; it may be gzipped, whatever it is called.
+    """Open a table for reading; a gzipped one may have any name.
 
     Args:
         path: the file.
         file_format: by default JSONL for ``.jsonl`` and ``.ndjson``, CSV for everything else.
-        delimiter: of CSV; by default a tab for ``.tsv``, else the one of comma, semicolon, tab and bar that the first
-            records tell.
+        delimiter: of CSV; by default see `delimiter_of`.
         encoding: of the file; a byte order mark is skipped.
 
     Raises:
@@ -126,16 +130,20 @@ def open_records(
     """
     with open_binary(path) as stream:
         plain = PlainStream(stream, str(path))
-        chosen = file_format or format_of(path)
-        separator = delimiter or delimiter_of(path, plain.peek(), encoding)
-        yield read_records(plain, str(path), file_format=chosen, delimiter=separator, encoding=encoding)
+        yield read_records(
+            plain,
+            str(path),
+            file_format=file_format or format_of(path),
+            delimiter=delimiter or delimiter_of(path, plain.peek(), encoding),
+            encoding=encoding,
+        )
 
 
 def find_column(wanted: str, columns: tuple[str, ...], source: str) -> str:
-    """The name of a column given by name or 1-based position.
+    """Return the name of a column given by name or 1-based position.
 
     Raises:
-        InvalidPairsError: there is no such column, or its name stands twice.
+        InvalidPairsError: the column is missing, or two columns have its name.
     """
     name = wanted
     if name not in columns and wanted.isdecimal() and 1 <= int(wanted) <= len(columns):
@@ -143,7 +151,7 @@ def find_column(wanted: str, columns: tuple[str, ...], source: str) -> str:
     if name not in columns:
         raise InvalidPairsError(f"{source}: no column {wanted!r}; the header has: {_listed(columns)}")
     if columns.count(name) > 1:
-        raise InvalidPairsError(f"{source}: column {name!r} stands twice in the header; rename one of them")
+        raise InvalidPairsError(f"{source}: two columns are named {name!r}; rename one of them")
     return name
 
 
@@ -156,22 +164,26 @@ def read_records(
     encoding: str = "utf-8",
     header: bool = True,
     on_bad_record: Callable[[BadRecord], None] | None = None,
+    max_row_length: int = MAX_ROW_LENGTH,
 ) -> Records:
-    """Read a table from a binary stream, which stays the caller's to close.
+    """Read a table from a binary stream, which the caller closes.
 
     Args:
-        stream: where the table begins.
-        source: what messages call it.
+        stream: the table, from its first byte.
+        source: its name in messages.
         file_format: CSV or JSONL.
         delimiter: of CSV.
         encoding: of the text; a byte order mark is skipped.
-        header: whether the first record of CSV holds the names of the columns.
-        on_bad_record: takes what makes no row, after which reading goes on; by default it is an error.
+        header: the first record of CSV contains the names of the columns.
+        on_bad_record: receives each malformed record, after which reading continues; by default it is an error.
+        max_row_length: characters of the longest record.
 
     Raises:
         InvalidPairsError: the table is empty or malformed; the message names the line.
     """
-    lines = Lines(stream, source, encoding)
+    lines = Lines(stream, source, encoding, max_length=max_row_length)
+    # The limit of rows replaces csv's own one, which is shorter than some columns of the user's tables.
+    csv.field_size_limit(max(csv.field_size_limit(), max_row_length))
     if file_format == "jsonl":
         return _json_records(lines, on_bad_record or _refuse)
     return _csv_records(lines, delimiter, header=header, on_bad_record=on_bad_record or _refuse)
@@ -182,8 +194,13 @@ def _refuse(bad: BadRecord) -> None:
 
 
 def _csv_records(lines: Lines, delimiter: str, *, header: bool, on_bad_record: Callable[[BadRecord], None]) -> Records:
-    # What stands in the header cannot be left out.
-    first = next(_csv_fields(lines, delimiter, _refuse), None)
+    # A malformed header cannot be skipped.
+    fields = _csv_fields(lines, delimiter, _refuse)
+    first = next(fields, None)
+    preamble = BYTE_ORDER_MARK if lines.marked else ""
+    if first is not None and delimiter_line(first[1]):
+        preamble += first[1]
+        first = next(fields, None)
     if first is None:
         missing = "a header line with the names of the columns" if header else "at least one record"
         raise InvalidPairsError(f"{lines.source}: empty; expected {missing}")
@@ -203,8 +220,7 @@ def _csv_records(lines: Lines, delimiter: str, *, header: bool, on_bad_record: C
             )
             on_bad_record(BadRecord(line, raw, reason))
 
-    mark = BYTE_ORDER_MARK if lines.marked else ""
-    return Records(lines.source, "csv", delimiter, columns, mark + first[1] if header else "", rows())
+    return Records(lines.source, "csv", delimiter, columns, preamble + first[1] if header else "", rows(), lines)
 
 
 def _csv_fields(
@@ -225,21 +241,23 @@ def _csv_fields(
             on_bad_record(BadRecord(start, lines.take(), reason))
             continue
         raw = lines.take()
-        if values:  # A blank line is no record.
+        if values:
             yield start, raw, values
+        else:
+            lines.blank += 1
 
 
 def _json_records(lines: Lines, on_bad_record: Callable[[BadRecord], None]) -> Records:
     rows = _json_rows(lines, on_bad_record)
     first = next(rows, None)
     if first is None:
-        return Records(lines.source, "jsonl", "", (), "", rows)
+        return Records(lines.source, "jsonl", "", (), "", rows, lines)
 
     def with_first() -> Iterator[Record]:
         yield first
         yield from rows
 
-    return Records(lines.source, "jsonl", "", tuple(first.cells), "", with_first())
+    return Records(lines.source, "jsonl", "", tuple(first.cells), "", with_first(), lines)
 
 
 def _json_rows(lines: Lines, on_bad_record: Callable[[BadRecord], None]) -> Iterator[Record]:
@@ -253,6 +271,7 @@ def _json_rows(lines: Lines, on_bad_record: Callable[[BadRecord], None]) -> Iter
             continue
         raw = lines.take()
         if not line.strip():
+            lines.blank += 1
             continue
         where = f"{lines.source}:{lines.number}"
         try:

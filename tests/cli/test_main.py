@@ -134,7 +134,7 @@ def test_each_kind_of_warning_is_printed_once(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(main.Main, "get_command", lambda *_: inspect)
     done = CliRunner().invoke(cli, ["inspect"])
-    assert done.stderr == "flipkd: warning: 3 texts were cut off (said once)\n"
+    assert done.stderr == "flipkd: warning: 3 texts were cut off (shown once)\n"
 
 
 @pytest.mark.parametrize(("words", "expected"), [("flipkd ra", "rank"), ("flipkd score --on-e", "--on-error")])

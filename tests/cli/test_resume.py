@@ -198,10 +198,14 @@ def test_another_input_is_refused(
     assert run(arguments(out, "--resume")).exit_code == 0
 
 
-def test_a_finished_output_is_not_resumed(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_a_finished_output_is_recognized(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
     out = tmp_path / "scored.csv"
     assert run(arguments(out, "--resume")).exit_code == 0, "nothing to resume is no error"
-    assert "exists already" in run(arguments(out, "--resume")).stderr
+    before = contents(tmp_path)
+    done = run(arguments(out, "--resume"))
+    assert done.exit_code == 0
+    assert done.stderr == f"flipkd: {out}: complete already; pass --overwrite instead of --resume to write it anew\n"
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("done_before", ["rename", "unlink"])

@@ -82,7 +82,7 @@ def test_byte_order_mark_crlf_blank_lines_and_blank_texts(file: Callable[..., Pa
 def test_columns_by_name_and_position(file: Callable[..., Path]) -> None:
     path = file("id,q,label,other,other\n7,a,1,b,c\n8,d,0,e,f\n")
     assert rows_of(read_pairs(path, a_column="q", b_column="1")) == [("a", "7", 1), ("d", "8", 0)]
-    with pytest.raises(InvalidPairsError, match="column 'other' stands twice in the header"):
+    with pytest.raises(InvalidPairsError, match="two columns are named 'other'"):
         read_pairs(path, a_column="q", b_column="other")
     with pytest.raises(InvalidPairsError, match="no column '6'"):
         read_pairs(path, a_column="q", b_column="6")
@@ -102,7 +102,7 @@ HEAD = "text_a,text_b,label\n"
         ("\n\n", "empty; expected a header line"),
         (HEAD, "no pairs; expected at least one of each label"),
         ("text_a,text_c,label\na,b,1\n", "no column 'text_b'; the header has: 'text_a', 'text_c', 'label'"),
-        ("text_a,text_b,text_b,label\na,b,c,1\n", "column 'text_b' stands twice"),
+        ("text_a,text_b,text_b,label\na,b,c,1\n", "two columns are named 'text_b'"),
         (HEAD + "a,b,1\na,b\n", ":3: 2 fields, but the header has 3"),
         (HEAD + "a,b,1,\n", ":2: 4 fields, but the header has 3"),
         (HEAD + 'a,"b\nb\nb",1\na,b,2\n', ":5: column 'label': label \"2\"; expected 0 or 1"),
@@ -110,7 +110,7 @@ HEAD = "text_a,text_b,label\n"
         (HEAD + "a,b,0.0\n", ":2: column 'label': label \"0.0\""),
         (HEAD + "a,b,\n", ":2: column 'label': label \"\""),
         (HEAD + "a,b, 1\n", ":2: column 'label': label \" 1\""),
-        (HEAD + "a,b,true\n", ":2: column 'label': label \"true\""),
+        (HEAD + "a,b,ja\n", ":2: column 'label': label \"ja\"; expected 0 or 1, no or yes, false or true"),
         (HEAD + 'a,b,1\na,"b"b,0\n', ":3: malformed CSV"),
         (HEAD + 'a,b,1\na,"b,0\na,b,1\n', ":3: malformed CSV"),
         (HEAD + "a,b,1\na,b,1\n", "all 2 pairs have label 1; add pairs of label 0"),
@@ -119,7 +119,6 @@ HEAD = "text_a,text_b,label\n"
         (HEAD.encode() + b"a,b,1\n\na,b\xc3", ":4: not utf-8 text"),
         (HEAD.encode() + b"a,b,1\na,\0,0\n", ":3: NUL character"),
         ("text_a,text_b,label\n".encode("utf-16"), ":1: "),
-        (HEAD + 'a,"' + "b" * 140_000 + '",1\n', ":2: malformed CSV (field larger than field limit"),
     ],
 )
 def test_bad_csv_is_refused_with_its_line(file: Callable[..., Path], content: str | bytes, message: str) -> None:
@@ -144,10 +143,10 @@ def test_bad_csv_is_refused_with_its_line(file: Callable[..., Path], content: st
             '{"text_a": 7, "text_b": "b", "label": 1}',
             ":3: column 'text_a': expected a text in quotation marks, found 7",
         ),
-        ('{"text_a": "\\ud800", "text_b": "b", "label": 1}', ":3: column 'text_a': the text holds a NUL or half"),
-        ('{"text_a": "\\u0000", "text_b": "b", "label": 1}', ":3: column 'text_a': the text holds a NUL or half"),
-        ('{"text_a": "a", "text_b": "b", "label": "1"}', ":3: column 'label': label \"1\"; expected 0 or 1"),
-        ('{"text_a": "a", "text_b": "b", "label": true}', ":3: column 'label': label true"),
+        ('{"text_a": "\\ud800", "text_b": "b", "label": 1}', ":3: column 'text_a': the text contains a NUL or half"),
+        ('{"text_a": "\\u0000", "text_b": "b", "label": 1}', ":3: column 'text_a': the text contains a NUL or half"),
+        ('{"text_a": "a", "text_b": "b", "label": "2"}', ":3: column 'label': label \"2\"; expected 0 or 1"),
+        ('{"text_a": "a", "text_b": "b", "label": 2}', ":3: column 'label': label 2"),
         ('{"text_a": "a", "text_b": "b", "label": 1.0}', ":3: column 'label': label 1.0"),
         ('{"text_a": "a", "text_b": "b", "label": [1]}', ":3: column 'label': label [1]"),
         ('{"text_a": "a", "text_b": "b", "label": 1' + "0" * 5_000 + "}", ":3: not valid JSON"),
@@ -244,9 +243,9 @@ def test_a_split_of_fraction_zero_stays_empty() -> None:
 
 def test_one_group_cannot_be_split() -> None:
     pairs = made([("a", "b", 1), ("b", "c", 0), ("c", "d", 1), ("d", "a", 0)])
-    needed = "needed are at least 3 groups with matches and 3 with non-matches, found 1 and 1; add"
+    needed = "at least 3 groups with matches and 3 with non-matches are needed, found 1 and 1; add"
     with pytest.raises(
-        InvalidPairsError, match=rf"4 pairs \(2 matches\) in 1 groups .* the largest of 4 pairs; {needed}"
+        InvalidPairsError, match=rf"4 pairs \(2 matches\) form 1 groups .* the largest of 4 pairs; {needed}"
     ):
         split_pairs(pairs)
 

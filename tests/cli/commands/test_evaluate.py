@@ -65,7 +65,10 @@ def test_bad_pairs_are_refused_before_the_matcher_is_opened(tmp_path: Path) -> N
     path.write_text("text_a,text_b,label\na,b,1\nc,d,maybe\n", encoding="utf-8")
     done = CliRunner().invoke(cli, ["evaluate", str(tmp_path / "absent"), str(path)])
     assert done.exit_code == 1
-    assert done.stderr == f"flipkd: error: {path}:3: column 'label': label \"maybe\"; expected 0 or 1\n"
+    assert (
+        done.stderr
+        == f"flipkd: error: {path}:3: column 'label': label \"maybe\"; expected 0 or 1, no or yes, false or true\n"
+    )
 
 
 @pytest.fixture

@@ -82,4 +82,4 @@ def test_what_is_wrong_is_named(rank: Callable[..., Result], folder: Path) -> No
     assert "queries.csv: no column 'absent'; the header has: 'id', 'text'" in rank("--query-column", "absent").stderr
     assert "faq.jsonl:1: no key 'absent'" in rank("--candidate-column", "absent").stderr
     (folder / "queries.csv").write_text("rank,text\n1,a\n", encoding="utf-8")
-    assert "queries.csv: there is a column 'rank' already; rename it" in rank().stderr
+    assert "queries.csv: the table has a column 'rank' already; rename it" in rank().stderr

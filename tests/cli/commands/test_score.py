@@ -83,7 +83,7 @@ def test_rows_come_back_with_the_matchers_scores(
     monkeypatch.setattr(LocalEngine, "chunk_rows", chunk)
     done = score(table)
     assert done.exit_code == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == f"flipkd: {table}: rows with an empty or blank text: 2\n"
     rows = parsed(done.stdout_bytes.decode())
     assert rows[0] == ["id", "text_a", "text_b", "score", "match"]
     assert [tuple(row[1:3]) for row in rows[1:]] == ROWS
@@ -94,7 +94,7 @@ def test_a_file_is_written_whole_and_alone(score: Callable[..., Result], table: 
     folder = tmp_path / "out"
     folder.mkdir()
     done = score(table, "--out", folder / "scored.csv")
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.stdout) == (0, "")
     assert list(folder.iterdir()) == [folder / "scored.csv"]
     assert (folder / "scored.csv").read_bytes() == score(table).stdout_bytes
 
@@ -123,7 +123,7 @@ def test_columns_delimiter_encoding_and_names(score: Callable[..., Result], tmp_
     path = tmp_path / "pairs.txt"
     path.write_bytes("frage;score;é\nWie ändere ich;7;ändern\n".encode("cp1252"))
     options = ["--a-column", "1", "--b-column", "é", "--delimiter", ";", "--encoding", "cp1252"]
-    assert "there is a column 'score' already; name another with --score-column" in failure(score(path, *options))
+    assert "the table has a column 'score' already; name another with --score-column" in failure(score(path, *options))
     done = score(path, *options, "--score-column", "p", "--match-column", "same")
     assert done.exit_code == 0, done.stderr
     head, row = done.stdout_bytes.decode("cp1252").splitlines()
@@ -160,8 +160,8 @@ def test_long_fields_of_other_columns_are_legal(tiny_matcher: Path) -> None:
     [
         ("", [], "standard input: empty; expected a header line"),
         ("text_a,b\n", [], "no column 'text_b'; the header has: 'text_a', 'b'; name it with --b-column"),
-        ("text_a,text_b,text_b\n", [], "column 'text_b' stands twice"),
-        ("text_a,text_b,match\n", [], "there is a column 'match' already; name another with --match-column"),
+        ("text_a,text_b,text_b\n", [], "two columns are named 'text_b'"),
+        ("text_a,text_b,match\n", [], "the table has a column 'match' already; name another with --match-column"),
         ('text_a,text_b\na,"b\nb"\na\n', [], "standard input:4: 1 fields, but the header has 2"),
         ('text_a,text_b\na,"b\n', [], "standard input:2: malformed CSV"),
         (b"text_a,text_b\na,b\na,\xff\n", [], "standard input:3: not utf-8 text"),
@@ -327,7 +327,7 @@ def test_bad_rows_go_to_a_file_of_their_own(score: Callable[..., Result], tmp_pa
     out, rejects = tmp_path / "scored.csv", tmp_path / "scored.csv.rejects.jsonl"
     done = score("-", "--out", out, "--on-error", "skip", stdin=BAD)
     assert done.exit_code == 0
-    assert done.stderr == f"flipkd: warning: rows left out: 3; {rejects} has them and the reasons\n"
+    assert done.stderr == f"flipkd: warning: rows skipped: 3; {rejects} contains them and the reasons\n"
     assert [line[:3] for line in out.read_text().splitlines()[1:]] == ["a,b", "c,d", "h,i"]
     found = [json.loads(line) for line in rejects.read_text().splitlines()]
     raws = [item["row"].encode("utf-8", "surrogateescape") for item in found]
@@ -372,7 +372,7 @@ def test_a_folder_is_scored_file_by_file(score: Callable[..., Result], tmp_path:
     assert "a.csv: exists already" in failure(score(source, "--out", out))
     assert score(source, "--out", out, "--overwrite").exit_code == 0
     assert score(source).exit_code == 2
-    assert "lies in the folder that is read" in failure(score(source, "--out", source / "scored"))
+    assert "a folder in the folder that is read" in failure(score(source, "--out", source / "scored"))
     assert "a file, but" in failure(score(source, "--out", source / "a.csv"))
     (tmp_path / "empty").mkdir()
     assert "no file in it ends with" in failure(score(tmp_path / "empty", "--out", out))
@@ -413,11 +413,12 @@ def test_an_input_that_is_removed_while_it_is_read_is_read_to_its_end(
     assert score(table).stdout_bytes == expected
 
 
-def test_nothing_is_coloured_and_nothing_is_said_in_a_pipe(tiny_matcher: Path, table: Path) -> None:
+def test_a_pipe_receives_no_colour_and_no_progress(tiny_matcher: Path, table: Path) -> None:
     environment = {**os.environ, "FORCE_COLOR": "1", "NO_COLOR": "1"}
     command = [*FLIPKD, "score", str(tiny_matcher), str(table)]
     done = subprocess.run(command, capture_output=True, timeout=120, env=environment)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
+    assert done.stderr.decode() == f"flipkd: {table}: rows with an empty or blank text: 2\n"
     assert b"\x1b" not in done.stdout
 
 
@@ -445,3 +446,71 @@ def test_any_table_comes_back_unchanged_plus_two_columns(
     found = list(csv.reader(io.StringIO(written, newline=""), delimiter=delimiter, strict=True))
     assert [tuple(row[:3]) for row in found] == [("x", "text_a", "text_b"), *rows]
     assert {len(row) for row in found} == {5}
+
+
+def test_blank_lines_and_blank_texts_are_counted(score: Callable[..., Result], tmp_path: Path) -> None:
+    for name, content in (
+        ("p.csv", "text_a,text_b\n\na,\n\n\t,b\na,b\n"),
+        ("p.jsonl", '{"text_a": "a", "text_b": ""}\n\n \n{"text_a": "\\u2003", "text_b": "b"}\n'),
+    ):
+        (tmp_path / name).write_text(content)
+        done = score(tmp_path / name, "--only-matches")
+        assert done.stderr == (
+            f"flipkd: {tmp_path / name}: rows with an empty or blank text: 2\n"
+            f"flipkd: {tmp_path / name}: blank lines skipped: 2\n"
+        )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_delimiter_line_of_excel_is_honoured_and_kept(
+    score: Callable[..., Result], tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_bytes("sep=|\r\ntext_a|text_b\r\na,b;c|b;c,d\r\n".encode(encoding))
+    done = score(path, "--encoding", encoding)
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout_bytes.decode(encoding).split("\r\n")
+    assert lines[:2] == ["sep=|", "text_a|text_b|score|match"]
+    assert lines[2].startswith("a,b;c|b;c,d|0.")
+
+
+def test_formulas_are_escaped_on_request_and_numbers_never(score: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text('=id,text_a,text_b\n"=1+1",@SUM(A1),-1+2\n-5,"+3,5",plain\n"a=b",-,x\n')
+    rows = parsed(score(path, "--escape-formulas").stdout)
+    assert rows[0] == ["'=id", "text_a", "text_b", "score", "match"]
+    assert [row[:3] for row in rows[1:]] == [
+        ["'=1+1", "'@SUM(A1)", "'-1+2"],
+        ["-5", "+3,5", "plain"],
+        ["a=b", "-", "x"],
+    ]
+    assert score(path).stdout.splitlines()[1].startswith('"=1+1",@SUM(A1),-1+2,0.')
+    assert json.loads(score(path, "--escape-formulas", "--out", tmp_path / "o.jsonl").stdout or "{}") == {}
+    assert json.loads((tmp_path / "o.jsonl").read_text().splitlines()[0])["=id"] == "=1+1"
+
+
+def test_a_workbook_is_refused_with_a_remedy(score: Callable[..., Result], table: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.xlsx"
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    assert failure(score(path)) == (
+        f"{path}: a workbook or a zip archive; save the sheet as 'CSV UTF-8' in the spreadsheet program"
+    )
+    assert "workbooks are not written; name a .csv file" in failure(score(table, "--out", tmp_path / "out.XLSX"))
+
+
+@pytest.mark.parametrize("command", ["score", "evaluate", "rank"])
+def test_swapped_arguments_are_recognized(tiny_matcher: Path, table: Path, command: str) -> None:
+    last = [str(table)] if command == "rank" else []
+    done = CliRunner().invoke(cli, [command, str(table), str(tiny_matcher), *last])
+    assert done.exit_code == 2
+    assert f"name the matcher first: flipkd {command} {tiny_matcher} {table}" in done.stderr
+
+
+def test_environment_variables_set_options(
+    score: Callable[..., Result], table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLIPKD_SCORE_FLOAT_FORMAT", ".2f")
+    monkeypatch.setenv("FLIPKD_SCORE_A_COLUMN", "absent")
+    assert "no column 'absent'" in failure(score(table))
+    rows = parsed(score(table, "--a-column", "text_a").stdout)
+    assert all(len(row[3]) == 4 for row in rows[1:])

@@ -72,7 +72,7 @@ def test_rows_and_types_come_back_with_scores(
 ) -> None:
     out = tmp_path / "scored.parquet"
     done = score(table, *COLUMNS, "--out", out)
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.stdout) == (0, "")
     scored = pq.read_table(out)
     assert scored.select(TABLE.column_names).equals(TABLE)
     assert scored.schema.metadata[b"origin"] == b"a test"
@@ -130,7 +130,7 @@ def test_text_as_parquet(score: Callable[..., Result], tmp_path: Path, suffix: s
     ("options", "message"),
     [
         (["--a-column", "absent", "--b-column", "f"], "pairs.parquet: no column 'absent'; the header has: 'id', 'q'"),
-        (["--a-column", "id", "--b-column", "f"], "pairs.parquet: column 'id' holds int32; expected texts"),
+        (["--a-column", "id", "--b-column", "f"], "pairs.parquet: column 'id' contains int32; expected texts"),
         ([*COLUMNS, "--score-column", "id"], "a column 'id' already; name another with --score-column"),
     ],
 )
@@ -173,7 +173,7 @@ def test_missing_texts_stop_or_are_left_out(score: Callable[..., Result], tmp_pa
     assert "pairs.parquet: row 2: column 'q': null; expected a text" in score(path, *COLUMNS, "--out", out).stderr
     done = score(path, *COLUMNS, "--out", out, "--on-error", "skip")
     assert done.exit_code == 0
-    assert done.stderr == f"flipkd: warning: rows left out: 3; {out}.rejects.jsonl has them and the reasons\n"
+    assert done.stderr == f"flipkd: warning: rows skipped: 3; {out}.rejects.jsonl contains them and the reasons\n"
     assert pq.read_table(out)["n"].to_pylist() == [1, 4]
     rejects = [json.loads(line) for line in (tmp_path / "scored.parquet.rejects.jsonl").read_text().splitlines()]
     assert [(reject["line"], reject["reason"].split(": ")[2]) for reject in rejects] == [
