@@ -49,8 +49,8 @@ FAMILIES = {
     ),
     "Qwen2": Family("Qwen2Config", "q_proj", "bidirectional", "last", 7, 4, 4),
     "Qwen3": Family("Qwen3Config", "k_proj", "causal", "mean", 7, 4, 4),
-    "Mistral": Family("MistralConfig", "q_proj", "bidirectional", "mean", 7, 4, 4, (("sliding_window", 8),)),
-    "Gemma3": Family("Gemma3TextConfig", "v_proj", "causal", "last", 7, 4, 4, (("sliding_window", 8),)),
+    "Mistral": Family("MistralConfig", "q_proj", "bidirectional", "mean", 7, 4, 4, (("sliding_window", 128),)),
+    "Gemma3": Family("Gemma3TextConfig", "v_proj", "causal", "last", 7, 4, 4, (("sliding_window", 128),)),
     "GLM": Family("GlmConfig", "o_proj", "bidirectional", "mean", 9, 5, 5, (("attention_bias", True),)),
     # A nonlinearity lies between GPT-2's c_fc and the second c_proj.
     "GPT-2": Family("GPT2Config", "c_attn", "causal", "mean", 4, 3, 4),

@@ -21,8 +21,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Llama": ("q_proj", {}),
     "Qwen2": ("q_proj", {}),
     "Qwen3": ("k_proj", {}),
-    "Mistral": ("q_proj", {"sliding_window": 8}),
-    "Gemma3": ("v_proj", {"sliding_window": 8}),
+    "Mistral": ("q_proj", {"sliding_window": 128}),
+    "Gemma3": ("v_proj", {"sliding_window": 128}),
     "Glm": ("o_proj", {}),
     "GPT2": ("c_attn", {}),
 }

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     )
 
 _ATTENTION = (None, "eager", "sdpa")
+_LANGUAGE_KEYS = {
+    r"^language_model\.lm_head\.": "lm_head.",
+    r"^(?:model\.)?language_model\.(?!lm_head)(?:model\.)?": "model.",
+}
+"""Names of weights in multimodal models, and in their language parts alone."""
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
 
@@ -44,6 +49,17 @@ def read_config(location: str, what: str) -> PreTrainedConfig:
     return config
 
 
+def read_text_config(location: str, what: str) -> PreTrainedConfig:
+    """Read the configuration of a model's language part, which is the whole model unless it is multimodal.
+
+    Raises:
+        ModelSourceError: see `read_config`.
+    """
+    config = read_config(location, what)
+    with loading(location, what):
+        return config.get_text_config()
+
+
 def read_model(
     auto: type[AutoModel | AutoModelForCausalLM],
     location: str,
@@ -58,14 +74,16 @@ def read_model(
         auto: a class such as ``AutoModel`` of transformers.
         location: a directory.
         what: the kind of model that error messages name.
-        config: a configuration to use instead of the directory's.
+        config: a configuration to use instead of the directory's, such as that of its language part.
         unused: parts of the names of weights that the directory need not contain.
 
     Raises:
         ModelSourceError: there is no such model, it needs code that transformers does not contain, or weights are
             missing, NaN or infinite.
     """
-    config = config or read_config(location, what)
+    whole = read_config(location, what)
+    config = config or whole
+    language_part = config.model_type != whole.model_type
     with loading(location, what):
         loaded: Any = auto.from_pretrained(
             location,
@@ -74,6 +92,7 @@ def read_model(
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            **({"key_mapping": _LANGUAGE_KEYS} if language_part else {}),
         )
         model, report = loaded
         # transformers starts missing weights at random and only logs it.

@@ -12,6 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, cast, overload
 
+import torch
 from peft import (
     LoraConfig,
     PeftModel,
@@ -24,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from flipkd_sdk.errors import ConfigError, ModelSourceError, TrainingError
-from flipkd_sdk.training.models.pretrained import read_config, read_model, read_tokenizer
+from flipkd_sdk.training.models.pretrained import loading, read_model, read_text_config, read_tokenizer
 from flipkd_sdk.training.models.readout import site_input, text_vectors
 from flipkd_sdk.training.models.weights import read_weights, readable
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from flipkd_sdk.training.config.schema import StudentConfig
 
@@ -122,9 +123,10 @@ def create_student(location: str, config: StudentConfig, *, whole: bool = False)
 
     Raises:
         ModelSourceError: there is no such model, or it is not a decoder-only LLM.
-        ConfigError: the site does not exist in it.
+        ConfigError: the site does not exist in it, or its attention window is shorter than ``max_length``.
     """
     config = locate(location, config)
+    _refuse_short_window(location, config)
     base = load_base(location, config, whole=whole)
     if config.gradient_checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
@@ -187,7 +189,7 @@ def locate(location: str, config: StudentConfig) -> StudentConfig:
         ModelSourceError: there is no such model.
         ConfigError: it has no such block.
     """
-    depth = read_config(location, _WHAT).num_hidden_layers
+    depth = read_text_config(location, _WHAT).num_hidden_layers
     if config.layer >= depth:
         raise ConfigError(f"student.layer = {config.layer}: {location} has blocks 0 to {depth - 1}")
     return config if config.layer >= 0 else config.model_copy(update={"layer": depth + config.layer})
@@ -201,16 +203,56 @@ def load_base(location: str, config: StudentConfig, *, whole: bool = False) -> P
         ConfigError: the site does not exist in it.
     """
     config = locate(location, config)
-    cut = read_config(location, _WHAT)
+    cut = read_text_config(location, _WHAT)
     if not whole:
-        cut.num_hidden_layers = config.layer + 1
-        if getattr(cut, "layer_types", None):
-            cut.layer_types = cut.layer_types[: config.layer + 1]
+        _cut(cut, config.layer + 1)
     # Without the decoder path nothing reads the head.
     unused = () if whole else ("lm_head",)
     model = read_model(AutoModelForCausalLM, location, _WHAT, config=cut, unused=unused)
-    find_site(model, config)
+    try:
+        find_site(model, config)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {_other_site(location, config)}") from None
     return model.requires_grad_(requires_grad=False)
+
+
+def _cut(config: PreTrainedConfig, depth: int) -> None:
+    """Cut a configuration after a number of blocks, in place."""
+    blocks = config.num_hidden_layers
+    # The last blocks of some families (Gemma 3n, Gemma 4) share their keys and values; the first one of them stays it.
+    if shared := getattr(config, "num_kv_shared_layers", None):
+        config.num_kv_shared_layers = max(0, depth - (blocks - shared))
+    config.num_hidden_layers = depth
+    if kinds := getattr(config, "layer_types", None):
+        config.layer_types = kinds[:depth]
+
+
+def _refuse_short_window(location: str, config: StudentConfig) -> None:
+    """Raise if a block below the site looks at fewer tokens than a text may have.
+
+    The mask of `attention_bias` lets each token look at all others, which is exact only for texts within the window.
+    """
+    settings = read_text_config(location, _WHAT)
+    kinds = (getattr(settings, "layer_types", None) or ["sliding_attention"])[: config.layer]
+    for kind, option in (("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size")):
+        window = getattr(settings, option, None)
+        if kind in kinds and window and config.max_length > window:
+            raise ConfigError(
+                f"student.max_length = {config.max_length}: block {kinds.index(kind)} of {location} looks at windows "
+                f"of {window} tokens; set student.max_length = {window} or less"
+            )
+
+
+def _other_site(location: str, config: StudentConfig) -> str:
+    """Return the advice for a block without the named linear layer: the nearest block that has it."""
+    settings = read_text_config(location, _WHAT)
+    with loading(location, _WHAT), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
+    having = [i for i, block in enumerate(find_blocks(model)[1]) if len(_matching(block, config.module)) == 1]
+    above = [i for i in having if i > config.layer] or having[-1:]
+    return (
+        f"the next block with exactly one is {above[0]}" if above else "no block has exactly one; name another module"
+    )
 
 
 def find_site(model: nn.Module, config: StudentConfig) -> nn.Module:
@@ -247,14 +289,18 @@ def linear_names(module: nn.Module) -> list[str]:
 
 def _site_name(model: nn.Module, config: StudentConfig) -> str:
     prefix, blocks = find_blocks(model)
-    there = linear_names(blocks[config.layer])
-    found = [name for name in there if f".{name}".endswith(f".{config.module}")]
-    if len(found) != 1:
+    names = _matching(blocks[config.layer], config.module)
+    if len(names) != 1:
         raise ConfigError(
-            f"student.module = {config.module!r}: {'several' if found else 'none'} of the linear layers of block "
-            f"{config.layer}, which are {', '.join(there)}"
+            f"student.module = {config.module!r}: {'several' if names else 'none'} of the linear layers of block "
+            f"{config.layer}, which are {', '.join(linear_names(blocks[config.layer]))}"
         )
-    return f"{prefix}.{config.layer}.{found[0]}"
+    return f"{prefix}.{config.layer}.{names[0]}"
+
+
+def _matching(block: nn.Module, module: str) -> list[str]:
+    """Return the paths of the block's linear layers that end in a name."""
+    return [path for path in linear_names(block) if f".{path}".endswith(f".{module}")]
 
 
 def _lora_config(base: PreTrainedModel, config: StudentConfig, *, whole: bool) -> LoraConfig:

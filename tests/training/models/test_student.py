@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from flipkd_sdk.training.data.tokens import encode, tokenize
 from flipkd_sdk.training.models.readout import site_input
 from flipkd_sdk.training.models.student import (
     Student,
+    _cut,
     create_student,
     empty_token_id,
     find_site,
@@ -36,7 +38,7 @@ def vectors_of(student: Student, texts: list[str], *, batch_size: int = 64) -> n
 
 
 ENDINGS = [[*range(5, 16), last] for last in (40, 41)]
-"""Longer than the sliding windows above, and different in the last token alone."""
+"""Texts that differ in the last token alone."""
 
 
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
@@ -189,6 +191,68 @@ def test_a_name_that_stands_twice_in_a_block_needs_its_path(tmp_path: Path) -> N
         create_student(path, StudentConfig(layer=1, module="c_proj"))
     student = create_student(path, StudentConfig(layer=1, module="mlp.c_proj", rank=3))
     assert student.encoder_weight.shape == (3, 4 * HIDDEN)
+
+
+VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+LINEAR_ATTENTION = {f"linear_{kind}": 2 for kind in ("num_key_heads", "num_value_heads")}
+LINEAR_ATTENTION |= {f"linear_{kind}": 8 for kind in ("key_head_dim", "value_head_dim")}
+MULTIMODAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Gemma3": ({"sliding_window": 128}, {**VISION, "image_size": 28, "patch_size": 14}),
+    "Gemma4": ({"sliding_window": 128, "global_head_dim": 8, "hidden_size_per_layer_input": 0}, VISION),
+    "Qwen3_5": (LINEAR_ATTENTION, {"hidden_size": 16, "depth": 1, "num_heads": 2, "out_hidden_size": HIDDEN}),
+    "Mistral3": ({"model_type": "mistral"}, {**VISION, "model_type": "pixtral", "head_dim": 8, "image_size": 28}),
+}
+
+
+def write_multimodal(path: Path, family: str) -> transformers.PreTrainedModel:
+    torch.manual_seed(0)
+    text, vision = MULTIMODAL[family]
+    config = getattr(transformers, f"{family}Config")(text_config=llm_sizes(**text), vision_config=vision)
+    model = transformers.AutoModelForImageTextToText.from_config(config).eval()
+    write_model(path, model)
+    return model
+
+
+@pytest.mark.parametrize("family", MULTIMODAL)
+def test_the_language_part_of_a_multimodal_model_becomes_the_student(tmp_path: Path, family: str) -> None:
+    model = write_multimodal(tmp_path, family)
+    student = create_student(str(tmp_path), OPTIONS.model_copy(update={"layer": 3, "attention": "causal"})).eval()
+    ids = torch.tensor([[5, 17, 300, 42]])
+    with torch.inference_mode():
+        states = student.hidden_states(ids, torch.ones_like(ids))
+        below = model(input_ids=ids, output_hidden_states=True).hidden_states[3]
+        expected = student.model.get_base_model().model.layers[3].input_layernorm(below)
+    assert torch.allclose(states, expected, atol=1e-5)
+    assert not [name for name, _ in student.named_parameters() if "vision" in name]
+
+
+def test_a_block_without_the_module_names_the_next_one_that_has_it(tmp_path: Path) -> None:
+    write_multimodal(tmp_path, "Qwen3_5")
+    with pytest.raises(ConfigError, match=r"block 1, which are linear_attn.*; the next block with exactly one is 3$"):
+        create_student(str(tmp_path), StudentConfig(layer=1))
+
+
+@pytest.mark.parametrize(("family", "kinds"), [("Mistral", None), ("Gemma3", ["full_attention", "sliding_attention"])])
+def test_a_window_shorter_than_the_texts_is_refused(tmp_path: Path, family: str, kinds: list[str] | None) -> None:
+    path = write_family(tmp_path, family)
+    options = {"layer_types": kinds * 2} if kinds else {}
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, **options, "sliding_window": 64}))
+    block = 1 if kinds else 0
+    message = (
+        rf"student.max_length = 128: block {block} of .* windows of 64 tokens; set student.max_length = 64 or less"
+    )
+    with pytest.raises(ConfigError, match=message):
+        create_student(str(path), OPTIONS)
+    create_student(str(path), OPTIONS.model_copy(update={"max_length": 64}))
+    create_student(str(path), OPTIONS.model_copy(update={"layer": block}))  # nothing below the site has a window
+
+
+def test_blocks_that_share_keys_are_cut_where_they_begin() -> None:
+    for layer, shared in ((1, 0), (2, 1), (3, 2)):
+        config = transformers.Gemma4TextConfig(**llm_sizes(num_kv_shared_layers=2))
+        _cut(config, layer + 1)
+        assert config.num_kv_shared_layers == shared
 
 
 def test_what_is_no_llm_is_a_source_error(tmp_path: Path) -> None:
