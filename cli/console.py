@@ -50,7 +50,7 @@ def steps_shown(name: str) -> Iterator[None]:
 
 
 def note_blank_texts(table: str, rows: int, lines: int) -> None:
-    """Print how many rows of a table have a blank text, and how many blank lines it contains, if there are any."""
+    """Print the numbers of rows with a blank text and of blank lines, unless they are 0."""
     if rows:
         click.echo(f"flipkd: {table}: rows with an empty or blank text: {rows:,}", err=True)
     if lines:

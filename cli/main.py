@@ -46,7 +46,7 @@ SUBCOMMANDS = {
     "inspect": Subcommand("Show and verify a matcher directory.", "cpu"),
     "doctor": Subcommand("Check what this machine can run.", "cpu"),
 }
-"""By name; the command ``NAME`` is the function ``NAME`` of ``flipkd_sdk.cli.commands.NAME``."""
+"""Subcommands by name; the command ``NAME`` is the function ``NAME`` of ``flipkd_sdk.cli.commands.NAME``."""
 
 _EXTRAS = {"pyarrow": "parquet", "ray": "ray"}
 """Extras that install packages which only some options of a command need."""

@@ -103,6 +103,17 @@ def output_text_options(command: Command) -> Command:
     return digits(escape(command))
 
 
+def blank_option(command: Command) -> Command:
+    """Add ``--on-blank``: the score of pairs with an empty or blank text."""
+    return click.option(
+        "--on-blank",
+        type=click.Choice(["zero", "score"]),
+        default="zero",
+        show_default=True,
+        help="Score of a pair with an empty or blank text: 0, or the model's.",
+    )(command)
+
+
 def execution_options(command: Command) -> Command:
     """Add ``--device``, ``--precision`` and ``--threads``: how the matcher runs."""
     threads = click.option(

@@ -230,7 +230,7 @@ def _discard(working: Path) -> None:
 
 @contextlib.contextmanager
 def _unless_blocked() -> Iterator[None]:
-    """Raise the error of a lock that another process holds, and no other error."""
+    """Suppress errors of a file system without locks."""
     try:
         yield
     except BlockingIOError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -46,6 +46,7 @@ _CHUNK_QUERIES = 2048
 @click.option("--save-candidates", type=click.Path(), help="Keep the encoded candidates in this directory.")
 @options.table_options
 @options.output_text_options
+@options.blank_option
 @options.execution_options
 def rank(
     matcher: str,
@@ -66,6 +67,7 @@ def rank(
     max_row_length: int,
     float_format: str,
     escape_formulas: bool,
+    on_blank: Literal["zero", "score"],
     device: str,
     precision: str,
     threads: int | None,
@@ -106,7 +108,9 @@ def rank(
         source, text_encoding = stack.enter_context(
             open_source(queries, reading(query_column, "--query-column"), added, refuse_row)
         )
-        model = stack.enter_context(Matcher.load(matcher, device=device, precision=precision, threads=threads))
+        model = stack.enter_context(
+            Matcher.load(matcher, device=device, precision=precision, threads=threads, on_blank=on_blank)
+        )
         candidate_set = _candidates(model, candidates, reading(candidate_column, "--candidate-column"))
         if save_candidates is not None:
             candidate_set.save(save_candidates, overwrite=overwrite)

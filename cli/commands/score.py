@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 @click.option(
     "--cache-size", type=click.IntRange(min=0), default=50_000, show_default=True, help="Texts whose vectors are kept."
 )
+@options.blank_option
 @options.execution_options
 def score(
     matcher: str,
@@ -86,6 +87,7 @@ def score(
     engine: str,
     workers: int | None,
     cache_size: int,
+    on_blank: Literal["zero", "score"],
     device: str,
     precision: str,
     threads: int | None,
@@ -134,9 +136,9 @@ def score(
     )
     with ExitStack() as stack:
         starting = (
-            _ray_engine(matcher, device, precision, threads or 1, cache_size, workers)
+            _ray_engine(matcher, device, precision, threads or 1, cache_size, on_blank, workers)
             if engine == "ray"
-            else _local_engine(matcher, device, precision, threads, cache_size)
+            else _local_engine(matcher, device, precision, threads, cache_size, on_blank)
         )
         # The engine starts after the first table is open, so that a mistyped column is reported at once.
         start_engine = functools.cache(lambda: stack.enter_context(starting))
@@ -165,21 +167,38 @@ def _tables(table: str, out: str, rejects: str | None) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _local_engine(matcher: str, device: str, precision: str, threads: int | None, cache_size: int) -> Iterator[Engine]:
+def _local_engine(
+    matcher: str,
+    device: str,
+    precision: str,
+    threads: int | None,
+    cache_size: int,
+    on_blank: Literal["zero", "score"],
+) -> Iterator[Engine]:
     from flipkd_sdk.cli.scoring.local_engine import LocalEngine
     from flipkd_sdk.runtimes.matcher import Matcher
 
-    with Matcher.load(matcher, device=device, precision=precision, threads=threads, cache_size=cache_size) as opened:
-        yield LocalEngine(opened)
+    with Matcher.load(
+        matcher, device=device, precision=precision, threads=threads, cache_size=cache_size, on_blank=on_blank
+    ) as opened:
+        yield LocalEngine(opened, on_blank=on_blank)
 
 
 @contextmanager
 def _ray_engine(
-    matcher: str, device: str, precision: str, threads: int, cache_size: int, workers: int | None
+    matcher: str,
+    device: str,
+    precision: str,
+    threads: int,
+    cache_size: int,
+    on_blank: Literal["zero", "score"],
+    workers: int | None,
 ) -> Iterator[Engine]:
     from flipkd_sdk.cli.scoring.ray_engine import WorkerOptions, ray_engine
 
-    placed = WorkerOptions(device=device, precision=precision, threads=threads, cache_size=cache_size)
+    placed = WorkerOptions(
+        device=device, precision=precision, threads=threads, cache_size=cache_size, on_blank=on_blank
+    )
     # The workers may run in another folder, or on another machine where the matcher has the same path.
     with ray_engine(str(Path(matcher).resolve()), placed, workers=workers) as opened:
         yield opened

@@ -107,10 +107,10 @@ class Journal:
         self._path.unlink(missing_ok=True)
 
     def _find_end(self, file: BinaryIO) -> None:
-        found = file.read(len(self._header))
-        if found != self._header and not self._header.startswith(found):
-            raise ResumeError(self._foreign(found + file.readline(_MAX_HEADER_BYTES)))
-        end = file.tell() if found == self._header else 0
+        start = file.read(len(self._header))
+        if start != self._header and not self._header.startswith(start):
+            raise ResumeError(self._foreign(start + file.readline(_MAX_HEADER_BYTES)))
+        end = file.tell() if start == self._header else 0
         while end and (frame := _read_frame(file)):
             end = file.tell()
             self.rows += len(frame.scores)

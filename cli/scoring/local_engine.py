@@ -20,10 +20,10 @@ class LocalEngine:
 
     chunk_rows = _CHUNK_ROWS
 
-    def __init__(self, matcher: Matcher) -> None:
+    def __init__(self, matcher: Matcher, *, on_blank: str) -> None:
         self._matcher = matcher
         self.threshold = matcher.threshold
-        self.identity = identity_of(matcher)
+        self.identity = identity_of(matcher, on_blank)
 
     def scored(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
         """Implement `Engine.scored`."""
@@ -31,11 +31,12 @@ class LocalEngine:
             yield chunk, self._matcher.score_pairs(chunk.pairs)
 
 
-def identity_of(matcher: Matcher) -> Mapping[str, str]:
+def identity_of(matcher: Matcher, on_blank: str) -> Mapping[str, str]:
     """Return all that decides the scores of a loaded matcher."""
     calibration = matcher.manifest.calibration
     return {
         "precision": matcher.precision,
+        "--on-blank": on_blank,
         "device": matcher.device.partition(":")[0],
         "matcher": matcher.identity[:16],
         "calibration": f"{calibration.slope!r} {calibration.intercept!r} {calibration.threshold!r}",

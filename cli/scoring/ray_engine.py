@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 # This precedes the import of ray, which reports its use over the network by default.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -49,6 +49,7 @@ class WorkerOptions:
     precision: str
     threads: int
     cache_size: int
+    on_blank: Literal["zero", "score"]
 
 
 class Worker:
@@ -60,7 +61,7 @@ class Worker:
 
     def describe(self) -> tuple[float, Mapping[str, str]]:
         """Return the threshold, and all that decides the scores."""
-        return self._matcher.threshold, identity_of(self._matcher)
+        return self._matcher.threshold, identity_of(self._matcher, self._options.on_blank)
 
     def score(self, pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the scores of pairs, shape (n,)."""

@@ -49,7 +49,7 @@ def score_file(
 ) -> None:
     """Score one table.
 
-    With ``resume``, an output that exists is complete unless there is a journal beside it, and is left as it is.
+    With ``resume``, an output that exists without a journal beside it is complete and is not changed.
 
     Args:
         table: the file to read, or ``-``.

@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("total", "shown"), [(1000, "100%|"), (None, "12,345 rows, ")])
-def test_a_terminal_sees_rows_and_rate(monkeypatch: pytest.MonkeyPatch, total: int | None, shown: str) -> None:
+def test_a_terminal_shows_rows_and_rate(monkeypatch: pytest.MonkeyPatch, total: int | None, shown: str) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     with row_progress(total) as advance:
         advance(12_000, 400)
@@ -25,7 +25,7 @@ def test_a_terminal_sees_rows_and_rate(monkeypatch: pytest.MonkeyPatch, total: i
     assert "12,345 rows, " in seen and " rows/s" in seen
 
 
-def test_a_pipe_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_progress_is_written_to_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with row_progress(10) as advance:
         advance(5, 10)
@@ -33,7 +33,7 @@ def test_a_pipe_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("stream", "seen"), [(Terminal(), "smoothing 3\n"), (io.StringIO(), "")])
-def test_a_terminal_sees_the_steps_that_are_logged_and_a_pipe_nothing(
+def test_logged_steps_are_shown_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, seen: str
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream)

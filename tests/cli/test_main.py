@@ -55,7 +55,7 @@ def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     assert f"Examples:\n    flipkd {command}" in done.stdout
 
 
-def test_version() -> None:
+def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(cli, ["--version"]).output == f"flipkd, version {__version__}\n"
 
 
@@ -110,7 +110,7 @@ def raising(error: BaseException) -> click.Command:
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
     ],
 )
-def test_what_the_user_sees_of_an_error(
+def test_an_error_sets_the_exit_code_and_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
 ) -> None:
     monkeypatch.setattr(main.Main, "get_command", lambda *_: raising(error))
@@ -120,7 +120,7 @@ def test_what_the_user_sees_of_an_error(
     assert not done.stdout
 
 
-def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main.Main, "get_command", lambda *_: raising(ZeroDivisionError()))
     assert isinstance(CliRunner().invoke(cli, ["inspect"]).exception, ZeroDivisionError)
 

@@ -62,7 +62,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
-def test_fifty_kills_at_random_moments(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_fifty_kills_at_random_moments_change_no_byte(arguments: Callable[..., list[str]], tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     from killable import killed_after
 
@@ -104,7 +104,7 @@ def stopped_at_row(monkeypatch: pytest.MonkeyPatch, arguments: list[str], chunks
         return run(arguments)
 
 
-def test_a_run_that_fails_says_how_to_go_on(
+def test_a_failed_run_prints_how_to_continue(
     arguments: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "scored.csv"
@@ -122,7 +122,7 @@ def test_a_run_that_fails_says_how_to_go_on(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scored.csv", "scored.csv.rejects.jsonl"]
 
 
-def test_scores_that_are_there_are_not_computed_again(
+def test_kept_scores_are_not_computed_again(
     arguments: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "scored.csv"
@@ -143,7 +143,7 @@ def test_scores_that_are_there_are_not_computed_again(
 @pytest.mark.parametrize(
     "options", [("--only-matches",), ("--float-format", ".3f"), ("--match-column", "same"), ("--score-cutoff", "0.3")]
 )
-def test_options_that_move_no_score_may_change(
+def test_options_that_change_no_score_may_differ(
     arguments: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     (tmp_path / "whole").mkdir()
@@ -159,10 +159,11 @@ def test_options_that_move_no_score_may_change(
     [
         (("--a-column", "f"), "had --a-column 'q', this one has 'f'"),
         (("--precision", "fp32"), "had precision 'int8', this one has 'fp32'"),
+        (("--on-blank", "score"), "had --on-blank 'zero', this one has 'score'"),
         (("--delimiter", ","), "no column 'q'"),
     ],
 )
-def test_options_that_move_scores_must_not_change(
+def test_options_that_change_scores_must_not_differ(
     arguments: Callable[..., list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -209,7 +210,7 @@ def test_a_finished_output_is_recognized(arguments: Callable[..., list[str]], tm
 
 
 @pytest.mark.parametrize("done_before", ["rename", "unlink"])
-def test_a_kill_around_the_rename(
+def test_a_kill_around_the_rename_loses_nothing(
     arguments: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done_before: str
 ) -> None:
     (tmp_path / "whole").mkdir()

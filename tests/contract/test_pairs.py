@@ -37,7 +37,7 @@ def file(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def test_pairs_take_and_texts() -> None:
+def test_pairs_return_selected_pairs_and_distinct_texts() -> None:
     pairs = made([("a", "b", 1), ("b", "c", 0), ("a", "", 0)])
     assert len(pairs) == 3
     assert pairs.texts == ("a", "b", "c", "")
@@ -74,12 +74,12 @@ def test_jsonl_is_read(
     assert rows_of(read_pairs(path)) == rows
 
 
-def test_byte_order_mark_crlf_blank_lines_and_blank_texts(file: Callable[..., Path]) -> None:
+def test_byte_order_mark_crlf_blank_lines_and_blank_texts_are_read(file: Callable[..., Path]) -> None:
     path = file(b'\xef\xbb\xbf"text_a",text_b,label\r\n,"  ",1\r\n\r\n"two\r\nlines",\xc3\xa9,0\r\n\r\n')
     assert rows_of(read_pairs(path)) == [("", "  ", 1), ("two\r\nlines", "é", 0)]
 
 
-def test_columns_by_name_and_position(file: Callable[..., Path]) -> None:
+def test_columns_are_found_by_name_and_position(file: Callable[..., Path]) -> None:
     path = file("id,q,label,other,other\n7,a,1,b,c\n8,d,0,e,f\n")
     assert rows_of(read_pairs(path, a_column="q", b_column="1")) == [("a", "7", 1), ("d", "8", 0)]
     with pytest.raises(InvalidPairsError, match="two columns are named 'other'"):
@@ -161,7 +161,7 @@ def test_bad_jsonl_is_refused_with_its_line(file: Callable[..., Path], line: str
     assert "\n" not in str(caught.value)
 
 
-def test_missing_file_directory_and_empty_jsonl(tmp_path: Path, file: Callable[..., Path]) -> None:
+def test_missing_file_directory_and_empty_jsonl_are_refused(tmp_path: Path, file: Callable[..., Path]) -> None:
     with pytest.raises(InvalidPairsError, match="no such file"):
         read_pairs(tmp_path / "missing.csv")
     with pytest.raises(InvalidPairsError, match="a directory"):
@@ -170,7 +170,7 @@ def test_missing_file_directory_and_empty_jsonl(tmp_path: Path, file: Callable[.
         read_pairs(file("\n", "pairs.ndjson"))
 
 
-def test_texts_from_txt_csv_and_jsonl(file: Callable[..., Path]) -> None:
+def test_texts_are_read_from_txt_csv_and_jsonl(file: Callable[..., Path]) -> None:
     assert read_texts(file(b"\xef\xbb\xbfone\r\n\r\n two, \nthree", "t.txt")) == ["one", "", " two, ", "three"]
     assert read_texts(file('id,text\n1,"a\nb"\n2,\n', "t.csv")) == ["a\nb", ""]
     assert read_texts(file('{"q": "a"}\n{"q": ""}\n', "t.jsonl"), column="q") == ["a", ""]
@@ -193,7 +193,7 @@ LINKED = st.lists(st.tuples(FEW_TEXTS, FEW_TEXTS, st.integers(0, 1)), min_size=1
 
 @given(LINKED, st.integers(0, 3))
 @settings(deadline=None)
-def test_no_text_stands_in_two_splits_and_no_pair_is_lost(rows: list[tuple[str, str, int]], seed: int) -> None:
+def test_no_two_splits_share_a_text_and_no_pair_is_lost(rows: list[tuple[str, str, int]], seed: int) -> None:
     try:
         splits = split_pairs(made(rows), dev=0.2, test=0.2, seed=seed)
     except InvalidPairsError as error:

@@ -25,7 +25,7 @@ def records(content: str, *, encoding: str = "utf-8", **options: Any) -> Records
 
 
 @given(st.data(), st.sampled_from([",", ";", "\t", "|"]), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
-def test_whatever_csv_writes_is_read_and_kept_as_it_stands(data: st.DataObject, delimiter: str, quoting: Any) -> None:
+def test_any_csv_is_read_and_its_text_kept(data: st.DataObject, delimiter: str, quoting: Any) -> None:
     width = data.draw(st.integers(1, 4))
     rows = data.draw(st.lists(st.lists(TEXT, min_size=width, max_size=width), max_size=6))
     file = io.StringIO(newline="")
@@ -46,7 +46,7 @@ def test_lines_are_counted_as_an_editor_counts_them(end: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252", "utf-32"])
-def test_other_encodings(encoding: str) -> None:
+def test_other_encodings_are_read(encoding: str) -> None:
     table = records("text,é\nü,1\n", encoding=encoding)
     assert table.columns == ("text", "é")
     assert [record.raw for record in table.rows] == ["ü,1\n"]
@@ -75,7 +75,7 @@ def test_a_name_goes_before_a_position() -> None:
 
 
 @given(st.lists(st.dictionaries(TEXT, st.one_of(st.none(), st.integers(), TEXT), max_size=3), max_size=5))
-def test_json_objects_are_read_and_kept_as_they_stand(objects: list[dict[str, object]]) -> None:
+def test_json_objects_are_read_and_their_text_kept(objects: list[dict[str, object]]) -> None:
     content = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects)
     table = records(content, file_format="jsonl")
     read = list(table.rows)
@@ -101,7 +101,7 @@ def skipping(content: bytes, **options: Any) -> tuple[list[str], list[BadRecord]
     return [record.raw for record in table.rows], bad
 
 
-def test_bad_records_of_csv_are_handed_over_and_reading_goes_on() -> None:
+def test_bad_records_of_csv_are_reported_and_reading_continues() -> None:
     content = b'a,b\n1,2\nragged\n\xff,4\n5,\0\n6,"x"y\n7,"8\n8"\n9,"open\n'
     good, bad = skipping(content)
     assert good == ["1,2\n", '7,"8\n8"\n']
@@ -123,24 +123,24 @@ def test_bad_records_of_csv_are_handed_over_and_reading_goes_on() -> None:
     )
 
 
-def test_bad_records_of_jsonl_are_handed_over_and_reading_goes_on() -> None:
+def test_bad_records_of_jsonl_are_reported_and_reading_continues() -> None:
     good, bad = skipping(b'{"a": 1}\n{"a": \n[1]\n\xff\n\n{"a": 2}', file_format="jsonl")
     assert good == ['{"a": 1}\n', '{"a": 2}']
     assert [record.line for record in bad] == [2, 3, 4]
 
 
-def test_a_bad_header_is_no_row_to_be_left_out() -> None:
+def test_a_bad_header_is_never_skipped() -> None:
     with pytest.raises(InvalidPairsError, match="table:1: not utf-8 text"):
         skipping(b"a,\xff\n1,2\n")
 
 
-def test_an_encoding_that_cannot_be_read_on_is_an_error_in_any_case() -> None:
+def test_a_codec_that_cannot_continue_is_always_an_error() -> None:
     with pytest.raises(InvalidPairsError, match="not utf-16-le text"):
         skipping("a,b\n1,2\n".encode("utf-16-le") + b"\x00\xd8a\x00", encoding="utf-16-le")
 
 
 @given(st.lists(st.binary(max_size=12), max_size=6))
-def test_no_line_is_lost_whatever_it_holds(lines: list[bytes]) -> None:
+def test_no_line_is_lost(lines: list[bytes]) -> None:
     content = b"".join(line.replace(b"\n", b"").replace(b"\r", b"").replace(b'"', b"") + b"\n" for line in lines)
     good, bad = skipping(b"a,b\n" + content)
     whole = sorted(raw.encode("utf-8", "surrogateescape") for raw in (*good, *(record.raw for record in bad)))

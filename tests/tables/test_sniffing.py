@@ -24,12 +24,12 @@ HEADER = st.text("abcdefgh_", min_size=1, max_size=8)
         ("-", "csv"),
     ],
 )
-def test_the_suffix_tells_the_format(name: str, expected: str) -> None:
+def test_the_suffix_decides_the_format(name: str, expected: str) -> None:
     assert format_of(name) == expected
 
 
 @given(st.data(), st.sampled_from([",", ";", "\t", "|"]), st.integers(2, 5), st.integers(0, 6))
-def test_what_csv_writes_is_recognized_with_plain_names(
+def test_the_delimiter_of_any_csv_with_plain_names_is_detected(
     data: st.DataObject, delimiter: str, width: int, rows: int
 ) -> None:
     file = io.StringIO(newline="")
@@ -52,15 +52,15 @@ def test_what_csv_writes_is_recognized_with_plain_names(
         ("a;b\n1;a record cut in the mid", ";"),
     ],
 )
-def test_the_first_records_tell_the_delimiter(head: str, expected: str) -> None:
+def test_the_first_records_decide_the_delimiter(head: str, expected: str) -> None:
     assert delimiter_of("x.csv", head.encode(), "utf-8") == expected
 
 
-def test_the_encoding_is_minded() -> None:
+def test_the_first_records_are_decoded() -> None:
     assert delimiter_of("x.csv", "ä;b\nü;c\n".encode("utf-16"), "utf-16") == ";"
     assert delimiter_of("x.csv", "ä;b\nü;c\n".encode("cp1252"), "utf-8") == ";"
 
 
 @pytest.mark.parametrize("name", ["x.tsv", "x.TSV.gz"])
-def test_a_tsv_has_tabs_whatever_its_texts_hold(name: str) -> None:
+def test_a_tsv_has_tabs_even_if_its_texts_contain_other_delimiters(name: str) -> None:
     assert delimiter_of(name, b"text\na,b\nc,d\n", "utf-8") == "\t"

@@ -51,7 +51,7 @@ def test_each_query_comes_with_its_best_candidates(rank: Callable[..., Result], 
     assert rows[1:] == expected
 
 
-def test_candidates_are_left_out(rank: Callable[..., Result], tiny_matcher: Path) -> None:
+def test_cutoffs_drop_candidates(rank: Callable[..., Result], tiny_matcher: Path) -> None:
     with Matcher.load(tiny_matcher) as matcher:
         scores = [match.score for query in QUERIES for match in matcher.rank(query, CANDIDATES)]
         threshold = matcher.threshold
@@ -60,7 +60,7 @@ def test_candidates_are_left_out(rank: Callable[..., Result], tiny_matcher: Path
     assert len(rank("--score-cutoff", "1").stdout.splitlines()) == 1
 
 
-def test_other_formats_come_out(rank: Callable[..., Result], folder: Path) -> None:
+def test_other_formats_are_written(rank: Callable[..., Result], folder: Path) -> None:
     assert rank("--out", folder / "found.jsonl").exit_code == 0
     found = [json.loads(line) for line in (folder / "found.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(item["id"], item["rank"]) for item in found] == [(str(i), n) for i in range(3) for n in range(1, 5)]
@@ -78,7 +78,7 @@ def test_candidates_are_kept_and_used_again(rank: Callable[..., Result], folder:
     assert rank(candidates=folder / "kept").stdout == first.stdout
 
 
-def test_what_is_wrong_is_named(rank: Callable[..., Result], folder: Path) -> None:
+def test_errors_name_their_cause(rank: Callable[..., Result], folder: Path) -> None:
     assert "queries.csv: no column 'absent'; the header has: 'id', 'text'" in rank("--query-column", "absent").stderr
     assert "faq.jsonl:1: no key 'absent'" in rank("--candidate-column", "absent").stderr
     (folder / "queries.csv").write_text("rank,text\n1,a\n", encoding="utf-8")

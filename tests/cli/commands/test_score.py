@@ -90,7 +90,7 @@ def test_rows_come_back_with_the_matchers_scores(
     assert [tuple(row[3:]) for row in rows[1:]] == expected
 
 
-def test_a_file_is_written_whole_and_alone(score: Callable[..., Result], table: Path, tmp_path: Path) -> None:
+def test_only_the_complete_output_is_left(score: Callable[..., Result], table: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     done = score(table, "--out", folder / "scored.csv")
@@ -119,7 +119,7 @@ def test_jsonl_in_and_out(score: Callable[..., Result], tmp_path: Path, expected
     assert [tuple(row[3:]) for row in rows[1:]] == expected
 
 
-def test_columns_delimiter_encoding_and_names(score: Callable[..., Result], tmp_path: Path) -> None:
+def test_columns_delimiter_encoding_and_names_are_options(score: Callable[..., Result], tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_bytes("frage;score;é\nWie ändere ich;7;ändern\n".encode("cp1252"))
     options = ["--a-column", "1", "--b-column", "é", "--delimiter", ";", "--encoding", "cp1252"]
@@ -181,7 +181,9 @@ def test_an_error_is_one_line_and_leaves_no_output(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_input_and_a_missing_matcher(score: Callable[..., Result], table: Path, tmp_path: Path) -> None:
+def test_a_missing_input_and_a_missing_matcher_are_named(
+    score: Callable[..., Result], table: Path, tmp_path: Path
+) -> None:
     assert failure(score(tmp_path / "absent.csv")) == f"{tmp_path / 'absent.csv'}: no such file"
     done = CliRunner().invoke(cli, ["score", str(tmp_path / "absent"), str(table)])
     assert "no such directory" in failure(done)
@@ -225,7 +227,7 @@ def test_wrong_options_are_wrong_usage(score: Callable[..., Result], options: li
     assert message in done.stderr
 
 
-def test_a_reader_that_leaves_is_no_error_message(tiny_matcher: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error_message(tiny_matcher: Path, tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     path.write_text("text_a,text_b\n" + "some text,another text\n" * 20_000, encoding="utf-8")
     process = subprocess.Popen(
@@ -268,7 +270,7 @@ def test_a_run_that_is_stopped_leaves_nothing(
     process.stderr.close()
 
 
-def test_the_delimiter_is_found_and_a_missing_header_is_told(
+def test_the_delimiter_is_detected_and_a_missing_header_reported(
     score: Callable[..., Result], expected: list[tuple[str, str]]
 ) -> None:
     file = io.StringIO(newline="")
@@ -311,7 +313,7 @@ def test_rows_are_selected(
     assert [tuple(row[1:3]) for row in rows] == wanted
 
 
-def test_scores_are_written_as_asked(
+def test_scores_are_written_in_the_chosen_format(
     score: Callable[..., Result], table: Path, expected: list[tuple[str, str]]
 ) -> None:
     rows = parsed(score(table, "--float-format", ".2f").stdout_bytes.decode())
@@ -342,7 +344,7 @@ def test_bad_rows_go_to_a_file_of_their_own(score: Callable[..., Result], tmp_pa
     )
 
 
-def test_bad_rows_of_jsonl_are_left_out(score: Callable[..., Result], tmp_path: Path) -> None:
+def test_bad_rows_of_jsonl_are_skipped(score: Callable[..., Result], tmp_path: Path) -> None:
     lines = [
         '{"text_a": "a", "text_b": "b"}',
         '{"text_a": "a"}',
@@ -459,6 +461,17 @@ def test_blank_lines_and_blank_texts_are_counted(score: Callable[..., Result], t
             f"flipkd: {tmp_path / name}: rows with an empty or blank text: 2\n"
             f"flipkd: {tmp_path / name}: blank lines skipped: 2\n"
         )
+
+
+def test_pairs_with_a_blank_text_score_zero_unless_the_option_is_set(
+    score: Callable[..., Result], table: Path, tiny_matcher: Path
+) -> None:
+    with Matcher.load(tiny_matcher, on_blank="score") as matcher:
+        scored = [f"{value:.6f}" for value in matcher.score_pairs(ROWS).tolist()]
+    by_default = [row[3:] for row in parsed(score(table).stdout)[1:]]
+    assert [row == ["0.000000", "0"] for row in by_default] == [not a.strip() or not b.strip() for a, b in ROWS]
+    assert [row[3] for row in parsed(score(table, "--on-blank", "score").stdout)[1:]] == scored
+    assert min(map(float, scored)) > 0
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

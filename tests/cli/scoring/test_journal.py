@@ -34,7 +34,7 @@ def replayed(journal: Journal) -> list[tuple[bytes, list[float]]]:
 EXPECTED = [(digest(pairs), np.array(scores, np.float32).tolist()) for pairs, scores in FRAMES]
 
 
-def test_what_was_kept_comes_back(tmp_path: Path) -> None:
+def test_kept_scores_are_replayed(tmp_path: Path) -> None:
     path = tmp_path / "out.resume"
     write(path, finish=True)
     journal = Journal(path, IDENTITY)
@@ -112,7 +112,7 @@ def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: bytes
     assert path.read_bytes() == content
 
 
-def test_digests_tell_pairs_apart() -> None:
+def test_different_pairs_have_different_digests() -> None:
     several = [[], [("a", "b")], [("b", "a")], [("ab", "")], [("a", "b"), ("", "")], [("a", "b\0c"), ("d", "\ud800")]]
     assert len({digest(pairs) for pairs in several}) == len(several)
 

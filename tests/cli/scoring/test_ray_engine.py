@@ -21,7 +21,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'flip
 
 from flipkd_sdk.cli.scoring.ray_engine import RayEngine, WorkerOptions, ray_engine  # noqa: E402
 
-OPTIONS = WorkerOptions(device="cpu", precision="auto", threads=1, cache_size=0)
+OPTIONS = WorkerOptions(device="cpu", precision="auto", threads=1, cache_size=0, on_blank="zero")
 PAIRS = [(f"a text, number {i}", f"another text {i % 7}") for i in range(400)]
 
 
@@ -68,7 +68,7 @@ class TestPool:
             assert len(served) <= taken + 18
 
 
-def test_the_command_writes_what_it_writes_without_ray(tiny_matcher: Path, tmp_path: Path) -> None:
+def test_ray_does_not_change_the_output(tiny_matcher: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name, size in (("a.csv", 300), ("b.csv", 0)):
@@ -91,7 +91,7 @@ def test_the_command_writes_what_it_writes_without_ray(tiny_matcher: Path, tmp_p
     }
 
 
-def test_what_goes_wrong_in_a_ray_that_runs_already(tmp_path: Path) -> None:
+def test_errors_in_a_running_ray_are_raised_here(tmp_path: Path) -> None:
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         with pytest.raises(ExecutionError, match="room for 1 workers of 1 CPU"), ray_engine("m", OPTIONS, workers=2):

@@ -90,13 +90,13 @@ def test_csv_in_another_layout_has_the_same_values(rows: list[list[str]], layout
         ('{"a": {"b": [1, {}]}}', '{"a": {"b": [1, {}]}, "score": 0.250000, "match": 0}\n'),
     ],
 )
-def test_jsonl_comes_back_as_it_stands(line: str, expected: str | None) -> None:
+def test_jsonl_comes_back_unchanged(line: str, expected: str | None) -> None:
     result = scored(table(line, "jsonl"), JSONL)
     assert result.strip() == (expected or line[:-1] + ', "score": 0.250000, "match": 0}').strip()
     assert json.loads(result) == json.loads(line) | {"score": 0.25, "match": 0}
 
 
-def test_jsonl_as_csv() -> None:
+def test_jsonl_is_written_as_csv() -> None:
     content = '{"a": "x,y", "n": 1.5, "l": [1, "é"]}\n{"l": null, "a": "\\r"}\n'
     result = scored(table(content, "jsonl"), CSV)
     assert parsed(result) == [
@@ -111,7 +111,7 @@ def test_jsonl_with_a_new_key_does_not_fit_csv() -> None:
         scored(table('{"a": 1}\n{"b": 1}\n', "jsonl"), CSV)
 
 
-def test_columns_of_the_same_name_come_back_as_they_stand_only() -> None:
+def test_columns_of_the_same_name_need_the_layout_of_the_input() -> None:
     assert scored(table("a,x,x\n1,2,3\n"), CSV) == "a,x,x,score,match\n1,2,3,0.250000,0\n"
     for layout in (JSONL, Layout("csv", "\t")):
         with pytest.raises(InvalidPairsError, match="two columns have the same name"):
@@ -119,14 +119,14 @@ def test_columns_of_the_same_name_come_back_as_they_stand_only() -> None:
 
 
 @pytest.mark.parametrize("layout", [CSV, JSONL])
-def test_a_column_that_is_there_already_is_not_doubled(layout: Layout) -> None:
+def test_an_existing_column_is_not_doubled(layout: Layout) -> None:
     with pytest.raises(InvalidPairsError, match=r"table: the table has a column 'match' already; .* --match-"):
         scored(table("a,match\n1,2\n"), layout)
     with pytest.raises(InvalidPairsError, match=r"table: the table has a column 'score' already; .* --score-column"):
         scored(table('{"a": 1, "score": 2}\n', "jsonl"), layout)
 
 
-def test_new_names_are_quoted_where_they_must_be() -> None:
+def test_new_names_are_quoted_if_necessary() -> None:
     records = table("a;b\n1;2\n", delimiter=";")
     header = ColumnAdder(
         Head.of(records), Layout("csv", ";"), added=(Column("p; q", "score"), Column('"m"', "flag"))
@@ -173,7 +173,7 @@ def test_a_table_without_a_header_gets_none() -> None:
     assert scored(records, Layout("csv", ";")) == "x;y;0.250000;0\n1;2;0.250000;0\n"
 
 
-def test_scores_are_formatted_as_asked() -> None:
+def test_scores_have_the_chosen_format() -> None:
     records = table("a\nx\n")
     adder = ColumnAdder(Head.of(records), CSV, added=ADDED, form=TextFormat(float_format=".3g"))
     assert [adder.row(record, (0.123456, True)) for record in records.rows] == ["x,0.123,1\n"]

@@ -47,7 +47,7 @@ def test_an_output_is_overwritten_on_request_only(tmp_path: Path) -> None:
     assert path.read_text() == "two"
 
 
-def test_an_output_needs_a_folder_and_is_none(tmp_path: Path) -> None:
+def test_an_output_needs_a_folder_and_must_not_be_one(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="a directory; name a file"):
         write(tmp_path, "x", overwrite=True)
     with pytest.raises(InvalidPairsError, match=r"the folder .* does not exist"):
@@ -86,7 +86,7 @@ def test_one_output_is_written_by_one_run_at_a_time(tmp_path: Path) -> None:
     assert Path(path).read_bytes() == b"first"
 
 
-def test_what_a_killed_run_left_is_used_again(tmp_path: Path) -> None:
+def test_the_temporary_file_of_a_killed_run_is_used_again(tmp_path: Path) -> None:
     (tmp_path / ".out.csv.part").write_text("a long half of a file")
     write(tmp_path / "out.csv", "short")
     assert (tmp_path / "out.csv").read_text() == "short"

@@ -94,7 +94,9 @@ def test_rows_are_selected(score: Callable[..., Result], table: Path, tmp_path: 
     assert 0 < len(kept) < 4
 
 
-def test_parquet_as_text(score: Callable[..., Result], table: Path, tmp_path: Path, expected: list[float]) -> None:
+def test_parquet_is_written_as_text(
+    score: Callable[..., Result], table: Path, tmp_path: Path, expected: list[float]
+) -> None:
     assert score(table, *COLUMNS, "--out", tmp_path / "scored.csv").exit_code == 0
     with (tmp_path / "scored.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
@@ -110,7 +112,9 @@ def test_parquet_as_text(score: Callable[..., Result], table: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_text_as_parquet(score: Callable[..., Result], tmp_path: Path, suffix: str, expected: list[float]) -> None:
+def test_text_is_written_as_parquet(
+    score: Callable[..., Result], tmp_path: Path, suffix: str, expected: list[float]
+) -> None:
     path = tmp_path / f"pairs.{suffix}"
     if suffix == "csv":
         file = io.StringIO(newline="")
@@ -166,7 +170,7 @@ def test_a_broken_row_group_is_named_with_its_column(score: Callable[..., Result
     assert "broken.parquet: row group 1, column 'f': cannot be read" in done.stderr
 
 
-def test_missing_texts_stop_or_are_left_out(score: Callable[..., Result], tmp_path: Path) -> None:
+def test_missing_texts_stop_the_run_or_are_skipped(score: Callable[..., Result], tmp_path: Path) -> None:
     path, out = tmp_path / "pairs.parquet", tmp_path / "scored.parquet"
     table = pa.table({"n": [1, 2, 3, 4, 5], "q": ["a", None, "c", "d", None], "f": ["e", "f", None, "h", None]})
     pq.write_table(table, path, row_group_size=2)
