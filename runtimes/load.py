@@ -30,10 +30,12 @@ ON_BLANK = ("zero", "score")
 _BATCH_TOKENS_CPU = 512
 """On a CPU more runs slower, as what is computed leaves the caches, and takes more memory."""
 _BATCH_TOKENS_CUDA = 16384
-_MAX_TOKENIZER_BYTES = 1 << 28
-"""Eight times the largest known; it takes some ten times as much memory."""
+_MAX_TOKENIZER_BYTES = 1 << 26
+"""Twice the largest known, Gemma's; reading it takes some ten times as much memory."""
 _MAX_MODEL_BYTES = (1 << 31) - 1
 """Protobuf has no larger messages."""
+_MAX_THREADS = 1024
+"""More than any machine has processors; onnxruntime starts them all, or fails with an error about resources."""
 _PREFERRED_ON_CPU = ("int8", "fp32", "int4", "fp16")
 _PREFERRED_ON_CUDA = ("fp16", "fp32", "int8", "int4")
 
@@ -65,6 +67,8 @@ class LoadOptions:
             providers(self.device)
         for name in ("threads", "max_batch_tokens", "gpu_mem_limit"):
             check_integer(name, getattr(self, name), none="for the default")
+        if self.threads is not None and self.threads > _MAX_THREADS:
+            raise ConfigError(f"threads must be at most {_MAX_THREADS}; it is {shown(self.threads)}")
         check_integer("cache_size", self.cache_size, least=0)
         if self.on_truncate not in ON_TRUNCATE:
             raise ConfigError(f"unknown on_truncate {self.on_truncate!r}; use 'warn', 'error' or 'ignore'")

@@ -95,7 +95,7 @@ def read_self_test(path: Path, *, dimension: int, max_length: int) -> SelfTest:
     except (ValueError, RecursionError, MatcherDirectoryError) as error:
         raise MatcherDirectoryError(f"{path}: not a self-test ({error}); export the matcher again") from error
     texts = content.token_ids
-    if len(texts) < 2 or not all(0 < len(ids) <= max_length and min(ids) >= 0 for ids in texts):
+    if len(texts) < 2 or not all(0 < len(ids) <= max_length and 0 <= min(ids) <= max(ids) < 1 << 32 for ids in texts):
         raise MatcherDirectoryError(
             f"{path}: needs at least two texts of 1 to {max_length} token ids; export the matcher again"
         )
