@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from flipkd_sdk.artifact.limits import score_change
 from flipkd_sdk.errors import FlipKDError
 from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
 from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
@@ -26,7 +27,6 @@ _WHEELS = ("onnxruntime", "onnxruntime-gpu")
 _OPTIONAL = ("pyarrow", "ray", "matplotlib", "torch", "transformers", "onnx")
 _DOT_PRODUCT_SETS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_TOLERANCE = 1e-6
 _TEXTS = ("How do I reset my PIN?", "I forgot my PIN, what now?", "", "Is there a fee for cash abroad? " * 8)
 
 _INTEGER_PRODUCT = base64.b64decode(
@@ -111,7 +111,7 @@ def matcher(directory: str) -> Iterator[Finding]:
         seconds = time.perf_counter() - start
         yield Finding("ok", "matcher", f"{opened.precision} on {opened.device}, opened and run in {seconds:.2f} s")
         change = float(np.abs(opened.score_pairs(pairs) - alone).max())
-        if change <= _TOLERANCE:
+        if change <= score_change(opened.device):
             yield Finding("ok", "batch invariance", f"alone and batched scores differ by {change:.0e}")
         else:
             advice = "report it with this output; until then use another --precision"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from flipkd_sdk.artifact.limits import LIMITS, Limits
 from flipkd_sdk.errors import ConfigError, TrainingError
 from flipkd_sdk.evaluation import metrics
 from flipkd_sdk.exporters.encoder_path import extract
@@ -17,7 +18,6 @@ from flipkd_sdk.exporters.quantization.sample_batches import sample_batches
 from flipkd_sdk.exporters.quantization.smoothquant import smooth
 from flipkd_sdk.exporters.reference_vectors import add_self_test
 from flipkd_sdk.exporters.variants import ExportContext, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
-from flipkd_sdk.exporters.verification import LIMITS, Limits
 from flipkd_sdk.exporters.vocabulary.trimming import trim_student
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluate_models import encode_with

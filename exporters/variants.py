@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from flipkd_sdk.artifact.limits import Limits
     from flipkd_sdk.exporters.quantization.activations import InputStatistics
     from flipkd_sdk.exporters.quantization.sample_batches import Batch
-    from flipkd_sdk.exporters.verification import Limits
     from flipkd_sdk.pairs import Pairs
 
 logger = logging.getLogger("flipkd_sdk.exporters")

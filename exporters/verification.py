@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.artifact.limits import PAIRS_ALONE, Limits
 from flipkd_sdk.errors import ConfigError, VerificationError
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.verification import measured_drift
@@ -21,32 +22,6 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.artifact.manifest import Drift
     from flipkd_sdk.pairs import Pairs
-
-_ALONE = 200
-"""Pairs that are also scored one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Largest drift of a variant from its reference: torch for fp32, fp32 for all others."""
-
-    spearman: float
-    """Least rank correlation of the pairs' cosines."""
-    max_cosine_change: float
-    """Largest absolute change of a pair's cosine."""
-    average_precision_change: float
-    """Largest absolute change of the average precision."""
-    alone_vs_batched: float = 1e-6
-    """Largest absolute change of a score between alone, batched, and batched in reverse."""
-
-
-LIMITS: Mapping[str, Limits] = {
-    "fp32": Limits(spearman=0.9999, max_cosine_change=1e-4, average_precision_change=1e-3),
-    "fp16": Limits(spearman=0.9999, max_cosine_change=0.005, average_precision_change=0.001, alone_vs_batched=1e-3),
-    "int8": Limits(spearman=0.998, max_cosine_change=0.03, average_precision_change=0.002),
-    "int4": Limits(spearman=0.98, max_cosine_change=0.15, average_precision_change=0.015),
-}
-"""Limits by precision. Students trained for a few minutes are just within those of int4, others far within."""
 
 
 def widen(limits: Mapping[str, Limits], wider: Mapping[str, float]) -> dict[str, Limits]:
@@ -79,7 +54,7 @@ def measure_drift(directory: Path, precision: str, pairs: Pairs, reference: NDAr
     with Matcher.load(directory, precision=precision, device="cpu", on_truncate="ignore", on_blank="score") as matcher:
         cosine = pair_cosines(matcher.encode, pairs)
         calibration = matcher.manifest.calibration
-        first_pairs = list(zip(pairs.a, pairs.b, strict=True))[:_ALONE]
+        first_pairs = list(zip(pairs.a, pairs.b, strict=True))[:PAIRS_ALONE]
         alone = np.array([matcher.score(a, b) for a, b in first_pairs], dtype=np.float32)
         batched = matcher.score_pairs(first_pairs)
         reversed_ = matcher.score_pairs(first_pairs[::-1])[::-1]

@@ -1,4 +1,4 @@
-"""From a directory and the caller's options to everything a matcher works with."""
+"""Opening of a matcher directory: options, checks, tokenizer and session."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ON_TRUNCATE = ("warn", "error", "ignore")
 ON_BLANK = ("zero", "score")
 
 _BATCH_TOKENS_CPU = 512
-"""On a CPU more runs slower, as what is computed leaves the caches, and takes more memory."""
+"""Larger batches are slower on a CPU, because intermediate results no longer fit its caches, and take more memory."""
 _BATCH_TOKENS_CUDA = 16384
 _MAX_TOKENIZER_BYTES = 1 << 26
 """Twice the largest known, Gemma's; reading it takes some ten times as much memory."""
@@ -44,10 +44,10 @@ _logger = logging.getLogger("flipkd_sdk")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """The options of `Matcher.load`, checked.
+    """Checked options of `Matcher.load`.
 
     Raises:
-        ConfigError: an option has a value that it cannot have.
+        ConfigError: an option has an invalid value.
     """
 
     device: str = "auto"
@@ -77,7 +77,7 @@ class LoadOptions:
 
 
 class OpenMatcher(NamedTuple):
-    """A matcher directory, opened."""
+    """An open matcher directory."""
 
     manifest: Manifest
     precision: str
@@ -85,7 +85,7 @@ class OpenMatcher(NamedTuple):
 
     @property
     def device(self) -> str:
-        """The device that runs."""
+        """Return the device in use."""
         return self.encoder.session.device
 
 
@@ -96,17 +96,17 @@ def open_matcher(
 
     Args:
         directory: the matcher directory.
-        options: how to open it.
-        expected: the manifest that it had before, where it is opened once more in another process.
-        self_test: refuse a variant that gives other vectors on this CPU than where it was exported.
+        options: the caller's options.
+        expected: the manifest at the first opening, if the matcher is opened again in another process.
+        self_test: refuse a variant that returns other vectors on this CPU than on the exporting one.
 
     Raises:
-        MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the directory holds another
-            matcher than it did before.
-        ExecutionError: onnxruntime is missing, or the device is not what would run.
-        SelfTestError: the variant gives other vectors here.
+        MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the directory contains another
+            matcher than before.
+        ExecutionError: onnxruntime is missing, or it would run on another device.
+        SelfTestError: the variant returns other vectors here.
     """
-    # Here, so that a program which loads no matcher, or not yet, starts without them.
+    # Imported late, so that a program starts without them until it loads a matcher.
     from flipkd_sdk.artifact.manifest import read_manifest
     from flipkd_sdk.runtimes.reference_vectors import refuse_other_vectors
 
@@ -115,7 +115,7 @@ def open_matcher(
         raise MatcherDirectoryError(f"{directory}: was replaced since this matcher was loaded; load it again")
     checked_model = functools.cache(functools.partial(_checked_model, directory, manifest))
     devices = _devices(options)
-    with _meanwhile(functools.partial(checked_model, _precision(manifest, options, devices[0]))):
+    with _hash_in_background(functools.partial(checked_model, _precision(manifest, options, devices[0]))):
         tokenizer = _load_tokenizer(directory, manifest)
     session, precision = _open_session(manifest, options, devices, checked_model)
     _logger.info("%s: runs %s on %s", directory, precision, session.device)
@@ -134,11 +134,11 @@ def open_matcher(
 
 
 @contextlib.contextmanager
-def _meanwhile(check: Callable[[], Path]) -> Iterator[None]:
-    """Hash a file in a thread: it takes a good part of the start, and nothing but a CPU."""
+def _hash_in_background(check: Callable[[], Path]) -> Iterator[None]:
+    """Hash a file in a thread while the caller works: it takes a large part of the start."""
 
     def work() -> None:
-        # The error comes up again where the file is opened.
+        # The file is checked again when it is opened, which raises the error in the caller's thread.
         with contextlib.suppress(Exception):
             check()
 
@@ -159,20 +159,20 @@ def _checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:
     return _checked_file(directory, manifest.variant(precision), _MAX_MODEL_BYTES)
 
 
-def _checked_file(directory: Path, entry: TokenizerSpec | Variant, most: int) -> Path:
+def _checked_file(directory: Path, entry: TokenizerSpec | Variant, largest: int) -> Path:
     from flipkd_sdk.artifact.manifest import checked_file
 
-    # Before it is hashed, which would take hours for what a sparse file claims to hold.
-    if entry.bytes > most:
-        raise MatcherDirectoryError(f"{directory / entry.file}: {entry.bytes} bytes; at most {most} are accepted")
+    # Checked before hashing, which would take hours for a sparse file of a terabyte.
+    if entry.bytes > largest:
+        raise MatcherDirectoryError(f"{directory / entry.file}: {entry.bytes} bytes; at most {largest} are accepted")
     return checked_file(directory, entry)
 
 
 def choose_precision(available: Iterable[str], device: str) -> str:
-    """The variant that ``precision="auto"`` means on a device, among those a matcher has."""
-    there = list(available)
+    """Return the variant that ``precision="auto"`` selects on a device."""
+    variants = list(available)
     preferred = _PREFERRED_ON_CPU if device == "cpu" else _PREFERRED_ON_CUDA
-    return next((precision for precision in preferred if precision in there), there[0])
+    return next((precision for precision in preferred if precision in variants), variants[0])
 
 
 def _precision(manifest: Manifest, options: LoadOptions, device: str) -> str:
@@ -180,7 +180,7 @@ def _precision(manifest: Manifest, options: LoadOptions, device: str) -> str:
 
 
 def _devices(options: LoadOptions) -> tuple[str, ...]:
-    """The devices to try, in order."""
+    """Return the devices to try, in order."""
     if options.device != "auto":
         return (options.device,)
     return ("cuda", "cpu") if cuda_is_built_in() else ("cpu",)
@@ -189,7 +189,7 @@ def _devices(options: LoadOptions) -> tuple[str, ...]:
 def _open_session(
     manifest: Manifest, options: LoadOptions, devices: Sequence[str], checked_model: Callable[[str], Path]
 ) -> tuple[EncoderSession, str]:
-    """The session of the first device that starts, and the precision that it runs."""
+    """Open a session on the first device that starts, and return it with its precision."""
     device, *others = devices
     precision = _precision(manifest, options, device)
     try:
@@ -203,11 +203,11 @@ def _open_session(
     except ExecutionError as error:
         if not others:
             raise
-        _say_once(f"running on the CPU, because CUDA is not available: {error}")
+        _warn_once(f"running on the CPU, because CUDA is not available: {error}")
         return _open_session(manifest, options, others, checked_model)
     return session, precision
 
 
 @functools.cache
-def _say_once(message: str) -> None:
+def _warn_once(message: str) -> None:
     _logger.warning(message)

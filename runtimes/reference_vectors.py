@@ -1,10 +1,9 @@
-"""Whether a variant gives the same vectors on this machine as on the one that exported it.
+"""The self-test: a variant must return the same vectors on this machine as on the exporting one.
 
-Integer kernels differ between instruction sets, and a wrong one is silent: without VNNI, sums of two products of
+Integer kernels differ between instruction sets, and a wrong one reports no error: without VNNI, sums of two products of
 unsigned and signed 8-bit values saturate at 16 bits. The measure is the *median* over a sample's texts of the Euclidean
-distance between a text's unit vector and its vector at export, because the two causes of a distance differ in how many
-texts they reach, more than in size. Rounding lets a few texts jump, those with a value half-way between two levels;
-overflow moves every text.
+distance between a text's unit vector and its vector at export. Rounding moves only texts with a value half-way between
+two levels, overflow moves every text; the median separates the two, a maximum would not.
 
 Measured on a CPU with AVX2 and without VNNI, with an int8 student of 6 blocks of SmolLM2-135M and 128 random texts of
 each of the lengths 1, 2, 3, 4 and 8 (medians of groups of 8 texts, which is the size of a sample):
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.artifact.limits import REFERENCE_DISTANCE
 from flipkd_sdk.artifact.manifest import checked_file
 from flipkd_sdk.errors import MatcherDirectoryError, SelfTestError
 from flipkd_sdk.runtimes.encoding.tokenizer import TokenIds
@@ -34,15 +34,12 @@ if TYPE_CHECKING:
     from flipkd_sdk.artifact.reference_vectors import SelfTest
     from flipkd_sdk.runtimes.encoding.encoder import TextEncoder
 
-TOLERANCE = 0.01
-"""Largest median distance: a sixth of what overflow does, and twenty times what storing the vectors as float16 does."""
-
 _passed: set[tuple[str, str]] = set()
-"""Hashes of the variants and self-tests that passed in this process."""
+"""Hashes of the variants and self-tests that have passed in this process."""
 
 
 def made_up_sample(directory: Path, manifest: Manifest) -> tuple[tuple[int, ...], ...]:
-    """Texts of random tokens of a matcher's vocabulary, special tokens left out; the same ones each time.
+    """Return texts of random tokens of a matcher's vocabulary but its special tokens; the same texts each time.
 
     Raises:
         MatcherDirectoryError: the tokenizer's file is missing or changed.
@@ -57,12 +54,12 @@ def made_up_sample(directory: Path, manifest: Manifest) -> tuple[tuple[int, ...]
 
 
 def as_tokens(texts: Sequence[Sequence[int]]) -> list[TokenIds]:
-    """A sample's texts as the encoder takes them."""
+    """Convert a sample's texts to the encoder's input."""
     return [TokenIds(np.array(ids, dtype=np.uint32), was_cut=False) for ids in texts]
 
 
 def load_self_test(directory: Path, manifest: Manifest) -> SelfTest | None:
-    """The directory's self-test; None where it has none.
+    """Read the directory's self-test, or return None if it has none.
 
     Raises:
         MatcherDirectoryError: its file is missing, changed or malformed, or lacks a variant.
@@ -70,7 +67,7 @@ def load_self_test(directory: Path, manifest: Manifest) -> SelfTest | None:
     entry = manifest.self_test
     if entry is None:
         return None
-    # On a CPU like that of the export the file is not opened, and what reads it need not be imported.
+    # Imported late, because the file is not opened on a CPU like the exporting one.
     from flipkd_sdk.artifact.reference_vectors import MAX_BYTES, read_self_test
 
     if entry.bytes > MAX_BYTES:
@@ -83,11 +80,11 @@ def load_self_test(directory: Path, manifest: Manifest) -> SelfTest | None:
 
 
 def median_distance(encoder: TextEncoder, self_test: SelfTest, precision: str) -> float:
-    """Median Euclidean distance of a sample's vectors from those at export.
+    """Return the median Euclidean distance of a sample's vectors from those at export.
 
     Args:
         encoder: runs the variant.
-        self_test: what it gave at export.
+        self_test: the sample and the vectors at export.
         precision: the variant.
 
     Raises:
@@ -98,11 +95,11 @@ def median_distance(encoder: TextEncoder, self_test: SelfTest, precision: str) -
 
 
 def refuse_other_vectors(directory: Path, manifest: Manifest, precision: str, encoder: TextEncoder) -> None:
-    """Test an opened variant, once per process, where this CPU's instruction sets are not those of its verification.
+    """Test an opened variant once per process, if this CPU's instruction sets are not those of its verification.
 
     Raises:
         MatcherDirectoryError: the self-test's file is missing, changed or malformed.
-        SelfTestError: the variant gives other vectors here.
+        SelfTestError: the variant returns other vectors here.
     """
     variant, here = manifest.variant(precision), instruction_sets()
     if manifest.self_test is None or (here and here == variant.instruction_sets):
@@ -112,12 +109,12 @@ def refuse_other_vectors(directory: Path, manifest: Manifest, precision: str, en
     if self_test is None:
         return
     distance = median_distance(encoder, self_test, precision)
-    if not distance <= TOLERANCE:
+    if not distance <= REFERENCE_DISTANCE:
         raise SelfTestError(
-            f"{directory / variant.file}: gives other vectors on this CPU ({' '.join(here) or 'of unknown kind'}) than "
-            f"at export ({' '.join(variant.instruction_sets) or 'unknown'}), {distance:.2g} away where {TOLERANCE:g} "
-            f"is the limit; {_advice(manifest, precision)}, or export it again on such a CPU; 'flipkd verify "
-            f"{directory}' shows more"
+            f"{directory / variant.file}: returns other vectors on this CPU ({' '.join(here) or 'of unknown kind'}) "
+            f"than at export ({' '.join(variant.instruction_sets) or 'unknown'}), {distance:.2g} away; the limit is "
+            f"{REFERENCE_DISTANCE:g}; {_advice(manifest, precision)}, or export it again on such a CPU; "
+            f"'flipkd verify {directory}' shows more"
         )
     _passed.add(key)
 

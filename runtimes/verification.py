@@ -1,4 +1,4 @@
-"""Whether a matcher directory computes here what it computed where it was exported; what ``flipkd verify`` measures."""
+"""Verification of a matcher directory on this machine against its export; the measurements of ``flipkd verify``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.artifact.limits import FIGURES, PAIRS_ALONE, REFERENCE_DISTANCE, SPEARMAN_LOSS, score_change
 from flipkd_sdk.artifact.manifest import Drift, checked_file, read_manifest
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.evaluation import metrics
@@ -15,7 +16,7 @@ from flipkd_sdk.evaluation.cosines import pair_cosines
 from flipkd_sdk.runtimes.encoding.inputs import distinct_of_pairs
 from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, open_matcher
 from flipkd_sdk.runtimes.onnx.threads import available_threads
-from flipkd_sdk.runtimes.reference_vectors import TOLERANCE, as_tokens, load_self_test, made_up_sample, median_distance
+from flipkd_sdk.runtimes.reference_vectors import as_tokens, load_self_test, made_up_sample, median_distance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,36 +30,25 @@ if TYPE_CHECKING:
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.runtimes.encoding.tokenizer import TokenIds
 
-INVARIANCE = {"cpu": 1e-6, "cuda": 1e-3}
-"""Largest change of a score with its batch, by device. On CUDA a batch's shape chooses the kernels, so that agreement
-is as good as the precision's rounding, and float16 keeps three digits."""
-FIGURES = {"average_precision": 0.005, "f1": 0.01}
-"""Largest change of a figure from the manifest's. F1 jumps when a single pair crosses the threshold."""
-SPEARMAN_LOSS = 0.1
-"""How much lower than at export a variant's rank correlation with the reference may be; unsmoothed int8 that overflows
-loses more than half of it."""
-
-_PAIRS_ALONE = 200
-"""Pairs that are scored one by one as well."""
 _ROWS = 3
-"""Texts of a run in the pass with small batches, which cuts groups of equal length elsewhere."""
+"""Texts of a run in the pass with small batches, which splits groups of equal length at other places."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One figure, held to its limit."""
+    """One figure and its limits."""
 
     variant: str
     what: str
     measured: float
     exported: float | None = None
-    """The figure on the exporting machine, where it is known."""
+    """The figure on the exporting machine, if known."""
     at_most: float | None = None
     at_least: float | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether the figure keeps its limit; one without a limit is for information, and passes."""
+        """Return True if the figure is within its limits; one without limits is for information."""
         # Written so that NaN fails.
         below = self.at_most is None or self.measured <= self.at_most
         above = self.at_least is None or self.measured >= self.at_least
@@ -67,24 +57,24 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found in a matcher directory."""
+    """Result of a verification."""
 
     files: tuple[str, ...]
-    """Those whose size and SHA-256 are the manifest's."""
+    """Files whose size and SHA-256 equal the manifest's."""
     devices: Mapping[str, str]
-    """Where each variant ran."""
+    """Device by variant."""
     has_self_test: bool
     checks: tuple[Check, ...]
 
     @property
     def failures(self) -> tuple[Check, ...]:
-        """The checks that did not pass."""
+        """Return the checks that did not pass."""
         return tuple(check for check in self.checks if not check.passed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sample:
-    """Texts as token ids, and the pairs of them that are scored."""
+    """Texts as token ids, and the pairs to score."""
 
     name: str
     tokens: Sequence[TokenIds]
@@ -94,10 +84,10 @@ class _Sample:
     def cosines(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return pair_cosines(vectors, self.a, self.b)
 
-    def start(self, pairs: int) -> _Sample:
-        """The first pairs, and the texts that they are made of."""
-        kept, places = np.unique(np.concatenate([self.a[:pairs], self.b[:pairs]]), return_inverse=True)
-        a, b = places.reshape(2, -1)
+    def first(self, pairs: int) -> _Sample:
+        """Return the first pairs and their texts."""
+        kept, indices = np.unique(np.concatenate([self.a[:pairs], self.b[:pairs]]), return_inverse=True)
+        a, b = indices.reshape(2, -1)
         return _Sample(self.name, [self.tokens[i] for i in kept], a, b)
 
 
@@ -108,17 +98,18 @@ def verify(
     pairs: Pairs | None = None,
     split: str | None = None,
 ) -> Verification:
-    """Check files, run the self-test and measure every variant, or one.
+    """Check the files, run the self-test and measure every variant, or one.
 
     Args:
         directory: the matcher directory.
-        options: how to open it; precision ``"auto"`` stands for all variants.
+        options: the options of `Matcher.load`; precision ``"auto"`` selects all variants.
         pairs: labelled pairs to measure on as well.
-        split: the split of the training run that the pairs are, whose figures the manifest has: ``"dev"``, ``"test"``.
+        split: name of the pairs' split in the training run, ``"dev"`` or ``"test"``: compare with its figures in the
+            manifest.
 
     Raises:
-        MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the precision is not there.
-        ExecutionError: onnxruntime is missing, or the device asked for is not what would run.
+        MatcherDirectoryError: a file is missing, changed, foreign or malformed, or it has no such variant.
+        ExecutionError: onnxruntime is missing, or it would run on another device.
         ConfigError: the manifest has no figures of that split.
     """
     manifest = read_manifest(directory)
@@ -144,17 +135,17 @@ def verify(
             samples.append(_sample_of(pairs, opened))
         if self_test is not None:
             distance = median_distance(opened.encoder, self_test, precision)
-            checks.append(Check(precision, "self-test distance", distance, 0.0, at_most=TOLERANCE))
+            checks.append(Check(precision, "self-test distance", distance, 0.0, at_most=REFERENCE_DISTANCE))
         for sample in samples:
-            checks += _invariance(sample.start(_PAIRS_ALONE), opened, others)
+            checks += _invariance(sample.first(PAIRS_ALONE), opened, others)
         cosines[precision] = [sample.cosines(opened.encoder.encode_tokens(sample.tokens)) for sample in samples]
         if pairs is not None:
             checks += _figures(manifest, precision, cosines[precision][1], pairs, split)
     for precision in chosen[1:]:
-        couple = precision, chosen[0]
+        compared = precision, chosen[0]
         for i, sample in enumerate(samples):
-            exported = _exported_drift(manifest, self_test, sample, couple)
-            checks += _drift(sample.name, couple, cosines[precision][i], cosines[chosen[0]][i], exported)
+            exported = _exported_drift(manifest, self_test, sample, compared)
+            checks += _drift(sample.name, compared, cosines[precision][i], cosines[chosen[0]][i], exported)
     return Verification(files, devices, self_test is not None, tuple(checks))
 
 
@@ -165,7 +156,7 @@ def measured_drift(
     calibration: Calibration,
     alone_vs_batched: float,
 ) -> Drift:
-    """How far a variant's cosines of labelled pairs are from the reference's; all of shape (n,)."""
+    """Return the drift of a variant's cosines of labelled pairs from the reference's; all of shape (n,)."""
 
     def f1(values: NDArray[np.float32]) -> float:
         return metrics.at_threshold(calibration.probability(values), label, calibration.threshold)["f1"]
@@ -184,7 +175,7 @@ def _sample_of(pairs: Pairs, opened: OpenMatcher) -> _Sample:
 
 
 def _open_twice(directory: Path, options: LoadOptions) -> tuple[OpenMatcher, OpenMatcher]:
-    """A variant with the number of threads that was asked for, and with another one; refused by no self-test."""
+    """Open a variant with the number of threads in the options and with another one, without the self-test."""
     other = 1 if (options.threads or available_threads()) > 1 else 2
     return (
         open_matcher(directory, options, self_test=False),
@@ -193,7 +184,7 @@ def _open_twice(directory: Path, options: LoadOptions) -> tuple[OpenMatcher, Ope
 
 
 def _invariance(sample: _Sample, opened: OpenMatcher, others: OpenMatcher) -> Iterator[Check]:
-    """How far scores move with the batch, its order and the threads."""
+    """Measure the change of scores with the batch, its order and the number of threads."""
     encoder, tokens = opened.encoder, sample.tokens
     alone = np.concatenate([encoder.encode_tokens([text]) for text in tokens])
     passes = {
@@ -206,9 +197,8 @@ def _invariance(sample: _Sample, opened: OpenMatcher, others: OpenMatcher) -> It
         del passes["with other threads"]
     probability = opened.manifest.calibration.probability
     scores = probability(sample.cosines(alone))
-    limit = INVARIANCE["cpu" if opened.device == "cpu" else "cuda"]
-    # What the user accepted at export is accepted here.
-    limit = max(limit, 2 * opened.manifest.variant(opened.precision).drift.alone_vs_batched)
+    # A wider limit that the user set at export holds here too.
+    limit = max(score_change(opened.device), 2 * opened.manifest.variant(opened.precision).drift.alone_vs_batched)
     for name, vectors in passes.items():
         change = float(np.abs(probability(sample.cosines(vectors)) - scores).max())
         yield Check(opened.precision, f"{sample.name}: alone / {name}", change, at_most=limit)
@@ -217,7 +207,7 @@ def _invariance(sample: _Sample, opened: OpenMatcher, others: OpenMatcher) -> It
 def _figures(
     manifest: Manifest, precision: str, cosine: NDArray[np.float32], pairs: Pairs, split: str | None
 ) -> Iterator[Check]:
-    """Quality on labelled pairs, held to the manifest's figures where the pairs are a split of the training run."""
+    """Measure the quality on labelled pairs and compare it with the split's figures in the manifest, if it has any."""
     calibration = manifest.calibration
     values = metrics.summary(calibration.probability(cosine), pairs.label, calibration.threshold)
     exported = manifest.metrics.get(f"{split}/{precision}", {})
@@ -233,7 +223,7 @@ def _figures(
 def _exported_drift(
     manifest: Manifest, self_test: SelfTest | None, sample: _Sample, precisions: tuple[str, str]
 ) -> tuple[float, float] | None:
-    """Spearman and largest change of a cosine between two variants at export: on the sample, else on dev pairs."""
+    """Return Spearman and the largest cosine change between two variants at export, on the sample or on dev pairs."""
     precision, against = precisions
     if self_test is not None and sample.name == "sample":
         cosine, reference = (sample.cosines(self_test.vectors[name]) for name in precisions)
@@ -249,7 +239,7 @@ def _drift(
     reference: NDArray[np.float32],
     exported: tuple[float, float] | None,
 ) -> Iterator[Check]:
-    """How far a variant is from the reference variant here, beside how far it was at export."""
+    """Measure the drift of a variant from the reference variant here and compare it with the drift at export."""
     precision, against = precisions
     spearman, change = exported or (None, None)
     least = None if spearman is None else spearman - SPEARMAN_LOSS

@@ -80,11 +80,12 @@ def export(
     """
     if vocab_size is not None and not trim_vocab:
         raise click.UsageError("--vocab-size says how much --trim-vocab keeps; pass that option too")
+    from flipkd_sdk.artifact.limits import LIMITS
     from flipkd_sdk.cli.console import steps_shown
     from flipkd_sdk.cli.third_party_logging import quieten_transformers
     from flipkd_sdk.exporters.export import ExportOptions
     from flipkd_sdk.exporters.export import export as export_run
-    from flipkd_sdk.exporters.verification import LIMITS, widen
+    from flipkd_sdk.exporters.verification import widen
     from flipkd_sdk.exporters.vocabulary.trimming import VOCABULARY_SIZE
 
     chosen = ExportOptions(

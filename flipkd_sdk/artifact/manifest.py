@@ -1,8 +1,8 @@
-"""The matcher directory's ``manifest.json``: what is in the directory, where it came from and what was measured.
+"""The matcher directory's ``manifest.json``: its files, their origin and their measurements.
 
-This module alone writes and reads it. Reading trusts nothing: a missing or newer format version, an unknown or missing
-key, a number that is not finite, a file name that leaves the directory, a symlink, and a size or SHA-256 that differs
-are each rejected with an error that names them.
+Only this module writes and reads it. Reading refuses a missing or newer format version, an unknown or missing key, a
+number that is not finite, a file name that leaves the directory, a symlink, and a size or SHA-256 that differs, each
+with an error that names it.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from flipkd_sdk.errors import MatcherDirectoryError, UnsupportedFormatError
 from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - `decode` reads the field types at run time
 
 FORMAT_VERSION = 2
-"""Version of the directory format that this release writes; every older one is read.
+"""Version of the directory format that this release writes; it reads every older one.
 
-2 brought the self-test and the trimmed vocabulary.
+Version 2 added the self-test and the trimmed vocabulary.
 """
 
 SCORING_VERSION = 1
-"""Changes whenever a release would score the same pair with the same matcher differently."""
+"""Version of the scores: it increases with every release that scores a pair by the same matcher differently."""
 
 MANIFEST_FILE = "manifest.json"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_NAME_BYTES = 255
 _SINCE = {"self_test": 2, "trimmed_vocabulary": 2}
-"""The format version that brought a key of the manifest; where it is older, the key is absent and the value None."""
+"""Format version that added a key of the manifest; older manifests lack the key, and its value is None."""
 
 
 class NamedFile(Protocol):
-    """A file of the directory, as the manifest names it."""
+    """A file of the directory in the manifest."""
 
     @property
     def file(self) -> str:
-        """Its name."""
+        """Return its name."""
 
     @property
     def sha256(self) -> str:
-        """Of its content, in hexadecimal."""
+        """Return the SHA-256 of its content, in hexadecimal."""
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Return its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
-    """A model that a matcher was made from."""
+    """Origin of a model."""
 
     source: str
     revision: str
@@ -63,7 +63,7 @@ class ModelReference:
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """How the student is read as an encoder: which adapter's A, and how token vectors become one text vector."""
+    """The encoder site in the student, and the pooling of token vectors."""
 
     layer: int
     """Index of the decoder block that holds the encoder site; the blocks below it are in the graph."""
@@ -79,22 +79,22 @@ class EncoderSpec:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerSpec:
-    """The tokenizer file and how a text becomes token ids."""
+    """The tokenizer file and its use."""
 
     file: str
     sha256: str
     bytes: int
     max_length: int
-    """Most tokens of a text that are read; the rest is cut off at the end."""
+    """Most tokens of a text; the rest is truncated."""
     empty_token_id: int
-    """The single token that stands for a text without any token of its own."""
+    """Token of a text that has no token of its own."""
     special_tokens: tuple[str, ...]
-    """Tokens that the tokenizer itself adds to every text; most decoder-only LLMs add none."""
+    """Tokens that the tokenizer adds to every text; most decoder-only LLMs add none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far a variant is from the fp32 variant, over the development pairs."""
+    """Drift of a variant from the fp32 variant on the development pairs."""
 
     spearman: float
     """Rank correlation of the pairs' cosines with fp32."""
@@ -114,15 +114,15 @@ class Variant:
     sha256: str
     bytes: int
     providers: tuple[str, ...]
-    """onnxruntime execution providers that it was verified on."""
+    """onnxruntime execution providers of its verification."""
     instruction_sets: tuple[str, ...]
-    """CPU instruction sets of the machine that it was verified on."""
+    """CPU instruction sets of the machine of its verification."""
     drift: Drift
 
 
 @dataclass(frozen=True, slots=True)
 class SelfTestFile:
-    """The file of a made-up sample and its vectors, see `flipkd_sdk.artifact.reference_vectors`."""
+    """The file of a random sample and its vectors, see `flipkd_sdk.artifact.reference_vectors`."""
 
     file: str
     sha256: str
@@ -131,9 +131,9 @@ class SelfTestFile:
 
 @dataclass(frozen=True, slots=True)
 class TrimmedVocabulary:
-    """What is left of the base model's vocabulary, and what that does to texts that it was not trimmed for.
+    """Size of a trimmed vocabulary, and its effect on unseen texts.
 
-    Measured on the development texts, which no token was kept for, in torch against the student's whole vocabulary.
+    Measured in torch against the whole vocabulary, on the development texts, for which no token was kept.
     """
 
     tokens: int
@@ -143,7 +143,7 @@ class TrimmedVocabulary:
     width: int
     """Numbers in a row."""
     unchanged: float
-    """Share of the development texts' tokens that are still read as they were, in [0, 1]."""
+    """Share of the development texts' tokens that are the same, in [0, 1]."""
     growth: float
     """Number of the development texts' tokens, relative to the number with the whole vocabulary."""
     spearman: float
@@ -155,7 +155,7 @@ class TrimmedVocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything a reader needs to know about a matcher directory."""
+    """Content of ``manifest.json``."""
 
     sdk_version: str
     created: str
@@ -177,19 +177,19 @@ class Manifest:
     scoring_version: int = SCORING_VERSION
 
     def variant(self, precision: str) -> Variant:
-        """The variant of a precision.
+        """Return the variant of a precision.
 
         Raises:
-            MatcherDirectoryError: there is none; the message lists those there are.
+            MatcherDirectoryError: there is none; the message lists the variants.
         """
         try:
             return self.variants[precision]
         except KeyError:
-            there = ", ".join(sorted(self.variants))
-            raise MatcherDirectoryError(f"this matcher has no {precision!r} variant; it has: {there}") from None
+            variants = ", ".join(sorted(self.variants))
+            raise MatcherDirectoryError(f"this matcher has no {precision!r} variant; it has: {variants}") from None
 
     def to_json(self) -> str:
-        """The manifest as stable, indented JSON.
+        """Return the manifest as indented JSON in a stable order.
 
         Raises:
             ValueError: a number is not finite.
@@ -202,16 +202,16 @@ class Manifest:
 
     @property
     def files(self) -> tuple[NamedFile, ...]:
-        """The files that the directory holds beside ``manifest.json`` and its model card."""
+        """Return the files of the directory but ``manifest.json`` and the model card."""
         return (self.tokenizer, *self.variants.values(), *((self.self_test,) if self.self_test else ()))
 
 
 def read_manifest(directory: str | Path) -> Manifest:
-    """Read and check ``manifest.json``; the files that it names are not opened (see `checked_file`).
+    """Read and check ``manifest.json``, without opening the files that it names (see `checked_file`).
 
     Raises:
         MatcherDirectoryError: the directory or the manifest is missing or malformed.
-        UnsupportedFormatError: the format version is missing or newer than this release.
+        UnsupportedFormatError: the format version is missing, or this release does not read it or its scoring version.
     """
     path = Path(directory) / MANIFEST_FILE
     if not Path(directory).is_dir():
@@ -219,7 +219,7 @@ def read_manifest(directory: str | Path) -> Manifest:
             f"{directory}: no such directory; expected a matcher directory made by 'flipkd export'"
         )
     if path.is_symlink():
-        raise MatcherDirectoryError(f"{path}: a symlink; a matcher directory holds plain files only")
+        raise MatcherDirectoryError(f"{path}: a symlink; a matcher directory contains plain files only")
     if not path.is_file():
         raise MatcherDirectoryError(f"{path}: missing, so this is not a matcher directory made by 'flipkd export'")
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
@@ -235,14 +235,14 @@ def read_manifest(directory: str | Path) -> Manifest:
 
 
 def checked_file(directory: str | Path, entry: NamedFile) -> Path:
-    """The path of a file that the manifest names, after its size and SHA-256 were compared.
+    """Compare a file's size and SHA-256 with the manifest and return its path.
 
     Raises:
         MatcherDirectoryError: the file is missing, not a plain file of the directory, or not the one that was exported.
     """
     path = Path(directory) / entry.file
     if path.is_symlink():
-        raise MatcherDirectoryError(f"{path}: a symlink; a matcher directory holds plain files only")
+        raise MatcherDirectoryError(f"{path}: a symlink; a matcher directory contains plain files only")
     if not path.is_file():
         raise MatcherDirectoryError(f"{path}: named in the manifest but missing; export the matcher again")
     size = path.stat().st_size
@@ -254,7 +254,7 @@ def checked_file(directory: str | Path, entry: NamedFile) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

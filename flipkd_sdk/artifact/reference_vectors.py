@@ -1,8 +1,8 @@
-"""The matcher directory's self-test: a made-up sample, and the vectors that each variant gave for it at export.
+"""The self-test file of a matcher directory: a random sample, and its vectors by each variant at export.
 
-On another machine the same vectors must come out again. The sample is drawn from the vocabulary at random, so the file
-tells nothing about the texts that the matcher was trained on. It is JSON; a variant's vectors are float16,
-little-endian, in base64, which moves a vector by less than 0.0005.
+Another machine must return the same vectors. The sample is drawn from the vocabulary at random, so the file reveals
+nothing about the training texts. It is JSON; a variant's vectors are float16, little-endian, in base64, which moves a
+vector by less than 0.0005.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_BYTES = 1 << 20
 
 _TEXTS = 8
 _LENGTHS = (1, 2, 4, 8)
-"""Tokens of the texts in turn. Short ones, because each further token is another chance that a value which lies
+"""Lengths of the texts in turn, in tokens. They are short, because each further token is another chance that a value
 half-way between two levels is rounded to the other one on another machine."""
 _SEED = 0
 _STORED = np.dtype("<f2")
@@ -39,7 +39,7 @@ _STORED = np.dtype("<f2")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SelfTest:
-    """A sample and what must come out of it."""
+    """A sample and its reference vectors."""
 
     token_ids: tuple[tuple[int, ...], ...]
     """The sample's texts as token ids."""
@@ -49,14 +49,14 @@ class SelfTest:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """The file's content."""
+    """Content of the file."""
 
     token_ids: tuple[tuple[int, ...], ...]
     vectors: Mapping[str, str]
 
 
 def draw_sample(vocabulary: Sequence[int], *, max_length: int) -> tuple[tuple[int, ...], ...]:
-    """Token ids of texts drawn from a vocabulary; the same vocabulary gives the same sample.
+    """Draw texts of token ids from a vocabulary; the same vocabulary gives the same sample.
 
     Args:
         vocabulary: ids of the tokens to draw from.
@@ -68,7 +68,7 @@ def draw_sample(vocabulary: Sequence[int], *, max_length: int) -> tuple[tuple[in
 
 
 def write_self_test(path: Path, self_test: SelfTest) -> None:
-    """Write a self-test; `read_self_test` gives it back, with vectors rounded to float16."""
+    """Write a self-test, with vectors rounded to float16."""
     vectors = {
         precision: base64.b64encode(values.astype(_STORED).tobytes()).decode()
         for precision, values in self_test.vectors.items()
@@ -82,7 +82,7 @@ def read_self_test(path: Path, *, dimension: int, max_length: int) -> SelfTest:
     Args:
         path: the file.
         dimension: length of the matcher's vectors.
-        max_length: most tokens of a text that the matcher reads.
+        max_length: most tokens of a text.
 
     Raises:
         MatcherDirectoryError: it is malformed, or does not fit the matcher.

@@ -1,4 +1,4 @@
-"""JSON read into declared types, exactly: nothing coerced, no key unknown, missing or doubled, every number finite."""
+"""Strict reading of JSON into declared types: no conversion, no unknown, missing or double key, only finite numbers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def decode(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa: 
     """Build a value of a declared type from parsed JSON.
 
     Args:
-        kind: a dataclass, ``tuple[T, ...]``, ``Mapping[str, T]``, ``T | None``, str, int, bool or float; an int is
-            taken for a float.
-        value: what was parsed.
-        where: what messages call it.
+        kind: a dataclass, ``tuple[T, ...]``, ``Mapping[str, T]``, ``T | None``, str, int, bool or float; a float
+            accepts an int.
+        value: the parsed JSON.
+        where: name of the value in error messages.
 
     Raises:
-        MatcherDirectoryError: the value is not of that type; the message names the place.
+        MatcherDirectoryError: the value is not of that type; the message names it.
     """
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(typing.cast("type", kind), _mapping(value, where), where)
@@ -49,7 +49,7 @@ def decode(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa: 
         items = _mapping(value, where).items()
         return {key: decode(arguments[1], item, f"{where}[{key!r}]") for key, item in items}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        # Beyond float's range Python raises, where JSON's own 1e999 becomes an infinity.
+        # Python raises beyond float's range, but JSON's 1e999 becomes an infinity.
         value = float(value) if abs(value) < 1 << 1023 else math.inf
     if type(value) is not kind:
         raise MatcherDirectoryError(f"{where}: expected {kind.__name__}, found {type(value).__name__}")
@@ -76,7 +76,7 @@ def _mapping(value: object, where: str) -> Mapping[str, object]:
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("an object has a key twice")
     return content
 
 

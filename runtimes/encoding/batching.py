@@ -1,14 +1,13 @@
-"""Which texts run through the model together. The promise that a score never depends on its companions is kept here.
+"""Batches in which a text's vector does not depend on the other texts.
 
-Padding every text to the longest one of its batch is the usual way, and it lets the companions in: another padded
-length means other matrix shapes, other blocking in the kernels and other sums. Here a text is padded to a length that
-follows from its own token count, rounded up to a multiple of `LENGTH_STEP`, and a batch holds only texts of one padded
-length. So a text always runs at the same length, whatever it runs with; companions change nothing but the number of
-rows of each matrix product, and rows are summed independently of each other.
+Padding every text to the longest one of its batch, as usual, makes vectors depend on the batch: another padded length
+means other matrix shapes, other blocking in the kernels and other sums. Here a text is padded to its own token count,
+rounded up to a multiple of `LENGTH_STEP`, and a batch contains texts of one padded length only. The other texts then
+change only the number of rows of each matrix product, and rows are summed independently of each other.
 
-The step is small because padding is paid for in every text, while a further length costs one more pass over the weights
-per call, worth about eight tokens on a CPU. Four also keeps the row count of every product above one, where some
-kernels switch to a matrix-vector routine that sums in another order.
+The step is small because padding costs time in every text, while a further length costs one more pass over the weights
+per call, worth about eight tokens on a CPU. A step of four also keeps every product at more than one row: for one row,
+some kernels switch to a matrix-vector routine that sums in another order.
 """
 
 from __future__ import annotations
@@ -22,25 +21,23 @@ LENGTH_STEP = 4
 
 
 class Batch(NamedTuple):
-    """Texts that run through the model together."""
+    """Texts of one run of the model."""
 
     rows: list[int]
-    """Places of the texts in the list that was planned."""
+    """Indices of the texts in the planned list."""
     width: int
-    """Tokens that each of them is padded to."""
+    """Padded length in tokens."""
 
 
 def padded_length(length: int, max_length: int) -> int:
-    """Tokens that a text of ``length`` tokens is padded to; a function of the text alone."""
+    """Return the padded length of a text of ``length`` tokens."""
     return min(-(-length // LENGTH_STEP) * LENGTH_STEP, max_length)
 
 
 def plan_batches(
     lengths: Sequence[int], *, max_length: int, max_tokens: int, max_rows: int | None = None
 ) -> list[Batch]:
-    """Group texts by padded length, shortest first, and cut the groups by a budget of tokens.
-
-    A budget of tokens bounds memory, which a number of rows does not.
+    """Group texts by padded length, shortest first, and split the groups by a budget of tokens, which bounds memory.
 
     Args:
         lengths: token count of each text, each in [1, ``max_length``].

@@ -1,7 +1,6 @@
-"""Distinct texts → unit vectors: tokenize, plan, run.
+"""Distinct texts → unit vectors: tokenize, plan batches, run.
 
-One after the other: tokens take a hundredth of the time that vectors do, so little would be won by working on both at
-once, and onnxruntime uses the CPUs already.
+Tokenizing takes a hundredth of the time and onnxruntime uses all CPUs, so running both at once would gain little.
 """
 
 from __future__ import annotations
@@ -28,33 +27,33 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WINDOW = 8192
-"""Texts that batches are planned over: enough to fill the batches of every padded length, few enough to hold."""
+"""Texts per plan: enough to fill the batches of every padded length, few enough to keep in memory."""
 _TOKENIZER_CHUNK = 512
-"""Texts tokenized at a time: what tokenizers keeps of a token takes some hundred bytes until the ids are copied."""
+"""Texts tokenized at a time: tokenizers keeps some hundred bytes for each token until the ids are copied."""
 
 _MANY = 1000
-"""Texts after which memory is given back: long enough in work for it not to count."""
+"""Texts after which freed memory is returned; its time is negligible then."""
 
 
 class Encoded(NamedTuple):
-    """Vectors of the distinct texts of one call."""
+    """Result for the distinct texts of one call."""
 
     vectors: NDArray[np.float32]
     """Unit vectors, shape (distinct, d)."""
     cut: int
-    """How many of the texts were longer than the matcher reads."""
+    """Number of texts longer than ``max_length``."""
 
 
 class TextEncoder:
-    """A tokenizer and a session, working as one; safe to share between threads.
+    """A tokenizer and a session; safe to share between threads.
 
     Args:
-        tokenizer: reads the texts.
-        session: runs the model.
+        tokenizer: the tokenizer.
+        session: the session.
         dimension: length of the vectors.
         max_batch_tokens: most tokens of one run, padding included.
         cache: vectors kept between calls, except those of huge texts; none by default.
-        refuse_long: raise for a text longer than the matcher reads, instead of cutting it off.
+        refuse_long: raise for a text longer than ``max_length`` instead of truncating it.
     """
 
     def __init__(
@@ -75,49 +74,49 @@ class TextEncoder:
         self._refuse_long = refuse_long
 
     def encode(self, distinct: DistinctTexts, *, max_rows: int | None = None) -> Encoded:
-        """Vectors of ``distinct.texts``, in that order.
+        """Return the vectors of ``distinct.texts``, in that order.
 
         Args:
             distinct: the texts.
             max_rows: most texts of one run.
 
         Raises:
-            TextTooLongError: a text is too long and those are refused.
+            TextTooLongError: a text is too long and ``refuse_long`` is set.
             ExecutionError: the model could not be run.
         """
         texts = distinct.texts
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        pending, cut = self._recall(texts, vectors)
+        pending, cut = self._fill_from_cache(texts, vectors)
         for window in _chunks(pending, _WINDOW):
-            tokens = self._tokenize([texts[place] for place in window])
-            cut_places = [place for place, found in zip(window, tokens, strict=True) if found.was_cut]
-            if cut_places and self._refuse_long:
+            tokens = self._tokenize([texts[i] for i in window])
+            cut_texts = [i for i, text_ids in zip(window, tokens, strict=True) if text_ids.was_cut]
+            if cut_texts and self._refuse_long:
                 raise TextTooLongError(
-                    f"{distinct.where(cut_places[0])}: longer than the {self.tokenizer.max_length} tokens that this "
+                    f"{distinct.name_of(cut_texts[0])}: longer than the {self.tokenizer.max_length} tokens that this "
                     "matcher reads; shorten it, or load with on_truncate='warn'"
                 )
-            cut += len(cut_places)
+            cut += len(cut_texts)
             vectors[window] = self.encode_tokens(tokens, max_rows=max_rows)
             if self._cache is not None:
-                # A text is kept as it is, however little of it is read, so huge ones would make the cache as large.
+                # The cache keeps whole texts, so huge ones would fill the memory.
                 self._cache.put(
-                    (texts[place], CachedVector(vectors[place].copy(), found.was_cut))
-                    for place, found in zip(window, tokens, strict=True)
-                    if not self.tokenizer.is_huge(texts[place])
+                    (texts[i], CachedVector(vectors[i].copy(), text_ids.was_cut))
+                    for i, text_ids in zip(window, tokens, strict=True)
+                    if not self.tokenizer.is_huge(texts[i])
                 )
         if len(pending) >= _MANY:
             malloc_trim.trim()
         return Encoded(vectors, cut)
 
     def encode_tokens(self, tokens: Sequence[TokenIds], *, max_rows: int | None = None) -> NDArray[np.float32]:
-        """Unit vectors of texts that are token ids already, in that order, shape (n, d).
+        """Return the unit vectors of tokenized texts, in that order, shape (n, d).
 
         Raises:
             ExecutionError: the model could not be run.
         """
         vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
         batches = plan_batches(
-            [len(found.ids) for found in tokens],
+            [len(text.ids) for text in tokens],
             max_length=self.tokenizer.max_length,
             max_tokens=self._max_batch_tokens,
             max_rows=max_rows,
@@ -127,28 +126,28 @@ class TextEncoder:
             vectors[batch.rows] = self.session.run(ids, mask)
         return vectors
 
-    def _recall(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Sequence[int], int]:
-        """Fill in what the cache knows; the places of the other texts, and how many of the known ones were cut."""
+    def _fill_from_cache(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Sequence[int], int]:
+        """Fill in cached vectors; return the indices of the other texts, and how many of the cached ones were cut."""
         if self._cache is None:
             return range(len(texts)), 0
         pending: list[int] = []
         cut = 0
-        for place, entry in enumerate(self._cache.get(texts)):
+        for i, entry in enumerate(self._cache.get(texts)):
             if entry is None:
-                pending.append(place)
+                pending.append(i)
             else:
-                vectors[place] = entry.vector
+                vectors[i] = entry.vector
                 cut += entry.was_cut
         return pending, cut
 
     def _tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
-        return [found for chunk in _chunks(texts, _TOKENIZER_CHUNK) for found in self.tokenizer.encode(chunk)]
+        return [ids for chunk in _chunks(texts, _TOKENIZER_CHUNK) for ids in self.tokenizer.encode(chunk)]
 
 
 def pad(
     texts: Sequence[NDArray[np.uint32]], width: int, padding_id: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids and attention mask of a batch, padded at the end; both of shape (batch, ``width``)."""
+    """Return token ids and attention mask of a batch, padded at the end, both of shape (batch, ``width``)."""
     lengths = np.array([len(ids) for ids in texts])
     real = np.arange(width) < lengths[:, None]
     padded = np.full(real.shape, padding_id, dtype=np.int64)

@@ -1,7 +1,6 @@
-"""What the caller passes in, checked and reduced to its distinct texts.
+"""Checks of the caller's texts, and their reduction to distinct texts.
 
-Every method of the matcher starts here: texts come in some order and repeat, the encoder sees each one once, and errors
-name the text by its place in the input. Places count from 0, as in Python.
+Texts may repeat, the encoder runs each one once, and errors name a text by its index in the input.
 """
 
 from __future__ import annotations
@@ -23,41 +22,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DistinctTexts:
-    """The distinct texts of one call, and where they stood in it."""
+    """The distinct texts of one call and their positions in it."""
 
     texts: list[str]
     index: NDArray[np.int64]
-    """For every text passed, in order, its place in ``texts``; shape (n,)."""
+    """For every input, in order, the index of its text in ``texts``; shape (n,)."""
     name: Callable[[int], str]
-    """How messages call the i-th text passed."""
+    """Name of input i in error messages."""
 
-    def where(self, place: int) -> str:
-        """How messages call the first occurrence of ``texts[place]``."""
-        return self.name(int(np.argmax(self.index == place)))
+    def name_of(self, i: int) -> str:
+        """Return the name of the first input with ``texts[i]`` in error messages."""
+        return self.name(int(np.argmax(self.index == i)))
 
 
 def distinct_texts(texts: Iterable[object], name: Callable[[int], str] = "text {}".format) -> DistinctTexts:
-    """Check that every element is a str, and keep each distinct one once, in order of first appearance.
+    """Check that every element is a str, and keep each distinct text once, in order of first occurrence.
 
     Raises:
         InvalidTextError: an element is not a str.
     """
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
     index = array("q")
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidTextError(f"{name(i)}: expected a str, found {_describe(text)}")
-        index.append(places.setdefault(text, len(places)))
-    return DistinctTexts(list(places), np.array(index, dtype=np.int64), name)
+        index.append(indices.setdefault(text, len(indices)))
+    return DistinctTexts(list(indices), np.array(index, dtype=np.int64), name)
 
 
 def distinct_of_pair(a: object, b: object) -> DistinctTexts:
-    """The texts of one pair."""
+    """Return the texts of one pair."""
     return distinct_texts((a, b), ("first text", "second text").__getitem__)
 
 
 def distinct_of_pairs(pairs: Iterable[object]) -> DistinctTexts:
-    """The texts of many pairs, a and b in turn.
+    """Return the texts of pairs, a and b in turn.
 
     Raises:
         InvalidTextError: an element is not a pair of two str.
@@ -68,19 +67,18 @@ def distinct_of_pairs(pairs: Iterable[object]) -> DistinctTexts:
 def distinct_of_two(
     a: Iterable[object], b: Iterable[object], name_a: Callable[[int], str], name_b: Callable[[int], str]
 ) -> tuple[DistinctTexts, int]:
-    """The texts of two collections, those of the first one first, and how many those are.
+    """Return the texts of two collections, one after the other, and the size of the first.
 
     Raises:
         InvalidTextError: an element is not a str.
     """
     first = list(a)
     size = len(first)
-    found = distinct_texts(chain(first, b), lambda i: name_a(i) if i < size else name_b(i - size))
-    return found, size
+    return distinct_texts(chain(first, b), lambda i: name_a(i) if i < size else name_b(i - size)), size
 
 
 def several(texts: Iterable[object], what: str) -> Iterable[object]:
-    """Refuse a single text where a collection of them is meant: it would be read letter by letter.
+    """Refuse a single text in place of a collection, because it would be read letter by letter.
 
     Raises:
         InvalidTextError: ``texts`` is a str, bytes or not iterable at all.

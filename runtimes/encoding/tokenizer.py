@@ -1,7 +1,7 @@
 """Text → token ids.
 
-The tokenizer is configured once, at load: its truncation and padding are switched off for good, because changing them
-for a call corrupts the results of other threads. Texts are cut here instead, and padded when batches are built.
+The tokenizer's truncation and padding stay off, because changing them for a call corrupts the results of other threads.
+Texts are truncated here instead, and padded when batches are built.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from flipkd_sdk.artifact.manifest import TokenizerSpec
 
 _MARGIN = 256
-"""Characters before a cut that are not trusted: longer than any special token, ligature or composed character."""
+"""Characters before a cut whose tokens may change: longer than any special token, ligature or composed character."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class TokenIds(NamedTuple):
-    """The tokens of one text."""
+    """Token ids of one text."""
 
     ids: NDArray[np.uint32]
     """Shape (length,), at least one and at most ``max_length``."""
     was_cut: bool
-    """Whether the text has more tokens than these."""
+    """True if the text has more tokens."""
 
 
 class TextTokenizer:
-    """Turns texts into token ids; safe to share between threads."""
+    """A tokenizer that truncates; safe to share between threads."""
 
     def __init__(self, tokenizer: Tokenizer, *, max_length: int, empty_token_id: int) -> None:
         tokenizer.no_truncation()
@@ -49,24 +49,23 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._room = max_length - tokenizer.num_special_tokens_to_add(is_pair=False)
         self._looks = (16 * max_length + _MARGIN, 64 * max_length + 16_384)
-        """Characters of a text that are looked at, and in the hardest case; what follows those is never read."""
+        """Characters of a long text that are tokenized at first, and at most."""
         self._empty = np.array([empty_token_id], dtype=np.uint32)
         self.padding_id = empty_token_id
-        """Any token of the vocabulary would do: the attention mask hides it."""
+        """Any token of the vocabulary, because the attention mask hides it."""
 
     def is_huge(self, text: str) -> bool:
-        """Whether a text is so much longer than what can be read that only a start of it is looked at."""
+        """Return True if only the start of a text is tokenized."""
         return len(text) > self._looks[0]
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Token ids of each text; a text without any token becomes the manifest's ``empty_token_id``.
+        """Return the token ids of each text; a text without tokens gets the manifest's ``empty_token_id``.
 
-        Half a surrogate pair, which no tokenizer can read, counts as U+FFFD.
+        A lone surrogate, which no tokenizer accepts, is read as U+FFFD.
 
         Raises:
             ExecutionError: the tokenizer failed on a text.
         """
-        # Nobody should wait for the tokens of a book where its first page is read.
         huge = [self.is_huge(text) for text in texts]
         ordinary = [text for text, is_huge in zip(texts, huge, strict=True) if not is_huge]
         with failures_named("the tokenizer failed on a text; export the matcher again"):
@@ -80,7 +79,7 @@ class TextTokenizer:
         try:
             encodings: list[Encoding] = self._tokenizer.encode_batch_fast(texts)
         except TypeError:
-            # Nothing else of a str is refused, and scanning every text beforehand would cost every caller.
+            # Only lone surrogates are refused, and a search for them beforehand would cost time in every call.
             encodings = self._tokenizer.encode_batch_fast([_readable(text) for text in texts])
         return encodings
 
@@ -90,11 +89,11 @@ class TextTokenizer:
         return TokenIds(np.array(ids, dtype=np.uint32) if ids else self._empty, was_cut=False)
 
     def _encode_start(self, text: str) -> TokenIds:
-        """The ids of a long text, cut before the special tokens are added, so that one at the end stays.
+        """Return the ids of a long text, truncated before special tokens are added, so that one at the end is kept.
 
-        Only a start of the text is tokenized, and it is enough where the tokens that fit are settled in it. Where they
-        are not, because they stand for more than 16 characters each or the tokenizer takes the whole text for a single
-        word, a longer one is; the tokens that fit are far from its end.
+        Only the start of the text is tokenized, which suffices if its first ``max_length`` tokens are settled. If they
+        are not, because tokens have more than 16 characters or the whole text is a single word, a longer start is
+        tokenized; the tokens that are kept are then far from its end.
         """
         for characters in self._looks:
             start = _readable(text[:characters])
@@ -108,11 +107,11 @@ class TextTokenizer:
 
 
 def settled_tokens(start: str, encoding: Encoding) -> int:
-    """How many tokens of the start of a text the whole text begins with too.
+    """Return the number of tokens that the start of a text shares with the whole text.
 
-    A tokenizer splits a text into words from left to right and each word into tokens by itself. Where a word ends
-    depends on what follows it no further than to the end of the next run of letters, digits or spaces. So tokens are
-    settled up to the end of a word behind which a space, another run of letters and `_MARGIN` characters were seen.
+    A tokenizer splits a text into words from left to right and each word into tokens by itself. The end of a word
+    depends on the text behind it only to the end of the next run of letters, digits or spaces. Tokens are settled up to
+    the end of a word that is followed by a space, another run of letters and `_MARGIN` characters.
     """
     chunks = start[:-_MARGIN].rsplit(maxsplit=1)
     edge = len(chunks[0]) if len(chunks) == 2 else 0

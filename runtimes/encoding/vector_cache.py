@@ -1,4 +1,4 @@
-"""A bounded memory of vectors between calls."""
+"""A least-recently-used cache of vectors between calls."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class CachedVector(NamedTuple):
-    """What is remembered of a text."""
+    """Cache entry of a text."""
 
     vector: NDArray[np.float32]
     """Shape (d,)."""
     was_cut: bool
-    """Whether the text was longer than the matcher reads, so that later calls can say so too."""
+    """True if the text was truncated, so that later calls report it too."""
 
 
 class VectorCache:
@@ -34,18 +34,18 @@ class VectorCache:
         return len(self._entries)
 
     def get(self, texts: Sequence[str]) -> list[CachedVector | None]:
-        """What is known of each text, None where nothing is."""
+        """Return the entry of each text, or None."""
         with self._lock:
-            found = []
+            entries = []
             for text in texts:
                 entry = self._entries.get(text)
                 if entry is not None:
                     self._entries.move_to_end(text)
-                found.append(entry)
-            return found
+                entries.append(entry)
+            return entries
 
     def put(self, entries: Iterable[tuple[str, CachedVector]]) -> None:
-        """Remember entries, and forget the least recently used ones beyond the size."""
+        """Add entries, and drop the least recently used ones beyond the size."""
         with self._lock:
             for text, entry in entries:
                 self._entries[text] = entry

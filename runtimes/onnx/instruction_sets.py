@@ -1,7 +1,7 @@
-"""The instruction sets of this CPU that int8 arithmetic depends on.
+"""Instruction sets of this CPU that int8 arithmetic depends on.
 
-An int8 model is only as good as the machine class it was checked on: without one of the dot-product sets (VNNI, AMX, or
-ARM's ``asimddp`` and ``i8mm``) the same file runs through other kernels, with other saturation.
+An int8 model is verified for a class of machines: without one of the dot-product sets (VNNI, AMX, or ARM's ``asimddp``
+and ``i8mm``) the same file runs on other kernels, with other saturation.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _NAMES = {
 
 
 def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
-    """Names among avx2, avx512f, avx512_vnni, avx_vnni, amx_int8, neon, asimddp and i8mm, in that order.
+    """Return this CPU's sets among avx2, avx512f, avx512_vnni, avx_vnni, amx_int8, neon, asimddp and i8mm.
 
     Returns:
-        The sets that this CPU has; empty where there is no ``/proc/cpuinfo``, as on macOS and Windows.
+        Names in that order; empty without ``/proc/cpuinfo``, as on macOS and Windows.
     """
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()

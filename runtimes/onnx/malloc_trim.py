@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system after much work, where the C library would keep it for later."""
+"""Return of freed memory to the system after much work."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 def trim() -> None:
-    """Give back what the C library's heap holds free: some milliseconds; nothing where it has no such function.
+    """Return freed memory of glibc's heap to the system, in some milliseconds; do nothing with other C libraries.
 
-    What onnxruntime frees after each run is cut in pieces by what stays, and glibc gives back the end of its heap
-    alone. For a model of 45 MB that makes a few dozen more.
+    Fragmentation keeps glibc from returning memory that onnxruntime frees: it returns only the end of its heap. For a
+    model of 45 MB the rest amounts to a few dozen MB.
     """
     _trimmer()(0)
 
 
 @functools.cache
 def _trimmer() -> Callable[[int], object]:
-    """Glibc's ``malloc_trim``, or a function that does nothing."""
+    """Return glibc's ``malloc_trim``, or a function that does nothing."""
     if sys.platform != "linux":
         return bool
     import ctypes
 
-    return getattr(ctypes.CDLL(None), "malloc_trim", bool)  # which musl has not
+    return getattr(ctypes.CDLL(None), "malloc_trim", bool)  # musl has none

@@ -1,12 +1,12 @@
-"""onnxruntime as this package imports it: late, silent, and with an error that says what to install.
+"""Import of onnxruntime: late, without telemetry, and with an error that names the extra to install.
 
-The two wheels, ``onnxruntime`` for the CPU and ``onnxruntime-gpu`` for CUDA, put their files in the same place, so the
-one installed last wins. The package therefore depends on neither, and the user chooses by an extra.
+The two wheels, ``onnxruntime`` for the CPU and ``onnxruntime-gpu`` for CUDA, install the same files, so the last one
+wins. The package therefore depends on neither, and the user selects one by an extra.
 
-From version 1.29 on the official wheels start a telemetry client as soon as the module is imported: it keeps a database
-below the user's cache directory, opens sockets, and makes a forked child hang when it exits. Its function
-``disable_telemetry_events`` comes too late for all three; only the variable ``ORT_DISABLE_TELEMETRY`` prevents them,
-and onnxruntime reads it once, while it is imported. It is set for exactly that long here.
+From version 1.29 on the official wheels start a telemetry client when the module is imported: it keeps a database in
+the user's cache directory, opens sockets, and makes a forked child hang at exit. Its function
+``disable_telemetry_events`` comes too late for all three; only the variable ``ORT_DISABLE_TELEMETRY`` prevents them.
+onnxruntime reads it once, at import, and it is set here for that time only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _logger = logging.getLogger("flipkd_sdk")
 def load_onnxruntime() -> Any:  # noqa: ANN401 - onnxruntime ships no types
     """Import onnxruntime with its telemetry off, and warn once if both of its wheels are installed.
 
-    An ``ORT_DISABLE_TELEMETRY`` that the user has set, to whatever value, is left to do what they meant.
+    If the user has set ``ORT_DISABLE_TELEMETRY``, to any value, it is left as it is.
 
     Raises:
         ExecutionError: no onnxruntime is installed, or it cannot be imported.
@@ -60,9 +60,9 @@ def load_onnxruntime() -> Any:  # noqa: ANN401 - onnxruntime ships no types
 
 
 def both_wheels_in(site_packages: Path) -> bool:
-    """Whether onnxruntime for the CPU and for CUDA are both installed there.
+    """Return True if onnxruntime for the CPU and for CUDA are both installed in a directory.
 
-    Only their folders are looked at: importing `importlib.metadata` takes longer than all the rest of this package.
+    Only folder names are read: importing `importlib.metadata` takes longer than all the rest of this package.
     """
     folders = [path.name for path in site_packages.iterdir() if path.name.endswith(".dist-info")]
     return all(any(name.startswith(f"{wheel}-") for name in folders) for wheel in ("onnxruntime", "onnxruntime_gpu"))
@@ -70,7 +70,7 @@ def both_wheels_in(site_packages: Path) -> bool:
 
 @functools.cache
 def onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """Everything onnxruntime raises; its exceptions share no base class of their own."""
+    """Return every exception class of onnxruntime; they share no base class of their own."""
     load_onnxruntime()
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     own = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]

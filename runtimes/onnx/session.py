@@ -1,6 +1,6 @@
-"""One onnxruntime session on the device that was asked for, or an error.
+"""An onnxruntime session on the requested device, or an error.
 
-onnxruntime itself falls back to the CPU with a message at most, so the device is read back from the open session.
+onnxruntime itself falls back to the CPU without an error, so the device is read back from the open session.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class EncoderSession:
         self.device = device
         """``cpu``, ``cuda`` or ``cuda:N``."""
         self.inherited = False
-        """True in a forked child, where the session's threads do not exist and running it would hang."""
+        """True in a forked child, which lacks the session's threads, so that a run would hang."""
         self._inner = inner
         self._errors = onnxruntime_errors()
         _open_sessions.add(self)
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors of a padded batch.
+        """Run a padded batch.
 
         Args:
             input_ids: token ids, shape (batch, sequence).
@@ -54,7 +54,7 @@ class EncoderSession:
             Unit vectors, shape (batch, dimension).
 
         Raises:
-            ExecutionError: onnxruntime failed, or the model gave not one finite vector per text.
+            ExecutionError: onnxruntime failed, or the model did not return one finite vector per text.
         """
         try:
             vectors: NDArray[np.float32] = self._inner.run(
@@ -66,13 +66,17 @@ class EncoderSession:
                 f"{self.device} ({_one_line(error)}); if memory ran out, load with a smaller max_batch_tokens"
             ) from error
         if len(vectors) != len(input_ids):
-            raise ExecutionError(f"the model gave {len(vectors)} vectors for {len(input_ids)} texts; export it again")
+            raise ExecutionError(
+                f"the model returned {len(vectors)} vectors for {len(input_ids)} texts; export it again"
+            )
         if not np.isfinite(vectors).all():
-            raise ExecutionError(f"the model gave a vector that is not finite on {self.device}; use another precision")
+            raise ExecutionError(
+                f"the model returned a vector that is not finite on {self.device}; use another precision"
+            )
         return vectors
 
     def abandon(self) -> None:
-        """Mark the session as unusable and keep it from ever being destroyed, which would wait for its threads."""
+        """Mark the session as unusable and leak it, because destroying it would wait for its threads for ever."""
         self.inherited = True
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._inner))
 
@@ -99,11 +103,11 @@ def open_session(
         model: the ONNX file.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: threads of one run on the CPU.
-        dimension: length of the vectors, as the manifest has it.
+        dimension: length of the vectors in the manifest.
         gpu_mem_limit: most bytes of device memory on CUDA; None for no limit.
 
     Raises:
-        ExecutionError: onnxruntime is missing or cannot open the file, or CUDA is not what would run.
+        ExecutionError: onnxruntime is missing, cannot open the file, or would run on another device.
         MatcherDirectoryError: the graph is not the encoder that the manifest describes.
     """
     onnxruntime = load_onnxruntime()
@@ -123,7 +127,7 @@ def open_session(
         raise ExecutionError(f"{model}: onnxruntime cannot open it on {device} ({_one_line(error)})") from error
     if on_cuda and CUDA_PROVIDER not in inner.get_providers():
         raise ExecutionError(
-            f"device {device!r} was asked for, but onnxruntime could not start CUDA and would run on the CPU; check "
+            f"onnxruntime could not start CUDA for device {device!r} and would run on the CPU; check "
             "the driver and the CUDA and cuDNN libraries, or load with device='cpu'"
         )
     check_signature(model, inner, dimension)
@@ -131,7 +135,7 @@ def open_session(
 
 
 def cuda_is_built_in() -> bool:
-    """Whether the installed onnxruntime can use CUDA at all.
+    """Return True if the installed onnxruntime was built with CUDA.
 
     Raises:
         ExecutionError: no onnxruntime is installed.
@@ -140,10 +144,10 @@ def cuda_is_built_in() -> bool:
 
 
 def providers(device: str, gpu_mem_limit: int | None = None) -> list[str | tuple[str, dict[str, str]]]:
-    """Execution providers for ``cpu``, ``cuda`` or ``cuda:N``, with their options.
+    """Return the execution providers for ``cpu``, ``cuda`` or ``cuda:N``, with their options.
 
     Raises:
-        ConfigError: it is none of them.
+        ConfigError: the device is none of them.
     """
     if device == "cpu":
         return [CPU_PROVIDER]
@@ -162,7 +166,7 @@ def providers(device: str, gpu_mem_limit: int | None = None) -> list[str | tuple
 
 
 def session_options(onnxruntime: Any, threads: int) -> Any:  # noqa: ANN401 - onnxruntime ships no types
-    """Options for a guest in somebody else's process: memory is given back, and idle threads sleep."""
+    """Return options that suit a library in another program: freed memory is returned, and idle threads sleep."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -171,13 +175,13 @@ def session_options(onnxruntime: Any, threads: int) -> Any:  # noqa: ANN401 - on
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Otherwise a file called .ort, or bytes that start like one, are read in a format that nothing here has checked.
+    # Otherwise onnxruntime reads a file called .ort in another format, which has not been checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 
 def check_signature(model: Path, inner: Any, dimension: int) -> None:  # noqa: ANN401 - onnxruntime ships no types
-    """Compare the graph's inputs and outputs with what the runtime feeds and reads.
+    """Check that the graph has the inputs and the output of an encoder.
 
     Raises:
         MatcherDirectoryError: they differ; the message names the first difference.
@@ -207,7 +211,7 @@ def check_signature(model: Path, inner: Any, dimension: int) -> None:  # noqa: A
 
 
 def _path_or_content(model: Path) -> str | bytes:
-    """What onnxruntime can open: a path that is UTF-8, else the content, at the cost of a copy."""
+    """Return the path, or the content if the path is not UTF-8, which onnxruntime cannot open."""
     path = str(model)
     try:
         path.encode()
@@ -223,7 +227,7 @@ def _refuse_external_data(model: Path) -> None:
     except ValueError as error:
         raise MatcherDirectoryError(f"{model}: not an ONNX file ({error}); export it again") from error
     if external:
-        raise MatcherDirectoryError(f"{model}: keeps weights in another file; export it again into a single one")
+        raise MatcherDirectoryError(f"{model}: keeps weights in another file; export it again into a single file")
 
 
 def _prepare_cuda(onnxruntime: Any) -> None:  # noqa: ANN401 - onnxruntime ships no types
@@ -232,7 +236,7 @@ def _prepare_cuda(onnxruntime: Any) -> None:  # noqa: ANN401 - onnxruntime ships
             "the installed onnxruntime is built without CUDA; run: pip uninstall onnxruntime, then "
             "pip install flipkd-sdk[cuda], or load with device='cpu'"
         )
-    # Finds the libraries of the nvidia-* wheels. It prints what it misses, and standard output may be somebody's table.
+    # Finds the libraries of the nvidia-* wheels. It prints missing ones to standard output, which may be a table.
     with contextlib.redirect_stdout(sys.stderr):
         onnxruntime.preload_dlls()
 

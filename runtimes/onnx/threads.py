@@ -1,8 +1,7 @@
-"""How many threads this process may really use.
+"""Number of threads that this process may use.
 
-onnxruntime sizes its pool from the host's cores. In a container that is wrong twice over: the process may be pinned to
-some of them, and its cgroup may be granted less CPU time than they give. Threads beyond that are throttled in the
-middle of a matrix product while the others wait for them.
+onnxruntime sizes its pool from the host's cores. A container may be pinned to some of them, and its cgroup may have a
+quota of less CPU time. Threads beyond that are throttled in the middle of a matrix product while the others wait.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from pathlib import Path, PurePosixPath
 
 
 def available_threads(root: Path = Path("/")) -> int:
-    """CPU affinity, cut down to the whole CPUs of the cgroup's quota; at least 1.
+    """Return the number of CPUs in the affinity mask, at most the cgroup's quota rounded down, and at least 1.
 
     Args:
-        root: where ``proc`` and ``sys/fs/cgroup`` are looked up.
+        root: directory of ``proc`` and ``sys/fs/cgroup``.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_cpu_quota(root)
@@ -23,13 +22,13 @@ def available_threads(root: Path = Path("/")) -> int:
 
 
 def cgroup_cpu_quota(root: Path = Path("/")) -> float | None:
-    """CPUs that the cgroups of this process grant it, version 1 or 2; None if they set no limit.
+    """Return the CPU quota of this process in CPUs, from cgroups of version 1 or 2; None without a limit.
 
-    A limit on any ancestor holds as well, so the smallest one on the way up counts. A container often sees the path of
-    its cgroup as the host knows it while its own is mounted at the top; the way up ends there too.
+    Limits of ancestors hold as well, so the result is the smallest one up to the root. A container often sees the
+    host's path of its cgroup while its own is mounted at the root, which is read too.
     """
     try:
-        # As file names are decoded: a group may have any name, and a locale may be ASCII.
+        # Decoded like file names: a group may have any name, and the locale may be ASCII.
         lines = os.fsdecode((root / "proc/self/cgroup").read_bytes()).splitlines()
     except OSError:
         return None

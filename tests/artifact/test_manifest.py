@@ -192,8 +192,8 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str | bytes) -> No
     rejection(tmp_path, text)
 
 
-def test_a_key_that_stands_twice_is_named_as_such(tmp_path: Path) -> None:
-    assert "a key stands twice" in rejection(tmp_path, V1.replace('"layer": 4', '"layer": 4, "layer": 5'))
+def test_a_double_key_is_reported_as_one(tmp_path: Path) -> None:
+    assert "an object has a key twice" in rejection(tmp_path, V1.replace('"layer": 4', '"layer": 4, "layer": 5'))
 
 
 @pytest.mark.parametrize(

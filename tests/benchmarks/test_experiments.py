@@ -20,10 +20,11 @@ from picture import draw
 from plan import RUNS, Run
 from tiny_models import tiny_pairs, write_tiny_llama, write_tiny_teacher
 
+from flipkd_sdk.artifact.limits import LIMITS
 from flipkd_sdk.errors import InvalidPairsError
 from flipkd_sdk.evaluation.metrics import average_precision
 from flipkd_sdk.exporters import export
-from flipkd_sdk.exporters.verification import LIMITS, widen
+from flipkd_sdk.exporters.verification import widen
 from flipkd_sdk.pairs import read_pairs, read_texts, write_pairs
 from flipkd_sdk.training.config.load import override, validate_config
 from flipkd_sdk.training.models.sources import resolve

@@ -9,10 +9,11 @@ import torch
 from families import FAMILIES, Exported, exported
 from tiny_models import write_tiny_run
 
+from flipkd_sdk.artifact.limits import LIMITS
 from flipkd_sdk.exporters import export
 from flipkd_sdk.exporters.export import ExportOptions
 from flipkd_sdk.exporters.graph.translation import export_graph
-from flipkd_sdk.exporters.verification import LIMITS, widen
+from flipkd_sdk.exporters.verification import widen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import write_tiny_llama, write_tiny_run
 from tokenizers import Tokenizer
 
+from flipkd_sdk.artifact.limits import LIMITS
 from flipkd_sdk.artifact.manifest import checked_file, read_manifest
 from flipkd_sdk.errors import (
     ConfigError,
@@ -31,7 +32,7 @@ from flipkd_sdk.errors import (
 from flipkd_sdk.exporters import export
 from flipkd_sdk.exporters.export import ExportOptions
 from flipkd_sdk.exporters.graph.nodes import linear_nodes
-from flipkd_sdk.exporters.verification import LIMITS, widen
+from flipkd_sdk.exporters.verification import widen
 from flipkd_sdk.pairs import Pairs
 from flipkd_sdk.runtimes import verification
 from flipkd_sdk.runtimes.load import LoadOptions

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 import pytest
 
+from flipkd_sdk.artifact.limits import LIMITS
 from flipkd_sdk.errors import VerificationError
 from flipkd_sdk.exporters import export, variants
 from flipkd_sdk.exporters.export import ExportOptions
-from flipkd_sdk.exporters.verification import LIMITS, widen
+from flipkd_sdk.exporters.verification import widen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

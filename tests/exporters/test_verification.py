@@ -8,10 +8,11 @@ import pytest
 from tiny import replace_model
 from tiny_models import tiny_pairs
 
+from flipkd_sdk.artifact.limits import LIMITS, Limits
 from flipkd_sdk.artifact.manifest import Drift, read_manifest
 from flipkd_sdk.errors import ConfigError, VerificationError
 from flipkd_sdk.evaluation import metrics
-from flipkd_sdk.exporters.verification import LIMITS, Limits, enforce, measure_drift, violations, widen
+from flipkd_sdk.exporters.verification import enforce, measure_drift, violations, widen
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
 from flipkd_sdk.training.evaluation import pair_cosines

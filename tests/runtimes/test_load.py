@@ -27,9 +27,9 @@ def directory(tiny_matcher: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def forget_what_was_said() -> Iterator[None]:
-    load._say_once.cache_clear()
+    load._warn_once.cache_clear()
     yield
-    load._say_once.cache_clear()
+    load._warn_once.cache_clear()
 
 
 class Cuda:

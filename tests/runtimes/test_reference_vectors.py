@@ -12,13 +12,14 @@ import pytest
 from onnx import helper, numpy_helper
 from tiny import add_self_test, named, replace_model, write_manifest, write_tiny_matcher
 
+from flipkd_sdk.artifact.limits import REFERENCE_DISTANCE
 from flipkd_sdk.artifact.manifest import read_manifest
 from flipkd_sdk.errors import FlipKDError, MatcherDirectoryError, SelfTestError
 from flipkd_sdk.runtimes import reference_vectors
 from flipkd_sdk.runtimes.load import LoadOptions, open_matcher
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
-from flipkd_sdk.runtimes.reference_vectors import TOLERANCE, load_self_test, made_up_sample, median_distance
+from flipkd_sdk.runtimes.reference_vectors import load_self_test, made_up_sample, median_distance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,13 +80,13 @@ def test_the_same_vectors_pass(directory: Path) -> None:
 
 def test_saturated_sums_are_found_and_refused_with_advice(directory: Path) -> None:
     sabotage(directory)
-    assert distance(directory, "int8") > 2 * TOLERANCE
+    assert distance(directory, "int8") > 2 * REFERENCE_DISTANCE
     with pytest.raises(SelfTestError) as caught:
         Matcher.load(directory, device="cpu")
     message = str(caught.value)
     assert isinstance(caught.value, FlipKDError)
     assert message.startswith(
-        f"{directory / 'model_int8.onnx'}: gives other vectors on this CPU (here) than at export (another), "
+        f"{directory / 'model_int8.onnx'}: returns other vectors on this CPU (here) than at export (another), "
     )
     assert "; load with precision='fp32', or export it again on such a CPU; " in message
     assert f"'flipkd verify {directory}' shows more" in message
@@ -249,11 +250,11 @@ def test_weights_of_8_bits_are_refused_where_and_only_where_they_overflow(direct
     exact = exact_vectors(model, made_up_sample(directory, read_manifest(directory)))
     add_self_test(directory, vectors={"int8": exact})
     if products_overflow_here():
-        assert distance(directory, "int8") > 2 * TOLERANCE
+        assert distance(directory, "int8") > 2 * REFERENCE_DISTANCE
         with pytest.raises(SelfTestError):
             Matcher.load(directory, device="cpu")
     else:
-        assert distance(directory, "int8") < TOLERANCE / 2
+        assert distance(directory, "int8") < REFERENCE_DISTANCE / 2
         Matcher.load(directory, device="cpu").close()
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
+from flipkd_sdk.artifact.limits import LIMITS
 from flipkd_sdk.artifact.manifest import Manifest, TrimmedVocabulary, read_manifest
 from flipkd_sdk.cli.main import cli
 from flipkd_sdk.errors import VerificationError
 from flipkd_sdk.exporters import export as exporting
 from flipkd_sdk.exporters.export import ExportOptions
-from flipkd_sdk.exporters.verification import LIMITS
 from flipkd_sdk.exporters.vocabulary.trimming import VOCABULARY_SIZE
 
 if TYPE_CHECKING:

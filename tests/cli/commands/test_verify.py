@@ -14,13 +14,13 @@ from click.testing import CliRunner, Result
 from tiny import TEXTS, add_self_test, replace_model, tiny_model, tiny_tokenizer, write_manifest, write_tiny_matcher
 
 from flipkd_sdk import Matcher
+from flipkd_sdk.artifact.limits import REFERENCE_DISTANCE
 from flipkd_sdk.artifact.manifest import FORMAT_VERSION, read_manifest
 from flipkd_sdk.cli.main import cli
 from flipkd_sdk.evaluation.metrics import spearman, summary
 from flipkd_sdk.pairs import Pairs, write_pairs
 from flipkd_sdk.runtimes import verification
 from flipkd_sdk.runtimes.encoding.encoder import TextEncoder
-from flipkd_sdk.runtimes.reference_vectors import TOLERANCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ def test_a_whole_matcher_passes(directory: Path) -> None:
     for precision in ("fp32", "int8"):
         test = by_name[precision, "self-test distance"]
         assert test["measured"] < 5e-4
-        assert test["at_most"] == TOLERANCE
+        assert test["at_most"] == REFERENCE_DISTANCE
         for way in ("batched", "in small batches", "reversed", "with other threads"):
             assert by_name[precision, f"sample: alone / {way}"]["measured"] <= 1e-6
     drift = by_name["int8", "sample: Spearman with fp32"]
@@ -119,7 +119,7 @@ def test_a_variant_that_computes_otherwise_is_one_clear_line(directory: Path) ->
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"flipkd: error: {directory}: int8 self-test distance ")
-    assert f" is not ≤ {TOLERANCE:g}; int8 sample: Spearman with fp32 " in done.stderr
+    assert f" is not ≤ {REFERENCE_DISTANCE:g}; int8 sample: Spearman with fp32 " in done.stderr
     assert "fp32 self-test" not in done.stderr
     failed = [line.split()[:3] for line in done.stdout.splitlines() if line.endswith("FAILED")]
     assert failed == [["int8", "self-test", "distance"], ["int8", "sample:", "Spearman"]]

@@ -23,7 +23,7 @@ def test_texts_come_back_from_their_distinct_ones(texts: list[str]) -> None:
     assert [found.texts[place] for place in found.index] == texts
     assert max(Counter(found.texts).values(), default=1) == 1
     for place, text in enumerate(found.texts):
-        assert found.where(place) == f"text {texts.index(text)}"
+        assert found.name_of(place) == f"text {texts.index(text)}"
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_a_vector_for_each_text_is_demanded(model: Path) -> None:
 
     opened = open_session(changed(model, add_up), device="cpu", threads=1, dimension=DIMENSION)
     # numpy would hand the one vector to all of them.
-    with pytest.raises(ExecutionError, match="gave 1 vectors for 2 texts"):
+    with pytest.raises(ExecutionError, match="returned 1 vectors for 2 texts"):
         opened.run(np.concatenate([IDS, IDS]), np.concatenate([MASK, MASK]))
 
 
