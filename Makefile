@@ -70,13 +70,13 @@ chromium:
 bench:
 	@test -n "$(MATCHER)" || { echo "name matcher directories: make bench MATCHER=DIR [RUN=DIR]" >&2; exit 2; }
 	$(MAKE) VENV=.venv-bench .venv-bench/.bench .venv-bench/.package .venv-bench/.models
-	.venv-bench/bin/python benchmarks/peers/bench.py $(MATCHER) $(if $(RUN),--run $(RUN))
+	.venv-bench/bin/python benchmarks peers $(MATCHER) $(if $(RUN),--run $(RUN))
 
 experiments: $(VENV)/.demo $(VENV)/.package $(VENV)/.models $(VENV)/.experiments
-	$(BIN)/python benchmarks/experiments/run.py $(RUNS)
+	$(BIN)/python benchmarks experiments $(RUNS)
 
 experiments-table: $(VENV)/.demo $(VENV)/.package
-	$(BIN)/python benchmarks/experiments/table.py
+	$(BIN)/python benchmarks experiments-table
 
 clean:
 	rm -rf $(VENV) .venv-bench $(TOOLS) .cache demo build dist site *.egg-info

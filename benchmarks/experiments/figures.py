@@ -8,7 +8,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from plan import RUNS
+from experiments.plan import RUNS
 
 from flipkd_sdk.evaluation.bootstrap import precision_gain
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from experiments.plan import Run
     from numpy.typing import NDArray
-    from plan import Run
 
     Scores = NDArray[np.float64]
 
@@ -35,6 +35,11 @@ class Finished:
     def minutes(self) -> float:
         """What the training took."""
         return float(sum(self.record["result"]["seconds"].values())) / 60
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of the machine; results of older releases have another record of it."""
+        return int((self.record.get("environment") or self.record["machine"])["cpus"])
 
     def scores(self, system: str) -> Scores:
         """Of the test pairs, shape (n,)."""

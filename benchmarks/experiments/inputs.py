@@ -6,7 +6,6 @@ No text of a development or test file of any set is among the texts or pairs tha
 from __future__ import annotations
 
 import csv
-import os
 import random
 import re
 import shutil
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     Intents = Sequence[tuple[str, str]]
     """Texts with their intents."""
 
-ROOT = Path(__file__).resolve().parents[2]
 DEV_SHARE = 0.1
 """Part of the train pairs, or of an intent's texts, kept for development where a set has no such file."""
 FEWER_TEXTS = 3_000
@@ -36,11 +34,6 @@ FEWER_PAIRS = {"rqe": 3_000, "atec": 12_000}
 FEWEST_WORDS = 4
 DRAWN = 50
 """Texts of other intents among which a hard non-match is found."""
-
-
-def data_folder() -> Path:
-    """Where the public data sets lie: ``$FLIPKD_DATA``, else ``../shared/data`` from the project's root."""
-    return Path(os.environ.get("FLIPKD_DATA", ROOT.parent / "shared" / "data"))
 
 
 def prepare(name: str, data: Path, work: Path) -> Path:
@@ -68,7 +61,7 @@ def mqp(data: Path, folder: Path) -> None:
     _write_texts(folder / "texts.csv", texts)
     own = set(train.texts)
     others = [text for text in texts if text not in own]
-    fewer = random.Random(0).sample(others, min(FEWER_TEXTS, len(others)))  # noqa: S311
+    fewer = random.Random(0).sample(others, min(FEWER_TEXTS, len(others)))
     _write_texts(folder / "texts-small.csv", [*train.texts, *fewer])
 
 
@@ -111,7 +104,7 @@ def intent_pairs(rows: Intents, seed: int) -> Pairs:
         rows: distinct texts; with two texts of one intent and two intents at least.
         seed: of the draw.
     """
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     rows = rng.sample(rows, len(rows))
     by_intent = _by_intent(rows)
     words = {text: frozenset(text.lower().split()) for text, _ in rows}

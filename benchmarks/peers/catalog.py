@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifacts import FP32, INT8, TOKENIZER_FILES, onnx_folder, static_folder
-from systems import SystemSpec
+from peers.artifacts import FP32, INT8, TOKENIZER_FILES, onnx_folder, static_folder
+from peers.systems import SystemSpec
 
 from flipkd_sdk.artifact.manifest import MANIFEST_FILE, read_manifest
 from flipkd_sdk.training.models.sources import weights_file
@@ -141,7 +141,7 @@ def _prepared(make: Callable[[Path, Path], Path], teacher: Path, work: Path) -> 
     logging.disable(logging.WARNING)  # of the exporter and the quantizer, about what is not used here
     try:
         return make(teacher, work), None
-    except Exception as error:  # noqa: BLE001 - whatever a peer raises becomes the reason in its row
+    except Exception as error:
         return Path(), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     finally:
         logging.disable(logging.NOTSET)

@@ -1,6 +1,6 @@
 """Open a system and score one pair, in a fresh process: what a command or a serverless function waits for.
 
-    python benchmarks/peers/cold.py SPEC.json
+    python -m peers.cold SPEC.json
 
 Prints the resident memory in MB after the first score; bench.py measures the time until then.
 """
@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from systems import SystemSpec, open_system
+from peers.systems import SystemSpec, open_system
 
 if __name__ == "__main__":
     spec = SystemSpec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
@@ -20,6 +20,6 @@ if __name__ == "__main__":
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     system = open_system(spec)
     system.score("How can I reset my password?", "I forgot my password, what now?")
-    from worker import memory_mb
+    from memory import memory_mb
 
-    print(memory_mb("VmRSS"), file=answer, flush=True)
+    print(memory_mb(), file=answer, flush=True)

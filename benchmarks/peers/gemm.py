@@ -36,11 +36,10 @@ class GemmBench:
     """Products that are made once and timed as often as asked."""
 
     def __init__(self, shapes: Sequence[Shape], threads: int) -> None:
-        self._runs: dict[str, dict[Shape, Callable[[], object]]] = {"fp32": {}, "int8": {}, "numpy fp32": {}}
+        self._runs: dict[str, dict[Shape, Callable[[], object]]] = {"fp32": {}, "int8": {}}
         for shape in shapes:
             self._runs["fp32"][shape] = _fp32(shape, threads)
             self._runs["int8"][shape] = _int8(shape, threads)
-            self._runs["numpy fp32"][shape] = _numpy(shape)
 
     def rates(self) -> dict[str, dict[str, float]]:
         """10⁹ multiply-accumulates per second by kind and by shape, written as ``m×k×n``."""
@@ -57,13 +56,6 @@ def _best(run: Callable[[], object]) -> float:
         run()
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def _numpy(shape: Shape) -> Callable[[], object]:
-    m, k, n = shape
-    a, b = _random((m, k)), _random((k, n))
-    out = np.empty((m, n), np.float32)
-    return lambda: np.matmul(a, b, out=out)
 
 
 def _fp32(shape: Shape, threads: int) -> Callable[[], object]:
@@ -92,7 +84,7 @@ def _int8(shape: Shape, threads: int) -> Callable[[], object]:
 
 
 def _runner(
-    node: Any,  # noqa: ANN401 - onnx is imported late
+    node: Any,
     constants: dict[str, Any],
     a: NDArray[Any],
     kind: int,

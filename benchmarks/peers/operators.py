@@ -1,8 +1,6 @@
 """Where a matcher's time goes, operator by operator, as onnxruntime's profiler sees it.
 
-    python benchmarks/peers/operators.py MATCHER [MATCHER ...]
-
-The texts are those of `make bench`. The results are written to benchmarks/results/operators.{json,md}.
+The texts are those of `make bench`.
 """
 
 from __future__ import annotations
@@ -15,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from bench import ROOT, data_folder
-from systems import THREADS
-from workloads import load_workloads
+from environment import RESULTS, THREADS, data_folder
+from peers.workloads import FILES, load_workloads
 
 from flipkd_sdk.runtimes.encoding.inputs import distinct_texts
 from flipkd_sdk.runtimes.load import LoadOptions, open_matcher
 from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
 from flipkd_sdk.runtimes.onnx.session import EncoderSession, session_options
 
-RESULTS = ROOT / "benchmarks" / "results"
 SHOWN = 12
 """Operators with a row of their own."""
 
@@ -69,19 +65,15 @@ def table(found: dict[str, Any]) -> str:
     )
 
 
-@click.command()
+@click.command("operators")
 @click.argument("matchers", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--precision", default="int8", show_default=True)
 def main(matchers: tuple[Path, ...], precision: str) -> None:
-    """Profile MATCHERS on the texts of the benchmark."""
-    texts = load_workloads(data_folder(), 1.0).texts
+    """Profile MATCHERS and write results/operators.json and .md."""
+    texts = load_workloads(data_folder(FILES), 1.0).texts
     with tempfile.TemporaryDirectory() as working:
         found = [profile(directory.absolute(), precision, texts, Path(working)) for directory in matchers]
     text = "\n\n".join(map(table, found)) + "\n"
     (RESULTS / "operators.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     (RESULTS / "operators.md").write_text(text, encoding="utf-8")
     click.echo(text)
-
-
-if __name__ == "__main__":
-    main()

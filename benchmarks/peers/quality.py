@@ -11,8 +11,8 @@ from flipkd_sdk.evaluation.calibration import choose_threshold
 from flipkd_sdk.evaluation.metrics import at_threshold, average_precision
 
 if TYPE_CHECKING:
-    from rounds import Measured
-    from workloads import Workloads
+    from peers.scheduler import Measured
+    from peers.workloads import Workloads
 
 
 def quality(one: Measured, work: Workloads) -> dict[str, object]:

@@ -9,17 +9,17 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from catalog import REFERENCE
-from graphs import linear_layers
-from quality import quality
-from sizes import file_bytes, installed_bytes
+from peers.catalog import REFERENCE
+from peers.graphs import linear_layers
+from peers.quality import quality
+from peers.sizes import file_bytes, installed_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rounds import Measured
-    from systems import SystemSpec
-    from workloads import Workloads
+    from peers.scheduler import Measured
+    from peers.systems import SystemSpec
+    from peers.workloads import Workloads
 
 Row = dict[str, Any]
 
@@ -54,10 +54,7 @@ TARGETS = (
 
 def machine_limit(rates: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
     """Best rate by precision, 10⁹ multiply-accumulates per second: of the best shape, in the median round."""
-    limit = {
-        kind: median(max(max(one[source].values()) for source in sources) for one in rates)
-        for kind, sources in {"fp32": ("fp32", "numpy fp32"), "int8": ("int8",)}.items()
-    }
+    limit = {kind: median(max(one[kind].values()) for one in rates) for kind in ("fp32", "int8")}
     by_shape = {
         kind: {shape: median(one[kind][shape] for one in rates) for shape in shapes}
         for kind, shapes in rates[0].items()
@@ -109,7 +106,7 @@ def _row(one: Measured, reference: Measured | None, work: Workloads, limit: Mapp
     return row
 
 
-def _ratio(above: Any, below: Any) -> float:  # noqa: ANN401 - iterables of float
+def _ratio(above: Any, below: Any) -> float:
     return median(a / b for a, b in zip(above, below, strict=True))
 
 

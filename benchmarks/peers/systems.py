@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from environment import THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     Encode = Callable[[Sequence[str]], Vectors]
     Pair = tuple[str, str]
 
-THREADS = 2
 BATCH_SIZES = (8, 32)
 """What `onnxruntime_encoder` chooses from; 32 is the default of sentence-transformers."""
 
@@ -106,7 +106,7 @@ def open_matcher(spec: SystemSpec, _sample: Sequence[str]) -> System:
 
     matcher = Matcher.load(spec.location, device="cpu", precision=spec.variant, threads=THREADS, on_truncate="ignore")
 
-    def nearest(queries: Sequence[str], candidates: Any) -> NDArray[np.int64]:  # noqa: ANN401 - a CandidateSet
+    def nearest(queries: Sequence[str], candidates: Any) -> NDArray[np.int64]:
         return np.array([found[0].index for found in candidates.rank_many(queries, top_k=1)], dtype=np.int64)
 
     return System(matcher.score, matcher.encode, matcher.score_pairs, matcher.candidates, nearest)

@@ -43,11 +43,6 @@ class Workloads:
     """Medical questions for warming up, and to choose batch sizes with."""
 
 
-def missing_files(data: Path) -> list[Path]:
-    """Files that the benchmark needs and that are not there."""
-    return [data / name for name in FILES if not (data / name).is_file()]
-
-
 def load_workloads(data: Path, scale: float) -> Workloads:
     """Read the texts.
 
@@ -61,7 +56,7 @@ def load_workloads(data: Path, scale: float) -> Workloads:
     wanted = _scaled(TEXTS, scale)
     texts = list(dict.fromkeys([*dev.texts, *test.texts, *train.texts, *more.b]))
     texts = texts[: max(wanted, len({*dev.texts, *test.texts}))]
-    random.Random(0).shuffle(texts)  # noqa: S311
+    random.Random(0).shuffle(texts)
     by_intent: dict[str, list[str]] = defaultdict(list)
     for text, intent in _banking(data / "banking77" / "train.csv"):
         by_intent[intent].append(text)
@@ -70,7 +65,7 @@ def load_workloads(data: Path, scale: float) -> Workloads:
     for i, (_, intent) in enumerate(faq):
         places[intent].add(i)
     asked = _banking(data / "banking77" / "test.csv")
-    random.Random(1).shuffle(asked)  # noqa: S311
+    random.Random(1).shuffle(asked)
     asked = asked[: _scaled(len(asked), scale)]
     pairs = list(zip(test.a, test.b, strict=True))
     return Workloads(

@@ -1,4 +1,4 @@
-"""Sixteen callers with a pair each, through the micro-batcher and without it."""
+"""Sixteen concurrent callers, with and without the micro-batcher."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from cli_bench import texts
+from runtime.parts import texts
 
 from flipkd_sdk import MicroBatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runtime.setting import Setting
+    from runtime.parts import Setting
 
 CALLERS = 16
 _DELAY = 0.002
@@ -22,9 +22,9 @@ _SLICES = 6
 
 
 def callers(setting: Setting) -> dict[str, Any]:
-    """Rate and latency of 16 concurrent callers, against `score_pairs` on the same pairs.
+    """Measure rate and latency of 16 concurrent callers, against `score_pairs` on the same pairs.
 
-    In slices and in turn, so that whatever else the machine does falls on all three.
+    The ways take turns on slices, so that other load affects all of them.
     """
     size = setting.size(3_000)
     pairs = list(zip(texts(size, seed=5), texts(size, seed=6), strict=True))
@@ -62,7 +62,7 @@ def callers(setting: Setting) -> dict[str, Any]:
 
 
 def call_concurrently(score: Callable[[str, str], float], pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """Let 16 threads take pairs until none is left; the seconds that each call took."""
+    """Score pairs from 16 threads and return the seconds of each call."""
     taken: list[float] = []
     failures: list[Exception] = []
     remaining = iter(pairs)
@@ -77,7 +77,7 @@ def call_concurrently(score: Callable[[str, str], float], pairs: Sequence[tuple[
             start = time.perf_counter()
             try:
                 score(*pair)
-            except Exception as error:  # noqa: BLE001 - raised again where it can be seen
+            except Exception as error:
                 failures.append(error)
                 return
             taken.append(time.perf_counter() - start)
@@ -93,5 +93,5 @@ def call_concurrently(score: Callable[[str, str], float], pairs: Sequence[tuple[
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """A percentile, between the two values next to it."""
+    """Return an interpolated percentile."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

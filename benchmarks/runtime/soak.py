@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from runtime.setting import run_program
+from runtime.parts import run_program
 
 if TYPE_CHECKING:
-    from runtime.setting import Setting
+    from runtime.parts import Setting
 
 _ROUNDS = 100
 _PAIRS, _REQUESTS = 10_000, 100

@@ -13,11 +13,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from cli_bench import texts
+from memory import memory_mb
+from runtime.concurrency import call_concurrently
+from runtime.parts import texts
 
 from flipkd_sdk import Matcher, MicroBatcher
-from runtime.concurrency import call_concurrently
-from runtime.status import resident_mb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,12 +28,12 @@ _ODD = ["", "   ", "\0\x1b[31m", "\u202eright to left", "\ud800", "如何重置�
 
 def main(directory: str, rounds: int, pairs: int, requests: int) -> None:
     """Run the soak."""
-    chosen = random.Random(11)  # noqa: S311
+    chosen = random.Random(11)
     with Matcher.load(directory, device="cpu", threads=2, on_truncate="ignore") as matcher:
         probe = [*zip(texts(24, seed=12), texts(24, seed=13), strict=True), *((text, "my PIN") for text in _ODD)]
         expected = {pair: matcher.score(*pair) for pair in probe}
         counted = {"pairs": 0, "requests": 0, "probes": 0}
-        resident, largest_change, start = [resident_mb()], 0.0, time.perf_counter()
+        resident, largest_change, start = [memory_mb()], 0.0, time.perf_counter()
         with MicroBatcher(matcher) as batcher:
             for i in range(rounds):
                 new = [*texts(_NEW, seed=1000 + i), *_ODD]
@@ -48,7 +48,7 @@ def main(directory: str, rounds: int, pairs: int, requests: int) -> None:
                 counted["pairs"] += len(scores)
                 counted["requests"] += len(answers)
                 counted["probes"] += len(seen)
-                resident.append(resident_mb())
+                resident.append(memory_mb())
                 print(f"\rround {i + 1} of {rounds}: {resident[-1]:.0f} MB", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     seconds = time.perf_counter() - start

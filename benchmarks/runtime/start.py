@@ -1,4 +1,4 @@
-"""How fast a process is ready, and what it holds in memory then."""
+"""Start-up time and resident memory of a process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli_bench import run, texts
-
-from runtime.setting import run_program
+from runtime.command_line import run
+from runtime.parts import run_program, texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from runtime.setting import Setting
+    from runtime.parts import Setting
 
 _PROGRAMS = Path(__file__).parent
 _PROCESSES = 15
@@ -26,7 +25,7 @@ _QUIET = "ORT_DISABLE_TELEMETRY"
 
 
 def cold_start(setting: Setting) -> dict[str, Any]:
-    """Process start to first score, against bare onnxruntime and tokenizers on the same files."""
+    """Measure process start to first score, against bare onnxruntime and tokenizers on the same files."""
     with setting.load() as matcher:
         tokenizer = setting.matcher / matcher.manifest.tokenizer.file
     bare = [sys.executable, _PROGRAMS / "bare_pair.py", setting.model(), tokenizer]
@@ -43,10 +42,9 @@ def cold_start(setting: Setting) -> dict[str, Any]:
 
 
 def import_time(setting: Setting) -> dict[str, Any]:
-    """Import with the engine, against importing the three dependencies; an empty interpreter is subtracted.
+    """Measure the import with onnxruntime, against importing the three dependencies without an interpreter's start.
 
-    The package imports onnxruntime when a matcher is loaded, so here it is called for. The import statement alone
-    stands beside it.
+    The package imports onnxruntime when a matcher is loaded, so the import is forced here.
     """
     ours = "from flipkd_sdk import Matcher"
     engine = "from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime; load_onnxruntime()"
@@ -71,10 +69,10 @@ def import_time(setting: Setting) -> dict[str, Any]:
 
 
 def memory(setting: Setting) -> dict[str, Any]:
-    """Resident memory after load and 10,000 pairs of distinct texts."""
+    """Measure resident memory after loading and after 10,000 pairs of distinct texts."""
     size = setting.size(10_000)
     found = run_program("resident", setting.matcher, lines=zip(texts(size, seed=1), texts(size, seed=2), strict=True))
-    model_mb = setting.model().stat().st_size / 2**20
+    model_mb = setting.model().stat().st_size / 1e6
     limit = 1.5 * model_mb + 120
     return {
         **found,
@@ -88,7 +86,7 @@ def memory(setting: Setting) -> dict[str, Any]:
 def _in_turn(
     setting: Setting, commands: Mapping[str, Sequence[str | Path]], *, base: Sequence[str | Path] | None = None
 ) -> dict[str, Any]:
-    """Seconds of each command, started in turn so that whatever else the machine does falls on all of them."""
+    """Return the seconds of each command, started in turn so that other load affects all of them."""
     os.environ.pop(_QUIET, None)
     everything = {**commands, **({"base": base} if base else {})}
     seconds: dict[str, list[float]] = {name: [] for name in everything}

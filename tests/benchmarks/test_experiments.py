@@ -7,17 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import figures
-import inputs
 import numpy as np
-import plan
 import pytest
-import run as runner
-import table
 from click.testing import CliRunner
-from figures import AP, Estimate, read_results
-from picture import draw
-from plan import RUNS, Run
+from experiments import figures, inputs, plan, runner, table
+from experiments.figures import AP, Estimate, read_results
+from experiments.plan import RUNS, Run
+from plot import draw_experiments
 from tiny_models import tiny_pairs, write_tiny_llama, write_tiny_teacher
 
 from flipkd_sdk.artifact.limits import LIMITS
@@ -254,7 +250,7 @@ def test_each_run_leaves_a_results_file(finished: list[figures.Finished], work: 
         assert one.record["config"]["seed"] == one.record["seed"] == 0
         assert one.record["config"]["data"]["pairs"] == "$WORK/inputs/mqp/train.csv"
         assert one.record["starts"] in (1, 2)  # another test stops one
-        assert {"torch", "flipkd-sdk"} <= one.record["packages"].keys()
+        assert {"torch", "flipkd-sdk"} <= one.record["environment"]["packages"].keys()
         text = (work / "results" / f"{one.run.name}.json").read_text(encoding="utf-8")
         assert str(work) not in text
         assert str(data) not in text
@@ -372,7 +368,7 @@ def test_the_table_of_toy_runs(finished: list[figures.Finished], tmp_path: Path)
     assert "| all | " in said
     assert "| spread | " in said
     assert "- Cut in everything." in said
-    draw(figures.comparison(finished), figures.ablations(finished), tmp_path / "quality.svg")
+    draw_experiments(figures.comparison(finished), figures.ablations(finished), tmp_path / "quality.svg")
     assert "student, flipped, int8" in (tmp_path / "quality.svg").read_text(encoding="utf-8")
 
 

@@ -6,18 +6,20 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import click
 import numpy as np
 import pytest
-from catalog import REFERENCE, catalog
-from graphs import linear_layers
+from environment import data_folder
 from onnx import TensorProto, helper, numpy_helper, save
-from report import machine_limit, results, table
-from rounds import Measured, SystemFailedError, Worker, cold_starts, measure
-from sizes import closure, installed_bytes
-from systems import SystemSpec
+from peers.catalog import REFERENCE, catalog
+from peers.graphs import linear_layers
+from peers.report import machine_limit, results, table
+from peers.scheduler import Measured, SystemFailedError, Worker, cold_starts, measure
+from peers.sizes import closure, installed_bytes
+from peers.systems import SystemSpec
+from peers.worker import prepare_system
+from peers.workloads import FILES, Workloads, load_workloads
 from tiny import TEXTS
-from worker import serve_system
-from workloads import FILES, Workloads, load_workloads, missing_files
 
 from flipkd_sdk import Matcher
 from flipkd_sdk.evaluation.metrics import average_precision
@@ -88,19 +90,15 @@ def test_a_measured_system_and_one_that_fails(matcher: SystemSpec, work: Workloa
     assert "not measured: " in table(found["systems"]).splitlines()[-1]
 
 
-def test_a_process_that_dies_is_a_reason() -> None:
-    with pytest.raises(SystemFailedError, match="ended with 3"):
-        Worker(_die).answer()
-
-
-def _die(_connection: object) -> None:
-    os._exit(3)
+def test_a_process_that_dies_is_reported() -> None:
+    with pytest.raises(SystemFailedError, match="its process ended"):
+        Worker(os._exit, 3).wait()
 
 
 def test_a_failing_peer_says_why(matcher: SystemSpec) -> None:
-    worker = Worker(serve_system, replace(matcher, variant="int2"), [])
+    worker = Worker(prepare_system, replace(matcher, variant="int2"), [])
     with pytest.raises(SystemFailedError, match="no 'int2' variant"):
-        worker.answer()
+        worker.wait()
     worker.close()
 
 
@@ -166,8 +164,10 @@ def test_installed_size_follows_requirements_and_extras() -> None:
         installed_bytes(["no-such-distribution"])
 
 
-def test_workloads(tmp_path: Path) -> None:
-    assert len(missing_files(tmp_path)) == len(FILES)
+def test_workloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLIPKD_DATA", str(tmp_path))
+    with pytest.raises(click.ClickException, match=f"{FILES[0]}: missing"):
+        data_folder(FILES)
     for name in FILES:
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
@@ -179,7 +179,7 @@ def test_workloads(tmp_path: Path) -> None:
 
     found = load_workloads(tmp_path, 0.5)
 
-    assert missing_files(tmp_path) == []
+    assert data_folder(FILES) == tmp_path
     assert len(set(found.texts)) == len(found.texts)
     assert {*found.dev.texts, *found.test.texts} <= set(found.texts)
     assert len(found.candidates) == 7 * 3

@@ -1,4 +1,4 @@
-"""Work given to all systems in turn, round after round, so that whatever else the machine does falls on all of them."""
+"""Scheduler that gives work to all systems in turn, so that other load affects all of them."""
 
 from __future__ import annotations
 
@@ -8,85 +8,81 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker import serve_gemm, serve_system
+from peers.worker import answer, prepare_gemm, prepare_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     import numpy as np
-    from gemm import Shape
     from numpy.typing import NDArray
-    from systems import SystemSpec
-    from workloads import Workloads
+    from peers.gemm import Shape
+    from peers.systems import SystemSpec
+    from peers.workloads import Workloads
 
 _PATIENCE = 900
 """Seconds until a system counts as hanging."""
+_BENCHMARKS = Path(__file__).parents[1]
 _PAUSE = 0.05
-"""Seconds between two systems, in which threads of the first stop to spin."""
+"""Seconds between two systems, in which the threads of the first stop spinning."""
 
 
 class SystemFailedError(Exception):
-    """A system could not do its work; the message is the reason in its row."""
+    """A system failed; the message is the reason in its row."""
 
 
 class Worker:
-    """A process that does what it is asked to."""
+    """A process of its own that is prepared once and then runs one function at a time."""
 
-    def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
-        context = multiprocessing.get_context("spawn")
-        self._connection, other = context.Pipe()
-        self._process = context.Process(target=serve, args=(other, *arguments), daemon=True)
-        self._process.start()
-        other.close()
+    def __init__(self, prepare: Callable[..., object], *arguments: Any) -> None:
+        self._executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        self._prepared = self._executor.submit(prepare, *arguments)
 
-    def answer(self) -> Any:  # noqa: ANN401 - whatever was asked for
-        """What the process says; its first answer comes unasked, once it is ready.
+    def wait(self) -> None:
+        """Wait until the process is prepared. Raises as `call` does."""
+        _result(self._prepared)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Return the answer of a function that the preparation registered; see `worker.answer`.
 
         Raises:
-            SystemFailedError: it reports an error, has ended, or says nothing for 15 minutes.
+            SystemFailedError: the function failed, the process ended, or there was no answer in time.
         """
-        try:
-            if not self._connection.poll(_PATIENCE):
-                raise SystemFailedError(f"no answer within {_PATIENCE} seconds")
-            done, answer = self._connection.recv()
-        except EOFError:
-            self._process.join(10)
-            raise SystemFailedError(f"its process ended with {self._process.exitcode}") from None
-        if not done:
-            raise SystemFailedError(answer)
-        return answer
-
-    def call(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
-        """Ask, and wait for the answer. Raises as `answer` does."""
         time.sleep(_PAUSE)
-        try:
-            self._connection.send((name, arguments))
-        except OSError:
-            raise SystemFailedError(f"its process ended with {self._process.exitcode}") from None
-        return self.answer()
+        return _result(self._executor.submit(answer, name, *arguments))
 
     def close(self) -> None:
         """End the process."""
-        self._connection.close()
-        self._process.join(10)
-        if self._process.is_alive():
-            self._process.terminate()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(future: Future[Any]) -> Any:
+    try:
+        return future.result(_PATIENCE)
+    except BrokenProcessPool:
+        raise SystemFailedError("its process ended") from None
+    except TimeoutError:
+        raise SystemFailedError(f"no answer within {_PATIENCE} seconds") from None
+    except Exception as error:
+        raise SystemFailedError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
 
 
 @dataclass
 class Measured:
-    """What was measured of a system; lists have one element per round."""
+    """Measurements of a system; lists have one element per round."""
 
     spec: SystemSpec
     problem: str | None = None
     cold_seconds: list[float] = field(default_factory=list)
     cold_mb: list[float] = field(default_factory=list)
     single_seconds: list[list[float]] = field(default_factory=list)
-    """Of each pair of each round."""
+    """Seconds of each pair of each round."""
     texts_seconds: list[float] = field(default_factory=list)
     index_seconds: float = 0.0
     nearest_seconds: list[float] = field(default_factory=list)
@@ -95,13 +91,13 @@ class Measured:
     """Best candidate of each query, in the order of the rounds."""
     dev_scores: NDArray[np.floating] | None = None
     test_scores: NDArray[np.floating] | None = None
-    """Of a system that has no vectors."""
+    """Scores of a system without vectors."""
     peak_mb: float = 0.0
     note: str = ""
 
 
 def cold_starts(measured: Sequence[Measured], rounds: int) -> None:
-    """Time from the start of a process to its first score, and its resident memory then."""
+    """Measure the time from process start to the first score, and the resident memory then."""
     with tempfile.TemporaryDirectory() as folder:
         for round_ in range(rounds + 1):
             for one in measured:
@@ -114,18 +110,18 @@ def cold_starts(measured: Sequence[Measured], rounds: int) -> None:
                 except SystemFailedError as error:
                     one.problem = str(error)
                     continue
-                if round_:  # The first one fills the caches of the file system and of bytecode.
+                if round_:  # The first start fills the caches of the file system and of bytecode.
                     one.cold_seconds.append(seconds)
                     one.cold_mb.append(mb)
 
 
 def _cold_start(spec: Path) -> tuple[float, float]:
-    command = [sys.executable, str(Path(__file__).with_name("cold.py")), str(spec)]
+    command = [sys.executable, "-m", "peers.cold", str(spec)]
     errors = spec.with_name("errors.txt")
     with errors.open("w") as file:
         start = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True) as process:
-            assert process.stdout is not None  # noqa: S101 - for the type checker
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True, cwd=_BENCHMARKS) as process:
+            assert process.stdout is not None
             line = process.stdout.readline()
             seconds = time.perf_counter() - start
     if not line:
@@ -135,16 +131,16 @@ def _cold_start(spec: Path) -> tuple[float, float]:
 
 
 def measure(measured: Sequence[Measured], work: Workloads, rounds: int, shapes: Sequence[Shape]) -> list[Any]:
-    """Let every system do all the work, a part of it in each round; the rates of `GemmBench` in each round."""
+    """Give every system all work, a part per round, and return the rates of `GemmBench` in each round."""
     workers = {}
     for one in measured:
         if one.problem is None:
-            workers[one.spec.name] = Worker(serve_system, one.spec, work.sample)
-            _attempt(one, workers[one.spec.name].answer)
-    gemm = Worker(serve_gemm, shapes)
+            workers[one.spec.name] = Worker(prepare_system, one.spec, work.sample)
+            _attempt(one, workers[one.spec.name].wait)
+    gemm = Worker(prepare_gemm, shapes)
     rates = []
     try:
-        gemm.answer()
+        gemm.wait()
         for part in range(rounds):
             rates.append(gemm.call("rates"))
             for step in (_single, _texts, _rank):

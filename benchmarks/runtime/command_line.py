@@ -1,78 +1,36 @@
-"""What the command line costs over the matcher that it runs: start-up, streaming, repeated texts, Ray.
-
-    python benchmarks/cli_bench.py MATCHER                  everything, in about ten minutes on two cores
-    python benchmarks/cli_bench.py MATCHER --only help --only cold
-    python benchmarks/cli_bench.py MATCHER --scale 0.01     a quick trial; its figures mean nothing
-
-The results are written to benchmarks/results/cli.json; those of parts that were left out stay as they were.
-"""
+"""Cost of the command line over the matcher that it runs: start-up, streaming, repeated texts, Ray."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
-import json
 import os
 import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import runtime.setting
-from runtime.setting import THREADS
-from runtime.status import resident_mb
+from environment import THREADS
+from memory import memory_mb
+from runtime.parts import texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from runtime.parts import Setting
+
 FLIPKD = Path(sys.executable).with_name("flipkd")
-RESULTS = Path(__file__).parent / "results" / "cli.json"
 _SLICES = 4
-
-OPENINGS = [
-    "how can I",
-    "where do I",
-    "why did you",
-    "is it possible to",
-    "I would like to",
-    "when can I",
-    "I forgot to",
-]
-VERBS = ["block", "reset", "order", "cancel", "check", "change", "open", "close", "pay", "withdraw", "report", "renew"]
-OBJECTS = [
-    "my card",
-    "the PIN",
-    "a loan",
-    "an account",
-    "my last payment",
-    "the fee",
-    "a standing order",
-    "my password",
-]
-ENDINGS = ["", "abroad", "online", "at the branch", "before the weekend", "without the app", "again", "by phone"]
-
-
-@dataclass(frozen=True)
-class Setting(runtime.setting.Setting):
-    """What every part of the benchmark works with."""
-
-    folder: Path
-    """For tables."""
-
-    def size(self, full: int) -> int:
-        """A number of rows or texts, scaled."""
-        return max(10, int(full * self.scale))
 
 
 @dataclass(frozen=True)
 class Run:
-    """A process that ended."""
+    """Seconds and memory of a finished process."""
 
     seconds: float
     peak_mb: float
@@ -80,17 +38,8 @@ class Run:
     """Resident memory, twice a second."""
 
 
-def texts(count: int, *, seed: int) -> list[str]:
-    """Distinct questions of a bank's customers, of 5 to 14 words."""
-    chosen = random.Random(seed)  # noqa: S311
-    return [
-        " ".join([chosen.choice(part) for part in (OPENINGS, VERBS, OBJECTS, ENDINGS)] + [f"number {seed}{i}"])
-        for i in range(count)
-    ]
-
-
 def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> Path:
-    """A CSV of pairs with a number of their own."""
+    """Write numbered pairs as CSV."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "text_a", "text_b"])
@@ -99,7 +48,7 @@ def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> Path:
 
 
 def run(command: Sequence[str | Path]) -> Run:
-    """Run a command to its end, and watch its memory."""
+    """Run a command and sample its memory."""
     start = time.perf_counter()
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
     resident: list[float] = []
@@ -109,12 +58,12 @@ def run(command: Sequence[str | Path]) -> Run:
             break
         seconds = time.perf_counter() - start
         if seconds > 0.5 * (len(resident) + 1):
-            resident.append(resident_mb(process.pid))
+            resident.append(memory_mb(process=process.pid))
         time.sleep(0.001 if seconds < 5 else 0.02)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise click.ClickException(f"{' '.join(map(str, command))} ended with {process.returncode}")
-    return Run(time.perf_counter() - start, usage.ru_maxrss / 1024, resident)
+    return Run(time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e6, resident)
 
 
 def score(setting: Setting, table: Path, out: str, *options: str) -> Run:
@@ -124,20 +73,20 @@ def score(setting: Setting, table: Path, out: str, *options: str) -> Run:
 
 
 def bench_help(_setting: Setting) -> dict[str, Any]:
-    """How long ``flipkd --help`` takes."""
+    """Measure ``flipkd --help``."""
     seconds = statistics.median(run([FLIPKD, "--help"]).seconds for _ in range(15))
     return {"seconds": seconds, "target": "at most 0.25", "met": seconds <= 0.25}
 
 
 def bench_cold(setting: Setting) -> dict[str, Any]:
-    """``flipkd score`` on ten rows against a process that loads the matcher and scores one pair."""
+    """Measure ``flipkd score`` on ten rows, against a process that loads the matcher and scores one pair."""
     table = write_pairs(setting.folder / "ten.csv", zip(texts(10, seed=1), texts(10, seed=2), strict=True))
     script = (
         "import sys; from flipkd_sdk import Matcher; "
         f"Matcher.load(sys.argv[1], device='cpu', threads={THREADS}).score('a text', 'another text')"
     )
     bare, command = [], []
-    for _ in range(11):  # In turn, so that whatever else the machine does falls on both.
+    for _ in range(11):  # In turn, so that other load affects both.
         bare.append(run([sys.executable, "-P", "-c", script, setting.matcher]).seconds)
         command.append(score(setting, table, "ten_scored.csv", "--threads", str(THREADS)).seconds)
     ratio = statistics.median(command) / statistics.median(bare)
@@ -151,9 +100,9 @@ def bench_cold(setting: Setting) -> dict[str, Any]:
 
 
 def bench_repeated(setting: Setting) -> dict[str, Any]:
-    """A million rows with 20,000 distinct texts."""
+    """Measure a million rows with 20,000 distinct texts."""
     distinct = texts(setting.size(20_000), seed=3)
-    chosen = random.Random(4)  # noqa: S311
+    chosen = random.Random(4)
     rows = setting.size(1_000_000)
     table = write_pairs(
         setting.folder / "repeated.csv", ((chosen.choice(distinct), chosen.choice(distinct)) for _ in range(rows))
@@ -194,10 +143,10 @@ def bench_repeated(setting: Setting) -> dict[str, Any]:
 
 
 def bench_pairs(setting: Setting) -> dict[str, Any]:
-    """100,000 distinct pairs: `Matcher.score_pairs` in memory, the local engine with two threads, and two Ray workers.
+    """Measure 100,000 distinct pairs in memory, with the local engine on two threads, and with two Ray workers.
 
-    In slices and in turn, so that whatever else the machine does falls on all of them. What it takes to start is
-    measured with ten rows, and subtracted.
+    The ways take turns on slices, so that other load affects all of them. The start-up is measured with ten rows and
+    subtracted.
     """
     size = setting.size(100_000)
     pairs = list(zip(texts(size, seed=5), texts(size, seed=6), strict=True))
@@ -241,29 +190,3 @@ PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "repeated": bench_repeated,
     "pairs": bench_pairs,
 }
-
-
-@click.command()
-@click.argument("matcher", type=click.Path(exists=True, file_okay=False))
-@click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Run this part alone; may be repeated.")
-@click.option("--scale", default=1.0, show_default=True, help="Of the numbers of rows, for a trial.")
-@click.option("--results", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS, help="File to write.")
-def main(matcher: str, only: tuple[str, ...], scale: float, results: Path) -> None:
-    """Measure the targets of the command line with MATCHER."""
-    found = json.loads(results.read_text()) if results.exists() else {}
-    chosen = only or tuple(PARTS)
-    with tempfile.TemporaryDirectory() as folder:
-        setting = Setting(Path(matcher).resolve(), scale, Path(folder))
-        for name in chosen:
-            found[name] = {
-                **PARTS[name](setting),
-                "command": f"python benchmarks/cli_bench.py MATCHER --only {name}",
-                "environment": setting.environment(),
-            }
-            click.echo(f"{name}: {json.dumps({k: v for k, v in found[name].items() if k != 'environment'}, indent=2)}")
-    results.parent.mkdir(exist_ok=True)
-    results.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,20 +1,8 @@
-"""Train what has no result yet, one run after the other, and write a results file for each.
-
-    python benchmarks/experiments/run.py                      all runs of plan.py, in the order of their worth
-    python benchmarks/experiments/run.py mqp ablation-base    the runs of a set, or runs by name
-    python benchmarks/experiments/run.py --list               what there is, and what is done
-
-Stop it whenever you like: the same command goes on where it was. Data comes from the folder in FLIPKD_DATA, by default
-../shared/data from the project's root; run directories and prepared inputs stay in --work, outside the project.
-`make experiments-table` then rebuilds the README's tables from the results.
-"""
+"""Train the planned experiments that have no result, one after the other, and write a results file for each."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -23,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from inputs import data_folder, prepare
-from measure import Exported, measure_export, test_scores
-from plan import RUNS, Run
+from environment import data_folder, environment
+from experiments.inputs import prepare
+from experiments.measure import Exported, measure_export, test_scores
+from experiments.plan import RUNS, Run
 
 from flipkd_sdk.cli.third_party_logging import quieten_transformers
 from flipkd_sdk.errors import FlipKDError
-from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
 from flipkd_sdk.training.models.sources import default_cache_dir
 
 if TYPE_CHECKING:
@@ -91,16 +79,11 @@ def execute(run: Run, places: Places) -> None:
     exported = measure_export(directory) if run.exported else Exported()
     record = {
         "name": run.name,
-        "command": f"python benchmarks/experiments/run.py {run.name}",
+        "command": f"python benchmarks experiments {run.name}",
         "digest": run.digest,
         "seed": run.seed,
         "starts": len(_starts(directory).read_text().split()),
-        "machine": {
-            "cpus": len(os.sched_getaffinity(0)),
-            "instruction_sets": list(instruction_sets()),
-            "python": platform.python_version(),
-        },
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "environment": environment(PACKAGES),
         "config": _read(directory / "config.json", places),
         "result": _read(directory / "result.json", places),
         "exported": exported.variants,
@@ -149,7 +132,7 @@ def _call(*arguments: str | Path) -> int:
             raise
 
 
-def _read(file: Path, places: Places) -> Any:  # noqa: ANN401 - parsed JSON
+def _read(file: Path, places: Places) -> Any:
     return json.loads(places.portable(file.read_text(encoding="utf-8")))
 
 
@@ -161,7 +144,7 @@ def chosen(names: Sequence[str]) -> list[Run]:
     return [run for run in RUNS if not names or run.name in names or run.data in names]
 
 
-@click.command()
+@click.command("experiments")
 @click.argument("names", metavar="[NAME|SET ...]", nargs=-1)
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of run directories and inputs.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the results files.")
@@ -176,11 +159,6 @@ def main(names: tuple[str, ...], work: Path | None, results: Path, listing: bool
             click.echo(f"{'to do' if run in waiting else 'done':6}{run.minutes:5} min  {run.name:24}{run.label}")
         click.echo(f"to do: {len(waiting)} runs, about {sum(run.minutes for run in waiting) / 60:.1f} hours")
         return
-    if not places.data.is_dir():
-        raise click.ClickException(
-            f"{places.data}: no such folder; the experiments read public data sets that the project does not ship: "
-            "name their folder in FLIPKD_DATA"
-        )
     quieten_transformers()
     failed = []
     for number, run in enumerate(waiting, start=1):
@@ -193,7 +171,3 @@ def main(names: tuple[str, ...], work: Path | None, results: Path, listing: bool
     click.echo(f"{len(runs) - len(waiting)} runs had a result, {len(waiting) - len(failed)} were done now")
     if failed:
         raise click.ClickException(f"failed: {', '.join(failed)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,14 @@
+"""Memory of a process; imports nothing else, so that a measured program loads only what it uses."""
+
+from pathlib import Path
+
+RESIDENT, PEAK = "VmRSS", "VmHWM"
+
+
+def memory_mb(field: str = RESIDENT, process: int | str = "self") -> float:
+    """Return a field of ``/proc/PROCESS/status`` in MB (10⁶ bytes), or 0 for a process that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:")), 0.0)

@@ -1,0 +1,27 @@
+"""The commands ``runtime`` and ``command-line``, and the parts that they measure."""
+
+from __future__ import annotations
+
+from runtime.command_line import bench_cold, bench_help, bench_pairs, bench_repeated
+from runtime.concurrency import callers
+from runtime.parts import parts_command
+from runtime.soak import soak
+from runtime.start import cold_start, import_time, memory
+
+runtime = parts_command(
+    "runtime",
+    {
+        "cold": cold_start,
+        "import": import_time,
+        "memory": memory,
+        "callers": callers,
+        "soak": soak,
+    },
+    "Measure start-up, memory, concurrent callers and a long run of MATCHER.",
+)
+
+command_line = parts_command(
+    "command-line",
+    {"help": bench_help, "cold": bench_cold, "repeated": bench_repeated, "pairs": bench_pairs},
+    "Measure the cost of the command line over MATCHER itself.",
+)
