@@ -152,7 +152,8 @@ def chosen(names: Sequence[str]) -> list[Run]:
 def main(names: tuple[str, ...], work: Path | None, results: Path, listing: bool) -> None:
     """Train the runs of plan.py that have no result yet."""
     runs = chosen(names)
-    places = Places(data_folder().resolve(), (work or default_cache_dir() / "experiments").resolve(), results)
+    data = Path() if listing else data_folder()
+    places = Places(data.resolve(), (work or default_cache_dir() / "experiments").resolve(), results)
     waiting = [run for run in runs if not is_done(run, places)]
     if listing:
         for run in runs:

@@ -316,7 +316,7 @@ def test_where_the_data_should_be_is_said(
     monkeypatch.setenv("FLIPKD_DATA", str(tmp_path / "absent"))
     done = invoke(monkeypatch, toy_runs, tmp_path)
     assert done.exit_code == 1
-    assert "absent: no such folder" in done.output
+    assert "absent: missing" in done.output
     assert "FLIPKD_DATA" in done.output
 
 
