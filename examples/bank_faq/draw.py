@@ -2,9 +2,9 @@
 
     python examples/bank_faq/draw.py demo/data
 
-Each intent's twelve phrasings are dealt out to train (6), dev (3) and test (3), so that no text is in two splits. Within
-a split, any two phrasings of an intent are a match. For each match there is one non-match: a third of them take the
-other text from another intent of the same topic, the rest from any other topic.
+Each intent's twelve phrasings are dealt out to train (6), dev (3) and test (3), so that no text is in two splits.
+Within a split, any two phrasings of an intent are a match. For each match there is one non-match: a third of them take
+the other text from another intent of the same topic, the rest from any other topic.
 """
 
 import csv
