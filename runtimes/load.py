@@ -34,8 +34,8 @@ _MAX_TOKENIZER_BYTES = 1 << 26
 """Twice the largest known, Gemma's; reading it takes some ten times as much memory."""
 _MAX_MODEL_BYTES = (1 << 31) - 1
 """Protobuf has no larger messages."""
-_MAX_THREADS = 1024
-"""More than any machine has processors; onnxruntime starts them all, or fails with an error about resources."""
+_MAX_THREADS = 4096
+"""More than any machine has processors; onnxruntime starts as many as it is told to."""
 _PREFERRED_ON_CPU = ("int8", "fp32", "int4", "fp16")
 _PREFERRED_ON_CUDA = ("fp16", "fp32", "int8", "int4")
 

@@ -212,3 +212,10 @@ def test_vectors_are_kept_between_calls_only_on_request(directory: Path, monkeyp
             matcher.encode(["a text"])
             matcher.encode(["a text"])
         assert len(runs) == expected
+
+
+@pytest.mark.parametrize("threads", [4097, 10**9, 10**30])
+def test_more_threads_than_any_machine_runs_are_refused(threads: int) -> None:
+    with pytest.raises(ConfigError, match=r"threads must be at most 4096; it is \d") as caught:
+        LoadOptions(threads=threads)
+    assert len(str(caught.value)) < 100
