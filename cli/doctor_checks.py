@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("flipkd-sdk", "numpy", "tokenizers", "click", "tqdm")
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
-_OPTIONAL = ("pyarrow", "ray", "matplotlib", "torch", "transformers", "onnx")
+_OPTIONAL = ("pyarrow", "ray", "torch", "transformers", "onnx")
 _DOT_PRODUCT_SETS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _TEXTS = ("How do I reset my PIN?", "I forgot my PIN, what now?", "", "Is there a fee for cash abroad? " * 8)

@@ -11,10 +11,22 @@ import pytest
 from tiny import write_tiny_matcher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from selenium.webdriver import Chrome
 
 
 @pytest.fixture(scope="session")
 def tiny_matcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A matcher directory with an fp32 and an int8 variant; tests that change it must copy it."""
     return write_tiny_matcher(tmp_path_factory.mktemp("matchers") / "tiny", precisions=("fp32", "int8"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Chrome]:
+    """A headless Chromium, started once; the test is skipped where there is none."""
+    from browser import chromium
+
+    with chromium() as driver:
+        yield driver

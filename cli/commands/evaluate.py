@@ -1,4 +1,4 @@
-"""``flipkd evaluate``: how good a matcher is on labelled pairs, alone or against another one."""
+"""``flipkd evaluate``: measures of a matcher on labelled pairs, alone or against another matcher."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _SHOWN_CHARACTERS = 60
     "--label-column", default="label", show_default=True, metavar="COLUMN", help="Column of the labels, 0 or 1."
 )
 @options.dialect_options
-@click.option("--compare", "other", metavar="OTHER", type=click.Path(), help="Another matcher for the same pairs.")
+@click.option("--compare", "other", metavar="OTHER", type=click.Path(), help="Another matcher to compare with.")
 @click.option(
     "--resamples",
     type=click.IntRange(min=0),
     default=1000,
     show_default=True,
-    help="Bootstrap resamples that the intervals are taken from; 0 for no intervals.",
+    help="Bootstrap resamples for the intervals; 0 for no intervals.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the resampling.")
-@click.option("--report", type=click.Path(), help="Write an HTML report too, with plots where matplotlib is installed.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
+@click.option("--report", type=click.Path(), help="Write an HTML report too.")
 @click.option("--overwrite", is_flag=True, help="Replace the report if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @options.execution_options
@@ -71,11 +71,13 @@ def evaluate(
     """Measure MATCHER, a directory made by 'flipkd export', on the labelled PAIRS of a CSV or JSONL file.
 
     Accuracy, precision, recall and F1 are those at the matcher's own threshold; average precision, the area under the
-    ROC curve and Spearman's rank correlation with the label need no threshold; the calibration error tells how far
-    match probabilities are from match rates. Each stands with the interval that 95% of such tables would give.
+    ROC curve and Spearman's rank correlation with the label need no threshold. The calibration error is the mean
+    distance of match probabilities from match rates. Each measure has a 95% bootstrap interval.
 
-    With --compare, the differences to another matcher, the pairs that the two decide differently, and McNemar's exact
-    test of whether one decides more of them rightly.
+    --compare adds the differences to another matcher, the pairs that the two decide differently, and McNemar's exact
+    test of the number of right decisions.
+
+    --report writes one HTML page with a verdict, a threshold slider with the cost of errors, examples and curves.
     """
     options.refuse_swapped(matcher, pairs, "evaluate")
     from flipkd_sdk.cli.evaluation.comparison import compare, measure
@@ -101,7 +103,7 @@ def evaluate(
         from flipkd_sdk.cli.evaluation.report import report_html
 
         systems = [scoring] if second is None else [scoring, second]
-        html = report_html(pairs, data, systems, measured, comparison)
+        html = report_html(pairs, data, systems, measured, comparison, _shown_options())
         with open_output(report, overwrite=overwrite) as stream:
             stream.write(html.encode())
     if as_json:
@@ -120,7 +122,14 @@ def _score(directory: str, pairs: Pairs, device: str, precision: str, threads: i
 
     with Matcher.load(directory, device=device, precision=precision, threads=threads) as matcher:
         probability = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))
-        return Scoring(directory, matcher.precision, matcher.device, matcher.threshold, probability)
+        variant, device = matcher.precision, matcher.device
+        return Scoring(directory, variant, device, matcher.threshold, probability, matcher.manifest)
+
+
+def _shown_options() -> dict[str, str]:
+    """Return the options of this command as strings, by name on the command line."""
+    values = click.get_current_context().params
+    return {f"--{name.replace('_', '-')}": "not set" if value is None else str(value) for name, value in values.items()}
 
 
 def _measures_table(scoring: Scoring, measured: Measured) -> str:

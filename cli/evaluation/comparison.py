@@ -1,4 +1,4 @@
-"""Matchers measured on the same labelled pairs, one alone or two against each other."""
+"""Measures of one matcher on labelled pairs, and of two matchers on the same pairs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.pairs import Pairs
 
 _LEVEL = 0.05
@@ -22,19 +23,20 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scoring:
-    """What a matcher says about the pairs."""
+    """Scores of a matcher for the pairs."""
 
     name: str
-    """The directory of the matcher, as the user called it."""
+    """Directory of the matcher, as on the command line."""
     variant: str
     device: str
     threshold: float
     probability: NDArray[np.float32]
     """Shape (n,)."""
+    manifest: Manifest
 
     @property
     def decision(self) -> NDArray[np.bool_]:
-        """Which pairs it takes for matches; shape (n,)."""
+        """Return True for each pair called a match, shape (n,)."""
         return self.probability.astype(np.float64) >= self.threshold
 
 
@@ -43,40 +45,40 @@ class ChangedPair:
     """A pair that two matchers decide differently."""
 
     pair: int
-    """Its number among the pairs, from 1."""
+    """Number of the pair, from 1."""
     a: str
     b: str
     label: int
     score: float
     other_score: float
     gained: bool
-    """Whether the other matcher decides it rightly."""
+    """True if the other matcher is right, False if the first one is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A matcher against another one on the same pairs."""
+    """Differences between two matchers on the same pairs."""
 
     differences: Measured
     """Measures of the other matcher minus those of the first."""
     changed: tuple[ChangedPair, ...]
-    """The pairs that changed sides, those whose scores differ most first."""
+    """Pairs that the two decide differently, the largest difference of scores first."""
     p_value: float
-    """Of McNemar's exact test over the pairs that changed sides."""
+    """p-value of McNemar's exact test over these pairs."""
 
     @property
     def gained(self) -> int:
-        """How many pairs only the other matcher decides rightly."""
+        """Return the number of pairs that only the other matcher decides correctly."""
         return sum(pair.gained for pair in self.changed)
 
     @property
     def lost(self) -> int:
-        """How many pairs only the first matcher decides rightly."""
+        """Return the number of pairs that only the first matcher decides correctly."""
         return len(self.changed) - self.gained
 
     @property
     def verdict(self) -> str:
-        """In a sentence, whether one matcher decides more pairs rightly."""
+        """Return the result of McNemar's test as a sentence."""
         if not self.changed:
             return "No pair changes sides."
         counts = f"{len(self.changed):,} pairs change sides: {self.gained:,} gained, {self.lost:,} lost"
@@ -85,14 +87,14 @@ class Comparison:
 
 
 def measure(scoring: Scoring, label: NDArray[np.int8], *, resamples: int, seed: int) -> Measured:
-    """The measures of one matcher."""
+    """Measure one matcher at its own threshold."""
     probability, threshold = scoring.probability, scoring.threshold
     intervals = summary_intervals(probability, label, threshold, resamples=resamples, seed=seed)
     return Measured(summary(probability, label, threshold), intervals)
 
 
 def compare(first: Scoring, other: Scoring, pairs: Pairs, *, resamples: int, seed: int) -> Comparison:
-    """Two matchers on the same pairs, each with its own threshold."""
+    """Compare two matchers on the same pairs, each at its own threshold."""
 
     def differences(p: NDArray[np.float32], q: NDArray[np.float32], label: NDArray[np.int8]) -> Mapping[str, float]:
         before, after = summary(p, label, first.threshold), summary(q, label, other.threshold)
@@ -100,8 +102,8 @@ def compare(first: Scoring, other: Scoring, pairs: Pairs, *, resamples: int, see
 
     columns = first.probability, other.probability, pairs.label
     intervals = bootstrap_intervals(differences, *columns, resamples=resamples, seed=seed)
-    places = np.flatnonzero(first.decision != other.decision)
-    by_change = places[np.argsort(-np.abs(first.probability - other.probability)[places], kind="stable")]
+    rows = np.flatnonzero(first.decision != other.decision)
+    by_change = rows[np.argsort(-np.abs(first.probability - other.probability)[rows], kind="stable")]
     changed = tuple(
         ChangedPair(
             int(i) + 1,

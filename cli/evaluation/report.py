@@ -1,115 +1,154 @@
-"""``flipkd evaluate --report``: one HTML file with the figures, and with plots where matplotlib is installed."""
+"""``flipkd evaluate --report``: one self-contained page, in the design of the training report."""
 
 from __future__ import annotations
 
-import importlib.util
-from html import escape
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipkd_sdk.evaluation.plots import Scored, draw_precision_recall, draw_reliability, draw_scores, picture
+from flipkd_sdk import __version__
+from flipkd_sdk.evaluation.scored import Scored
+from flipkd_sdk.pages import threshold as slider
+from flipkd_sdk.pages.behaviour import behaviour_section
+from flipkd_sdk.pages.curves import precision_recall_chart, reliability_chart
+from flipkd_sdk.pages.examples import examples_section
+from flipkd_sdk.pages.html import element, join
+from flipkd_sdk.pages.page import Section, page
+from flipkd_sdk.pages.parts import Example, facts, measures_table, pair_list, table, tiles, verdict
+from flipkd_sdk.pages.verdict import caution, decisions, headline, key_figures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from matplotlib.axes import Axes
-
-    from flipkd_sdk.cli.evaluation.comparison import Comparison, Scoring
+    from flipkd_sdk.cli.evaluation.comparison import ChangedPair, Comparison, Scoring
+    from flipkd_sdk.evaluation.behaviour import Behaviour
     from flipkd_sdk.evaluation.bootstrap import Measured
     from flipkd_sdk.pairs import Pairs
 
 _CHANGED_ROWS = 200
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>flipkd evaluate</title>
-<style>
-  body {{ font: 15px/1.5 system-ui, sans-serif; color: #1d2330; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }}
-  table {{ border-collapse: collapse; }}
-  th, td {{ text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid #e3e6eb; vertical-align: top; }}
-  figure {{ display: inline-block; width: 21rem; max-width: 100%; margin: 0 1rem 1rem 0; }}
-  figure img {{ width: 100%; }} figcaption {{ color: #5b6270; }}
-</style>
-<h1>{title}</h1>
-{body}
-</html>
-"""
+_THRESHOLD_NOTE = (
+    "A threshold chosen here looks better on these pairs than on new ones: measure it on other pairs. Costs depend on "
+    "the share of matches. In search few pairs are matches, and false matches then cost more."
+)
+_EXAMPLES_NOTE = (
+    "If a label is wrong, correct the data. If one kind of pair is often wrong, add train pairs of that kind."
+)
 
 
 def report_html(
-    source: str, pairs: Pairs, systems: Sequence[Scoring], measured: Measured, comparison: Comparison | None
+    source: str,
+    pairs: Pairs,
+    systems: Sequence[Scoring],
+    measured: Measured,
+    comparison: Comparison | None,
+    options: Mapping[str, str],
+    *,
+    behaviour: Behaviour | None = None,
 ) -> str:
-    """The report as a page that needs no other file.
+    """Return the report.
 
     Args:
-        source: the file of the pairs.
-        pairs: what was measured on.
+        source: file of the pairs.
+        pairs: the labelled pairs.
         systems: the matcher and, in a comparison, the other one.
-        measured: the first one's measures.
-        comparison: of the two.
+        measured: measures of the first one.
+        comparison: the second one against the first one.
+        options: options of the command by name.
+        behaviour: pass rates of the first one on pairs of known kinds.
     """
-    title = f"{escape(systems[0].name)} on {escape(source)}"
-    return _PAGE.format(title=title, body="\n".join(_sections(pairs, systems, measured, comparison)))
-
-
-def _sections(
-    pairs: Pairs, systems: Sequence[Scoring], measured: Measured, comparison: Comparison | None
-) -> Iterator[str]:
-    yield f"<p>{len(pairs):,} pairs, {int(pairs.label.sum()):,} of them matches.</p>"
-    for system in systems:
-        ran = f"{system.variant} on {system.device}, a match from {system.threshold:.4f} on"
-        yield f"<p>{escape(system.name)}: {escape(ran)}.</p>"
-    yield _measures(measured, "{:.4f}")
+    systems = _short_names(systems)
+    first = systems[0]
+    matches = float((pairs.label == 1).mean())
+    texts = [*decisions(measured, matches), *caution(measured)]
     if comparison is not None:
-        yield f"<h2>{escape(systems[1].name)} instead</h2><p>{escape(comparison.verdict)}</p>"
-        yield _measures(comparison.differences, "{:+.4f}")
-    if importlib.util.find_spec("matplotlib") is None:
-        yield "<p>For plots, install matplotlib and write the report again.</p>"
-    else:
-        scored = [Scored(system.name, system.probability, pairs.label) for system in systems]
-        threshold = systems[0].threshold
-        yield "<h2>Plots</h2>"
-        yield _figure("Precision over recall", lambda axes: draw_precision_recall(axes, scored))
-        yield _figure(
-            "Share of matches among pairs of a score; calibrated on the diagonal",
-            lambda axes: draw_reliability(axes, scored),
+        texts.append(f"{systems[1].name} instead: {comparison.verdict}")
+    lead = join(
+        [
+            verdict(headline(first.name, measured, matches), texts),
+            tiles(key_figures(measured)),
+            facts(_facts(source, pairs, systems)),
+        ]
+    )
+    scored = Scored(first.name, first.probability, pairs.label)
+    sections = [
+        slider.threshold_section(scored, first.threshold, note=_THRESHOLD_NOTE),
+        examples_section(pairs, scored, first.threshold, note=_EXAMPLES_NOTE),
+        *([_comparison(systems, comparison)] if comparison is not None else []),
+        *([behaviour_section(behaviour)] if behaviour is not None else []),
+        _measures(pairs, first, measured),
+        _curves(pairs, systems),
+        Section(
+            "options",
+            "Options",
+            table(("option", "value"), list(options.items()), caption="Options", text_columns=(0, 1)),
+        ),
+    ]
+    footer = f"Written by flipkd evaluate, flipkd_sdk {__version__}."
+    return page("Evaluation report", lead, sections, footer=footer, scripts=[slider.SCRIPT])
+
+
+def _short_names(systems: Sequence[Scoring]) -> list[Scoring]:
+    """Return the systems under the last part of their paths, if these differ."""
+    names = [Path(system.name).resolve().name for system in systems]
+    distinct = len(set(names)) == len(names) and all(names)
+    return [replace(system, name=name) for system, name in zip(systems, names, strict=True)] if distinct else [*systems]
+
+
+def _facts(source: str, pairs: Pairs, systems: Sequence[Scoring]) -> Iterator[tuple[str, str]]:
+    yield "Date", _date(datetime.now(UTC).isoformat())
+    yield "Pairs", f"{Path(source).name}: {len(pairs):,} pairs, {int(pairs.label.sum()):,} of them matches"
+    for name, system in zip(("Matcher", "Compared with"), systems, strict=False):
+        manifest = system.manifest
+        yield name, f"{system.name}: {system.variant} on {system.device}, threshold {system.threshold:.4f}"
+        yield (
+            f"Model of {system.name}",
+            f"{manifest.student.source}, taught by {manifest.teacher.source}, exported {_date(manifest.created)}",
         )
-        yield _figure("Scores of matches and of other pairs", lambda axes: draw_scores(axes, scored[0], threshold))
-    if comparison is not None and comparison.changed:
-        yield "<h2>Pairs that change sides</h2>"
-        yield _table(
-            ("pair", "label", "score", "instead", "", "text a", "text b"),
-            [
-                (
-                    str(pair.pair),
-                    str(pair.label),
-                    f"{pair.score:.4f}",
-                    f"{pair.other_score:.4f}",
-                    "gained" if pair.gained else "lost",
-                    pair.a,
-                    pair.b,
-                )
-                for pair in comparison.changed[:_CHANGED_ROWS]
-            ],
+
+
+def _date(iso: str) -> str:
+    return f"{iso[:16].replace('T', ' ')} UTC"
+
+
+def _measures(pairs: Pairs, first: Scoring, measured: Measured) -> Section:
+    note = f"Measures on the {len(pairs):,} pairs."
+    if measured.intervals:
+        note += (
+            " Small figures are 95% bootstrap intervals. Pairs are resampled one by one; if many share a text, the "
+            "true intervals are wider."
         )
+    body = measures_table({first.name: measured}, caption="Measures")
+    return Section("measures", "Measures", join([element("p", note), body]))
 
 
-def _measures(measured: Measured, form: str) -> str:
-    rows = []
-    for name, value in measured.values.items():
-        interval = measured.intervals.get(name)
-        bounds = "" if interval is None else f"{form.format(interval.low)} to {form.format(interval.high)}"
-        rows.append((name.replace("_", " "), form.format(value), bounds))
-    return _table(("measure", "value", "95% interval"), rows)
+def _curves(pairs: Pairs, systems: Sequence[Scoring]) -> Section:
+    scored = [Scored(system.name, system.probability, pairs.label) for system in systems]
+    charts = [
+        precision_recall_chart("Precision and recall", scored, [system.threshold for system in systems]),
+        reliability_chart("Share of matches by score", scored),
+    ]
+    return Section("curves", "Curves", element("div", *charts, class_="charts"))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
-    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+def _comparison(systems: Sequence[Scoring], comparison: Comparison) -> Section:
+    other = systems[1].name
+    differences = measures_table({"difference": comparison.differences}, caption="Differences", form="{:+.3f}")
+    changed = comparison.changed[:_CHANGED_ROWS]
+    body = [
+        element("p", comparison.verdict),
+        element("p", f"Differences are the measures of {other} minus those of {systems[0].name}."),
+        differences,
+    ]
+    if changed:
+        body += [element("h3", "Pairs that change sides"), pair_list([_changed(pair) for pair in changed])]
+    if rest := len(comparison.changed) - len(changed):
+        body.append(element("p", f"{rest:,} more are in the output of --json."))
+    return Section("comparison", f"{other} instead", join(body))
 
 
-def _figure(caption: str, draw: Callable[[Axes], None]) -> str:
-    image = picture(draw)
-    return f'<figure><img src="{image}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+def _changed(pair: ChangedPair) -> Example:
+    label = "labelled a match" if pair.label else "labelled no match"
+    side = "gained" if pair.gained else "lost"
+    note = f"{side}: pair {pair.pair:,}, {label}, score {pair.score:.3f}, instead {pair.other_score:.3f}"
+    return Example(pair.a, pair.b, note)

@@ -9,7 +9,7 @@ import numpy as np
 
 from flipkd_sdk.evaluation import calibration, metrics, retrieval
 from flipkd_sdk.evaluation.bootstrap import Measured, bootstrap_intervals, precision_gain, summary_intervals
-from flipkd_sdk.evaluation.plots import Scored
+from flipkd_sdk.evaluation.scored import Scored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,26 +1,29 @@
-"""``report.html``: one self-contained file that says what a run found, verdict first."""
+"""``report.html``: one self-contained page on what a run reached, verdict first."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
-from importlib.resources import files
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-import numpy as np
-
 from flipkd_sdk.atomic import write_text
-from flipkd_sdk.evaluation.plots import COLOURS, draw_precision_recall, draw_reliability, draw_scores, picture
-from flipkd_sdk.training.report.verdict import verdict
+from flipkd_sdk.evaluation.bootstrap import Interval, Measured
+from flipkd_sdk.pages import threshold as slider
+from flipkd_sdk.pages.behaviour import behaviour_section
+from flipkd_sdk.pages.curves import precision_recall_chart, reliability_chart
+from flipkd_sdk.pages.examples import examples_section
+from flipkd_sdk.pages.html import Html, element, join
+from flipkd_sdk.pages.page import Section, page
+from flipkd_sdk.pages.parts import Example, facts, measures_table, pair_list, paragraphs, tiles, verdict
+from flipkd_sdk.pages.verdict import key_figures
+from flipkd_sdk.training.report.curves import training_charts
+from flipkd_sdk.training.report.options import options_section
+from flipkd_sdk.training.report.verdict import conclude, measured_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from matplotlib.axes import Axes
-    from numpy.typing import NDArray
-
+    from flipkd_sdk.evaluation.behaviour import Behaviour
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.data.noise_filter import NoiseFilter
@@ -29,18 +32,10 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.run_directory import RunResult
 
 _EXAMPLES = 8
-_SIZE = (5.2, 3.4)
-_MEASURES = ("average_precision", "roc_auc", "spearman", "f1", "precision", "recall", "accuracy", "calibration_error")
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A pair for a person to judge."""
-
-    a: str
-    b: str
-    score: float | None = None
-    """What the student says of it, where that is the point."""
+_RECONSTRUCTION = (
+    "The margin-aware contrastive loss (mcl) is our reconstruction of the one that Li et al. (ACL 2025) describe in "
+    "words."
+)
 
 
 def write_report(
@@ -52,96 +47,132 @@ def write_report(
     data: TrainingData,
     noise: NoiseFilter,
     mined: Pairs,
+    *,
+    behaviour: Behaviour | None = None,
 ) -> None:
-    """Render the report: verdict, systems with intervals, curves, errors, filter examples, retrieval, configuration."""
+    """Write the report: verdict, threshold, examples, systems, curves, training data, options.
+
+    Threshold and examples come from the development pairs, so that nobody tunes on the test pairs.
+    """
     split = "test" if result.pairs["test"] else "dev"
-    template = files("flipkd_sdk.training.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    html = (
-        jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-        .from_string(template)
-        .render(
-            split=split,
-            verdict=verdict(systems, split),
-            result=result,
-            measures=_MEASURES,
-            figures=_figures(systems, records, split),
-            errors=_hardest_errors(systems["student"], data.dev),
-            noise=noise,
-            dropped={
-                value: _examples(data.train, noise.dropped(data.train.label, value)[:_EXAMPLES]) for value in (1, 0)
-            },
-            mined=_examples(mined, np.arange(min(len(mined), _EXAMPLES))),
-            config=config.model_dump_json(indent=2),
-        )
+    headline, texts = conclude(systems, split)
+    student = systems["student"].scored("student", "dev")
+    threshold = result.calibration.threshold
+    lead = join(
+        [
+            verdict(headline, texts),
+            tiles(key_figures(measured_on(systems["student"], split))),
+            facts(_facts(config, result).items()),
+        ]
     )
-    write_text(path, html)
+    sections = [
+        slider.threshold_section(student, threshold, note=_threshold_note(split)),
+        examples_section(data.dev, student, threshold, note=_EXAMPLES_NOTE),
+        *([behaviour_section(behaviour)] if behaviour is not None else []),
+        _systems(result, split),
+        *_retrieval(result),
+        _curves(systems, records, split),
+        _training_data(result, data.train, noise, mined),
+        options_section(config),
+    ]
+    footer = f"Written by flipkd_sdk {result.sdk_version}. {_RECONSTRUCTION}"
+    write_text(path, page("Training report", lead, sections, footer=footer, scripts=[slider.SCRIPT]))
 
 
-def _examples(pairs: Pairs, rows: NDArray[np.intp], scores: NDArray[np.float32] | None = None) -> list[Example]:
-    return [Example(pairs.a[i], pairs.b[i], None if scores is None else float(scores[i])) for i in rows]
+_EXAMPLES_NOTE = (
+    "Development pairs. If a label is wrong, correct the data. If one kind of pair is often wrong, add train pairs of "
+    "that kind."
+)
 
 
-def _hardest_errors(student: Evaluation, dev: Pairs) -> dict[str, list[Example]]:
-    """The wrongly decided development pairs of which the student is most sure; test pairs are not for learning from."""
-    probability = student.scored("student", "dev").probability
-    taken = probability.astype(np.float64) >= student.calibration.threshold
-    false, missed = np.flatnonzero(taken & (dev.label == 0)), np.flatnonzero(~taken & (dev.label == 1))
-    worst = {
-        "False matches": false[np.argsort(-probability[false], kind="stable")],
-        "Missed matches": missed[np.argsort(probability[missed], kind="stable")],
+def _threshold_note(split: str) -> str:
+    note = "The counts are those of the development pairs, on which the threshold was chosen."
+    return f"{note} The figures above are those of the test pairs." if split == "test" else note
+
+
+def _facts(config: TrainConfig, result: RunResult) -> dict[str, str]:
+    sizes = ", ".join(f"{size:,} {split}" for split, size in result.pairs.items())
+    seconds = ", ".join(f"{phase} {value:,.1f} s" for phase, value in result.seconds.items())
+    return {
+        "Date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "Student": f"{result.student.source}, {result.trainable_parameters:,} trained parameters",
+        "Teacher": result.teacher.source,
+        "Pairs": f"{config.data.pairs.name}: {sizes}",
+        "Threshold": f"{result.calibration.threshold:.4f}, chosen for {result.calibration.objective}",
+        "Time": seconds,
     }
-    return {kind: _examples(dev, rows[:_EXAMPLES], probability) for kind, rows in worst.items()}
 
 
-def _figures(systems: Mapping[str, Evaluation], records: Sequence[Mapping[str, Any]], split: str) -> dict[str, str]:
+def _systems(result: RunResult, split: str) -> Section:
+    caption = f"Measures on the {result.pairs[split]:,} {split} pairs"
+    note = (
+        "Small figures are 95% bootstrap intervals over the pairs. Each system's probabilities and threshold were "
+        f"fitted on the {result.pairs['dev']:,} development pairs."
+    )
+    measured = {
+        name: _measured(splits[split], result.intervals.get(name, {}).get(split, {}))
+        for name, splits in result.measures.items()
+    }
+    body = join([element("p", f"{caption}. {note}"), measures_table(measured, caption=caption)])
+    return Section("systems", "Student and teacher", body)
+
+
+def _retrieval(result: RunResult) -> Iterator[Section]:
+    if not result.retrieval:
+        return
+    text = (
+        f"Each of {result.queries:,} queries was looked up among {result.exemplars:,} exemplars. top1 is the share of "
+        "queries whose nearest exemplar has their intent. mrr is the mean of 1/rank of the first such exemplar."
+    )
+    learned = f"{result.learned_queries:,} queries also occur in training; retrieval scores are inflated."
+    measured = {
+        name: _measured(values, result.retrieval_intervals.get(name, {})) for name, values in result.retrieval.items()
+    }
+    body = [element("p", text), measures_table(measured, caption="Retrieval")]
+    if result.learned_queries:
+        body.append(element("p", element("strong", learned)))
+    yield Section("retrieval", "Retrieval", join(body))
+
+
+def _measured(values: Mapping[str, float], bounds: Mapping[str, tuple[float, float]]) -> Measured:
+    return Measured(values, {name: Interval(*ends) for name, ends in bounds.items()})
+
+
+def _curves(systems: Mapping[str, Evaluation], records: Sequence[Mapping[str, Any]], split: str) -> Section:
     scored = [system.scored(name, split) for name, system in systems.items()]
-    student = systems["student"]
-    threshold = student.calibration.threshold
-    drawn: dict[str, Callable[[Axes], None]] = {
-        "Average precision on the development split, by epoch": lambda axes: _draw_epochs(axes, records),
-        "Loss terms over the steps": lambda axes: _draw_losses(axes, records),
-        f"Precision and recall on the {split} split": lambda axes: draw_precision_recall(axes, scored),
-        f"Share of matches among {split} pairs of a score: what is calibrated lies on the diagonal": (
-            lambda axes: draw_reliability(axes, scored)
-        ),
-        f"Scores of the student on the {split} split": (
-            lambda axes: draw_scores(axes, student.scored("student", split), threshold)
-        ),
-    }
-    return {caption: picture(draw, size=_SIZE) for caption, draw in drawn.items()}
+    thresholds = [system.calibration.threshold for system in systems.values()]
+    charts = [
+        *training_charts(records),
+        precision_recall_chart(f"Precision and recall on the {split} pairs", scored, thresholds),
+        reliability_chart(f"Share of matches by score on the {split} pairs", scored),
+    ]
+    return Section("curves", "Curves", element("div", *charts, class_="charts"))
 
 
-def _draw_losses(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
-    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    offset = _stage_offsets(records)
-    for record in records:
-        for term in ("similarity", "alignment", "mcl", "cosent", "label_lm"):
-            if term in record:
-                curves[term].append((offset[record["stage"]] + record["step"], record[term]))
-    for colour, (term, points) in zip(COLOURS, curves.items(), strict=False):
-        axes.plot(*zip(*points, strict=True), label=term, color=colour)
-    axes.set_xlabel("step")
-    if curves:
-        axes.set_yscale("log")
+def _training_data(result: RunResult, train: Pairs, noise: NoiseFilter, mined: Pairs) -> Section:
+    texts = f"{result.pairs['train']:,} labelled train pairs and {result.texts:,} distinct texts."
+    if result.altered_copies:
+        texts += f" {result.altered_copies:,} altered copies of them were added for the alignment."
+    if result.truncated_texts:
+        texts += f" {result.truncated_texts:,} texts were longer than the student's max_length and were truncated."
+    filtered = (
+        f"The noise filter dropped {result.dropped_positives:,} matches with a teacher cosine below "
+        f"{noise.positive_floor:.3f} and {result.dropped_negatives:,} non-matches above {noise.negative_ceiling:.3f} "
+        "from the label terms. They still take part in the distillation."
+    )
+    body = [paragraphs([texts, filtered])]
+    for value, name in ((1, "a match"), (0, "no match")):
+        rows = noise.dropped(train.label, value)[:_EXAMPLES]
+        if len(rows):
+            body += [element("h3", f"Dropped although labelled {name}"), _pairs(train, rows)]
+    if len(mined):
+        note = (
+            f"{result.mined_negatives:,} pairs that the teacher finds close, but below mining.ceiling, joined the "
+            "train pairs with label 0. If some of these are matches, lower mining.ceiling."
+        )
+        body += [element("h3", "Mined negatives"), element("p", note), _pairs(mined, range(min(len(mined), _EXAMPLES)))]
+    return Section("training-data", "Training data", join(body))
 
 
-def _draw_epochs(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
-    offset = _stage_offsets(records)
-    points: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for record in records:
-        if "average_precision" in record:
-            points[record["stage"]].append((offset[record["stage"]] + record["step"], record["average_precision"]))
-    for colour, (stage, curve) in zip(COLOURS, points.items(), strict=False):
-        axes.plot(*zip(*curve, strict=True), "o-", label=stage, color=colour)
-    axes.set_xlabel("step")
-
-
-def _stage_offsets(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    last: dict[str, int] = {}
-    for record in records:
-        last[record["stage"]] = max(last.get(record["stage"], 0), record["step"])
-    offsets, total = {}, 0
-    for stage, steps in last.items():
-        offsets[stage] = total
-        total += steps
-    return offsets
+def _pairs(pairs: Pairs, rows: Iterable[int]) -> Html:
+    return pair_list([Example(pairs.a[row], pairs.b[row]) for row in rows])

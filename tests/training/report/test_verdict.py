@@ -6,7 +6,7 @@ from tiny_models import tiny_pairs
 
 from flipkd_sdk.evaluation import metrics
 from flipkd_sdk.training.evaluation import Evaluation, advantage, evaluate_scores
-from flipkd_sdk.training.report.verdict import verdict
+from flipkd_sdk.training.report.verdict import conclude
 
 
 def system(noise: float, *, test: bool = True, count: int = 400, seed: int = 0) -> Evaluation:
@@ -21,26 +21,28 @@ def system(noise: float, *, test: bool = True, count: int = 400, seed: int = 0) 
 
 
 @pytest.mark.parametrize(
-    ("student", "teacher", "said", "advice"),
+    ("student", "teacher", "expected", "advice"),
     [
         (0.2, 0.5, "surpasses its teacher", "It can be exported"),
         (0.5, 0.2, "falls short of its teacher", "To close the gap, add unlabelled texts"),
         (0.3, 0.3, "matches its teacher", "It can be exported"),
     ],
 )
-def test_the_student_is_set_against_its_teacher(student: float, teacher: float, said: str, advice: str) -> None:
+def test_the_headline_follows_from_the_interval_of_the_difference(
+    student: float, teacher: float, expected: str, advice: str
+) -> None:
     systems = {"teacher": system(teacher, seed=1), "student": system(student, seed=2)}
-    against, decisions, next_step = verdict(systems, "test")
-    assert against.startswith(f"The student {said} on the 400 test pairs: average precision ")
+    headline, (against, decisions, *_, next_step) = conclude(systems, "test")
+    assert headline == f"The student {expected}."
     difference, interval = advantage(systems["student"], systems["teacher"], "test")
-    found = [systems[name].measures["test"]["average_precision"] for name in ("student", "teacher")]
-    assert difference == pytest.approx(found[0] - found[1])
+    reached = [systems[name].measures["test"]["average_precision"] for name in ("student", "teacher")]
+    assert difference == pytest.approx(reached[0] - reached[1])
     assert interval.low <= difference <= interval.high
-    assert f"{found[0]:.3f} against {found[1]:.3f}, a difference of {difference:+.3f} " in against
-    assert f"(95% interval {interval.low:+.3f} to {interval.high:+.3f})" in against
-    assert (interval.low > 0, interval.high < 0) == ("surpasses" in said, "short" in said)
-    accuracy = systems["student"].measures["test"]["accuracy"]
-    assert f"it decides {accuracy:.1%} of the pairs rightly (95% interval " in decisions
+    figures = f"precision is {reached[0]:.3f}, its teacher's {reached[1]:.3f}: a difference of {difference:+.3f} "
+    assert against.startswith("On the 400 test pairs ")
+    assert f"{figures}(95% interval {interval.low:+.3f} to {interval.high:+.3f})" in against
+    assert (interval.low > 0, interval.high < 0) == ("surpasses" in expected, "short" in expected)
+    assert f"It decides {systems['student'].measures['test']['accuracy']:.1%} of the pairs correctly " in decisions
     assert next_step.startswith(advice)
 
 
@@ -53,9 +55,10 @@ def test_the_difference_is_taken_pair_by_pair() -> None:
     )
 
 
-def test_without_a_teacher_or_test_pairs_it_says_so() -> None:
-    against, _, advice = verdict({"student": system(0.3, test=False, count=24)}, "dev")
-    assert "on the 24 dev pairs; no teacher was measured." in against
+def test_a_missing_teacher_missing_test_pairs_and_few_pairs_are_named() -> None:
+    headline, (against, *_, advice) = conclude({"student": system(0.3, test=False, count=24)}, "dev")
+    assert headline == "The student was measured without a teacher."
+    assert "On the 24 dev pairs" in against
     assert "There are no test pairs" in advice
-    assert "too few to be sure" in advice
-    assert "too few" not in verdict({"student": system(0.2)}, "test")[2]
+    assert "too few" in advice
+    assert "too few" not in conclude({"student": system(0.2)}, "test")[1][-1]
