@@ -154,7 +154,7 @@ def test_the_decoder_path_is_trained_and_reported_beside_the_encoder_path(tmp_pa
     data = read_data(config.data, seed=config.seed)
     again = evaluate_answers(config, student, load_tokenizer(config.student.source), data)
     assert again.measures == result.measures["student's answer"]
-    assert "student&#39;s answer" in (tmp_path / "run" / "report.html").read_text()
+    assert "student&#x27;s answer" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_an_answer_that_says_nothing_does_not_cost_the_run(

@@ -78,7 +78,7 @@ def test_mined_pairs_join_the_train_pairs_alone(tmp_path: Path) -> None:
     result = train(config, tmp_path / "run")
     assert 24 <= result.mined_negatives <= 48
     assert result.pairs == {"train": 48, "dev": 24, "test": 24}
-    assert "<h2>Mined negatives</h2>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<h3>Mined negatives</h3>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_joined_pairs_stand_behind() -> None:
