@@ -1,7 +1,8 @@
-"""Rebuild the README's tables of quality, and the picture beside them, from the committed results files."""
+"""Rebuild the tables of docs/results.md, and the picture beside them, from the committed results files."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from experiments.figures import Estimate, Finished, Row
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "results.md"
+RESULTS = Path(__file__).resolve().parent / "results"
 PICTURE = RESULTS / "quality.svg"
 BEGIN = "<!-- Written by benchmarks/experiments/table.py. -->"
 END = "<!-- End of what it has written. -->"
@@ -44,11 +45,11 @@ the development pairs, and the student is the aligned one, as in the first row."
 
 
 def block(finished: Sequence[Finished]) -> str:
-    """What stands between the README's two markers, and they themselves."""
+    """Return the generated part of the page, with its two markers."""
     parts = [BEGIN, COMMANDS]
     if rows := comparison(finished):
         parts += [COMPARISON, _comparison_table(rows)]
-        parts += [f"![Average precision with intervals]({PICTURE.relative_to(README.parent)})"]
+        parts += [f"![Average precision with intervals]({os.path.relpath(PICTURE, PAGE.parent)})"]
     if gains := [f"- {data}, {system}: {_signed(gain)}" for data, system, gain in against_teachers(finished)]:
         parts += [GAINS, "\n".join(gains)]
     if found := ablations(finished):
@@ -116,9 +117,9 @@ def rewritten(page: str, inside: str) -> str:
 
 @click.command("experiments-table")
 def main() -> None:
-    """Write the README's block and the picture."""
+    """Write the page's block and the picture."""
     finished = read_results(RESULTS)
-    README.write_text(rewritten(README.read_text(encoding="utf-8"), block(finished)), encoding="utf-8")
+    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), block(finished)), encoding="utf-8")
     if finished:
         draw_experiments(comparison(finished), ablations(finished), PICTURE)
-    print(f"README.md: {len(finished)} of {len(RUNS)} runs are finished")
+    print(f"{PAGE.name}: {len(finished)} of {len(RUNS)} runs are finished")

@@ -436,7 +436,7 @@ def test_only_what_is_between_the_markers_is_rewritten() -> None:
 
 
 def test_the_readme_shows_the_committed_results() -> None:
-    page = table.README.read_text(encoding="utf-8")
+    page = table.PAGE.read_text(encoding="utf-8")
     assert table.rewritten(page, table.block(read_results(table.RESULTS))) == page, "run: make experiments-table"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from readme_example import documented_output, printed_output
 
 from flipkd_sdk import Matcher
 from flipkd_sdk.pairs import read_pairs
@@ -90,6 +91,10 @@ def test_empty_and_blank_texts_score(work: Path) -> None:
         scores = matcher.score_pairs([("", ""), ("", "card lost"), ("   ", "\n\t"), ("card lost", "card lost")])
     assert np.isfinite(scores).all()
     assert scores[0] == pytest.approx(scores.max(), abs=1e-6)  # unit vectors have length 1 up to rounding
+
+
+def test_the_readme_example_prints_what_it_says(work: Path) -> None:
+    assert printed_output(work / "matcher") == documented_output()
 
 
 def test_an_environment_without_torch_loads_and_scores(work: Path, tmp_path: Path) -> None:
