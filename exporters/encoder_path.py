@@ -14,8 +14,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from flipkd_sdk.errors import VerificationError
+from flipkd_sdk.training.models.blocks import find_site
 from flipkd_sdk.training.models.readout import site_input, text_vectors
-from flipkd_sdk.training.models.student import find_site
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,8 +22,7 @@ from flipkd_sdk.exporters.vocabulary.trimming import trim_student
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluate_models import encode_with
 from flipkd_sdk.training.evaluation import pair_cosines
-from flipkd_sdk.training.models.trained_student import trained_student
-from flipkd_sdk.training.run_directory import FinishedRun, read_run
+from flipkd_sdk.training.run_directory import FinishedRun, read_run, trained_student
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -78,7 +78,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     transformers.set_seed(config.seed)
     tokenizer = load_tokenizer(student_model.location)
     whole = config.loss.label_lm > 0
-    student = create_student(student_model.location, config.student, whole=whole).to(distributed.device())
+    student = create_student(student_model.location, config.student, full_model=whole).to(distributed.device())
     check_width(cast("PreTrainedModel", student.model.get_base_model()), config.student)
     config = config.model_copy(update={"student": student.options})  # which says where in this LLM the last block is
     distributed.from_main(partial(_open, directory, config, data, overwrite=overwrite, resume=resume))

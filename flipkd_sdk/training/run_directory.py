@@ -20,11 +20,16 @@ from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - pydan
 from flipkd_sdk.pairs import read_pairs
 from flipkd_sdk.training.config.schema import TrainConfig
 from flipkd_sdk.training.loop import checkpoints
+from flipkd_sdk.training.models.sources import resolve
+from flipkd_sdk.training.models.student import load_student, load_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from transformers import PreTrainedTokenizerBase
+
     from flipkd_sdk.pairs import Pairs
+    from flipkd_sdk.training.models.student import Student
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -183,6 +188,23 @@ def read_run(directory: Path) -> FinishedRun:
     config = _read(directory / CONFIG_FILE, TrainConfig, "not a run directory made by 'flipkd train'")
     result = _read(directory / RESULT_FILE, RunResult, "the training run did not finish; run 'flipkd train' again")
     return FinishedRun(directory, config, result)
+
+
+def trained_student(run: FinishedRun) -> tuple[Student, PreTrainedTokenizerBase]:
+    """Load a finished run's student, in evaluation mode, and its tokenizer.
+
+    Raises:
+        ModelSourceError: the LLM is missing.
+        TrainingError: the LLM is not the one that the adapter was trained on, or the adapter does not fit it.
+    """
+    base, trained_on = resolve(run.config.student.source), run.result.student
+    if base.reference.revision != trained_on.revision:
+        raise TrainingError(
+            f"{trained_on.source}: its weights are of revision {base.reference.revision[:16]}, and {run.directory} was "
+            f"trained on {trained_on.revision[:16]}; bring that model back or train again"
+        )
+    student = load_student(str(run.base or base.location), run.adapter, run.config.student)
+    return student, load_tokenizer(base.location)
 
 
 def _read(path: Path, kind: type[Model], missing: str) -> Model:

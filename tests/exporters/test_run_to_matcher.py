@@ -38,9 +38,9 @@ from flipkd_sdk.runtimes import verification
 from flipkd_sdk.runtimes.load import LoadOptions
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.reference_vectors import load_self_test, made_up_sample
+from flipkd_sdk.training import run_directory
 from flipkd_sdk.training.evaluate_models import encode_with
 from flipkd_sdk.training.evaluation import pair_cosines
-from flipkd_sdk.training.models import trained_student
 from flipkd_sdk.training.models.student import load_student, load_tokenizer
 from flipkd_sdk.training.run_directory import read_run
 
@@ -343,9 +343,11 @@ def test_an_adapter_of_another_shape_is_refused(
     run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]
 ) -> None:
     other = write_tiny_llama(tmp_path / "other", **changes)
-    load = trained_student.load_student
-    monkeypatch.setattr(trained_student, "load_student", lambda _, *arguments: load(str(other), *arguments))
-    assert refusal(TrainingError, run_copy, tmp_path).startswith(f"{run_copy / 'adapter'}: not an adapter for {other}")
+    load = run_directory.load_student
+    monkeypatch.setattr(run_directory, "load_student", lambda _, *arguments: load(str(other), *arguments))
+    message = refusal(TrainingError, run_copy, tmp_path)
+    assert message.startswith(f"{run_copy / 'adapter' / 'adapter_model.safetensors'}: base_model.model.model.layers.0.")
+    assert "instead of torch.float32 of shape" in message
 
 
 def test_an_adapter_with_a_nan_weight_is_refused(run_copy: Path, tmp_path: Path) -> None:
@@ -354,11 +356,8 @@ def test_an_adapter_with_a_nan_weight_is_refused(run_copy: Path, tmp_path: Path)
     name = next(name for name in weights if "down_proj.lora_B" in name)
     weights[name][0, 0] = torch.nan
     save_file(weights, file)
-    message = refusal(VerificationError, run_copy, tmp_path)
-    assert (
-        message
-        == "weight model.model.layers.0.mlp.down_proj.weight holds NaN or infinite values; the run cannot be exported"
-    )
+    message = refusal(TrainingError, run_copy, tmp_path)
+    assert message.startswith(f"{file}: {name} contains NaN or infinite values; restore the file")
 
 
 @pytest.mark.usefixtures("same_graph")

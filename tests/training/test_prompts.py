@@ -89,7 +89,7 @@ def test_a_template_without_both_texts_is_refused(template: str) -> None:
 def test_every_family_answers_as_the_whole_llm_does(tmp_path: Path, family: str) -> None:
     path = str(write_family(tmp_path / "llm", family))
     options = OPTIONS.model_copy(update={"module": FAMILIES[family][0]})
-    student = trained(create_student(path, options, whole=True))
+    student = trained(create_student(path, options, full_model=True))
     student.model.save_pretrained(tmp_path / "adapter")
     llm = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     whole = PeftModel.from_pretrained(llm, str(tmp_path / "adapter")).eval()
@@ -120,7 +120,7 @@ def told_pairs(count: int, seed: int) -> Pairs:
 
 def test_label_lm_teaches_the_whole_llm_to_answer(tiny_llama: Path) -> None:
     torch.manual_seed(0)
-    student = create_student(str(tiny_llama), OPTIONS, whole=True)
+    student = create_student(str(tiny_llama), OPTIONS, full_model=True)
     train_pairs, test_pairs = told_pairs(32, 0), told_pairs(32, 1)
     prompts, unseen = (prompt_pairs(TOKENIZER, pairs, CONFIG, max_length=100) for pairs in (train_pairs, test_pairs))
     batch = prompts.batch(range(32))
@@ -150,7 +150,7 @@ def test_the_decoder_path_is_trained_and_reported_beside_the_encoder_path(tmp_pa
     losses = [record["label_lm"] for record in records if "label_lm" in record]
     assert losses[-1] < losses[0] - 0.3
     assert list(result.measures) == ["teacher", "student", "student's answer"]
-    student = load_student(config.student.source, run.adapter, config.student, whole=True)
+    student = load_student(config.student.source, run.adapter, config.student, full_model=True)
     data = read_data(config.data, seed=config.seed)
     again = evaluate_answers(config, student, load_tokenizer(config.student.source), data)
     assert again.measures == result.measures["student's answer"]

@@ -1,4 +1,4 @@
-"""The teacher's vectors on disk: a text is shown to a teacher once, however many runs learn from it."""
+"""Cache of the teacher's vectors on disk: each text is encoded once by a teacher, for all runs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 def cached_vectors(teacher: Teacher, texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
     """Encode texts with the teacher, reading from and adding to its cache file.
 
-    A cache file belongs to one teacher: its name is a hash of all that changes a vector, which stands in it as well.
+    A cache file belongs to one teacher: its name is a hash of everything that changes a vector, and the file contains
+    that hash as well.
 
     Args:
         teacher: the teacher.
         texts: n distinct texts.
-        directory: where cache files lie; created if need be.
+        directory: directory of the cache files; created if need be.
 
     Returns:
         Unit vectors, float32 (n, d).
 
     Raises:
-        TrainingError: the file is another teacher's.
+        TrainingError: the file belongs to another teacher.
     """
     identity = hashlib.sha256(teacher.identity.encode()).hexdigest()
     file = directory / f"{identity[:32]}.npz"
@@ -54,9 +55,9 @@ def _read(file: Path, identity: str) -> dict[bytes, NDArray[np.float32]]:
             keys, owner = content["keys"], str(content["teacher"])
             known = {key.tobytes(): vector for key, vector in zip(keys, content["vectors"], strict=True)}
     except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError, ValueError):
-        return {}  # none yet, or cut short by a full disk: it is made again
+        return {}  # A missing or truncated file is written again.
     if owner != identity:
-        raise TrainingError(f"{file}: holds the vectors of another teacher; remove it, and it is made again")
+        raise TrainingError(f"{file}: contains the vectors of another teacher; remove it")
     return known
 
 

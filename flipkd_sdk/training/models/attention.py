@@ -1,4 +1,4 @@
-"""Which attention a stage is trained with: PyTorch's fused one, but where its steps are slower than a plain one's."""
+"""Eager attention where it trains faster than PyTorch's fused attention (SDPA)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def fastest_attention(model: nn.Module, *, bf16: bool) -> Iterator[None]:
-    """Inside, models of transformers have the attention that trains fastest here; afterwards what they had before.
+    """Switch the model to the attention that trains fastest on this device, and back at the end.
 
-    On the CPU in bfloat16 that is a softmax between two matrix products: the fused attention goes back through them
-    one by one, and slowly.
+    On the CPU in bfloat16 that is eager attention: the backward pass of the fused attention is slow there.
 
     Args:
-        model: any module; what is no model of transformers stays as it is.
-        bf16: whether the stage computes in bfloat16.
+        model: any module; models of transformers inside it are switched.
+        bf16: the stage computes in bfloat16.
     """
     fused: list[PreTrainedModel] = []
     if bf16 and distributed.device().type == "cpu":
         fused = [
             part
             for part in model.modules()
-            if isinstance(part, PreTrainedModel) and part.config._attn_implementation == "sdpa"
+            if isinstance(part, PreTrainedModel) and getattr(part.config, "_attn_implementation", None) == "sdpa"
         ]
     for part in fused:
         part.set_attn_implementation("eager")

@@ -1,10 +1,10 @@
-"""Narrower MLPs: in each block only the neurons that the domain's texts need, and the others' part made up for.
+"""Pruning of MLP neurons that the domain's texts need least.
 
-The MLPs hold two thirds of a block's weights, sized for all that an LLM knows; a domain needs less. Neurons leave one
-by one, each time the one that is missed least, and what the others add to the residual stream is refitted.
+The MLPs contain two thirds of a block's weights. Neurons are removed one by one, each time the one that costs least,
+and the output weights of the others are refitted.
 
-Reference: Kurtić et al., "ZipLM: inference-aware structured pruning of language models", NeurIPS 2023 (arXiv
-2302.04089), whose saliency and update for a removed structure these are, with single neurons for structures.
+Reference: saliency and update of Kurtić et al., "ZipLM: inference-aware structured pruning of language models", NeurIPS
+2023 (arXiv 2302.04089), applied to single neurons.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import nn
 from tqdm import tqdm
 
 from flipkd_sdk.errors import ConfigError
+from flipkd_sdk.training.models.blocks import find_blocks
 from flipkd_sdk.training.models.readout import site_input
-from flipkd_sdk.training.models.student import find_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 _GATED = ("gate_proj", "up_proj", "down_proj")
 _BATCH = 32
 _DAMPING = 1e-3
-"""Share of the mean eigenvalue that is added to the Gram matrix, which a sample may leave singular."""
+"""Share of the mean eigenvalue that is added to the Gram matrix, which may be singular."""
 _LOUDEST = 4.0
-"""Times the median norm: louder tokens (the first ones of most LLMs' texts are) are turned down to it."""
+"""Largest norm of a token's state as a multiple of the median. The first token of most LLMs is far above it."""
 
 
 def check_width(model: PreTrainedModel, config: StudentConfig) -> None:
-    """See whether the MLPs can be narrowed as ``student.mlp_width`` asks.
+    """Raise unless the MLPs can be pruned to ``student.mlp_width`` neurons.
 
     Raises:
-        ConfigError: they have no gate, or no more neurons than that.
+        ConfigError: they have no gate, or not more neurons than that.
     """
     if config.mlp_width is None:
         return
@@ -52,10 +52,10 @@ def check_width(model: PreTrainedModel, config: StudentConfig) -> None:
 
 @torch.no_grad()
 def narrow(model: PreTrainedModel, tokens: TokenizedTexts, config: StudentConfig) -> None:
-    """Leave ``student.mlp_width`` neurons in each block's MLP, in place.
+    """Prune each block's MLP to ``student.mlp_width`` neurons, in place.
 
-    The blocks below the encoder site are narrowed from the first to the last one, so that each makes good for what the
-    ones before it changed. The site's own MLP is never run; it is cut to size.
+    Blocks are pruned from the first to the last, so that each is fitted to the states that the pruned ones before it
+    produce. The site's own MLP is never run and only cut to size.
 
     Args:
         model: the LLM, cut after the encoder site's block.
@@ -81,15 +81,15 @@ def narrow(model: PreTrainedModel, tokens: TokenizedTexts, config: StudentConfig
 
 
 def prune_neurons(weight: Tensor, gram: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Choose inputs of a linear layer, and the weights that do best with them alone.
+    """Choose inputs of a linear layer and refit the weights to them.
 
-    An input j leaves at a cost of |w_j|²/(H⁻¹)_jj in the squared error of the outputs, where H = Σ x·xᵀ, if all
-    weights that are left are refitted, W ← W − w_j·(H⁻¹)_j/(H⁻¹)_jj; the cheapest one goes, until ``width`` are left.
+    Removing input j costs |w_j|²/(H⁻¹)_jj in squared error of the outputs, with H = Σ x·xᵀ and the other weights
+    refitted, W ← W − w_j·(H⁻¹)_j/(H⁻¹)_jj. The cheapest input is removed until ``width`` are left.
 
     Args:
         weight: W of y = W·x, shape (out, in).
         gram: Σ x·xᵀ over a sample of inputs, shape (in, in).
-        width: how many inputs to keep.
+        width: number of inputs to keep.
 
     Returns:
         The kept inputs, ascending, int64 (width,), and their weights (out, width), of the dtype of ``weight``.
@@ -117,7 +117,7 @@ def _mlp(block: nn.Module) -> nn.Module:
 
 
 def _input_gram(model: PreTrainedModel, layer: nn.Module, tokens: TokenizedTexts, config: StudentConfig) -> Tensor:
-    """Σ x·xᵀ of what a layer reads, over all tokens, float64."""
+    """Return Σ x·xᵀ of a layer's inputs over all tokens, float64."""
     order = sorted(range(len(tokens.token_ids)), key=lambda i: len(tokens.token_ids[i]))
     gram: Tensor | None = None
     for start in range(0, len(order), _BATCH):

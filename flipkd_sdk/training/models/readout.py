@@ -1,7 +1,7 @@
-"""How a decoder-only LLM is read as an encoder: z = normalize(pool_over_tokens(A·x)).
+"""Read-out of a decoder-only LLM as an encoder: z = normalize(pool_over_tokens(A·x)).
 
-x is the input of one linear layer of the LLM, the encoder site; A is the ``lora_A`` weight of the adapter that sits on
-it. Student and exported encoder path share the functions of this file, so both compute the same thing.
+x is the input of one linear layer of the LLM, the encoder site; A is the ``lora_A`` weight of that layer's adapter.
+Student and exported encoder path share these functions, so both compute the same vectors.
 
 Source: Li et al., "Flipped knowledge distillation for text matching", ACL 2025 (arXiv 2507.05617), which reads LoRA's A
 as an encoder and B as a decoder.
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class _SiteReachedError(Exception):
-    """Ends a forward pass once the site's input is known; what lies above cannot change it."""
+    """End of a forward pass at the encoder site, whose input the blocks above cannot change."""
 
 
 def site_input(
     decoder: nn.Module, site: nn.Module, input_ids: Tensor, attention_mask: Tensor, *, attention: str, stop: bool
 ) -> Tensor:
-    """Run the decoder and return what reaches the encoder site.
+    """Run the decoder and return the input of the encoder site.
 
     Args:
         decoder: the LLM without its head.
@@ -61,9 +61,9 @@ def site_input(
 
 
 def attention_bias(attention_mask: Tensor, attention: str, dtype: torch.dtype) -> Tensor:
-    """The additive 4-D mask of shape (batch, 1, seq, seq): 0 where a token may look, the dtype's minimum elsewhere.
+    """Return the additive 4-D mask, (batch, 1, seq, seq): 0 for visible tokens, the dtype's minimum for others.
 
-    A 4-D mask is taken by every family as it is, which is what makes each of them bidirectional when asked for.
+    Every family uses a 4-D mask unchanged, so this makes each of them bidirectional on request.
     """
     length = attention_mask.shape[1]
     visible = attention_mask[:, None, None, :].bool().expand(-1, 1, length, length)
@@ -75,23 +75,23 @@ def attention_bias(attention_mask: Tensor, attention: str, dtype: torch.dtype) -
 
 
 def text_vectors(hidden: Tensor, encoder_weight: Tensor, attention_mask: Tensor, *, pooling: str) -> Tensor:
-    """Project, pool and normalize: hidden (batch, seq, hidden) and A (r, hidden) → unit vectors (batch, r), float32.
+    """Pool, project and normalize: hidden (batch, seq, hidden) and A (r, hidden) → unit vectors (batch, r), float32.
 
-    Pooling and projection are both linear, so pooling comes first: it is the cheaper order. A text without any token
-    has a mean of zero and stays the zero vector instead of becoming NaN.
+    Pooling and projection are both linear, and pooling first is cheaper. A text without tokens has a mean of zero and
+    stays the zero vector instead of becoming NaN.
     """
     pooled = pool(hidden, attention_mask, pooling).to(encoder_weight.dtype)
     return functional.normalize(functional.linear(pooled, encoder_weight).float(), dim=-1)
 
 
 def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
-    """One vector per text out of (batch, seq, hidden): the ``mean`` over its tokens, or its ``last`` token's.
+    """Return one vector per text of (batch, seq, hidden): the ``mean`` over its tokens, or its ``last`` token.
 
     Padding is on the right.
     """
     if pooling == "last":
         last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
         return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
-    # A matrix product sums each text in the same order whatever stands beside it; onnxruntime's ReduceSum does not.
+    # A matrix product sums each text in the same order in every batch; onnxruntime's ReduceSum does not.
     weight = attention_mask[:, None, :].to(hidden.dtype)
     return (weight @ hidden).squeeze(1) / weight.sum(dim=2).clamp(min=1.0)

@@ -1,4 +1,4 @@
-"""Where models come from: a directory, a ``.gguf`` file, ``package:NAME``, or a hub id. All of them become a directory.
+"""Model sources: a directory, a ``.gguf`` file, ``package:NAME`` or a hub id, each resolved to a directory.
 
 A GGUF file is converted once and cached as safetensors, because reading it takes from seconds to minutes. Files of a
 ``package:`` source are found through the package's metadata; the package itself is never imported, since packages that
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-# Of a hub repository; the weights follow, in one of their formats.
+# Files of a hub repository that are fetched beside the weights of one format.
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*_Dense/*")
 _HUB_WEIGHTS = ("model*.safetensors", "pytorch_model.bin")
 
@@ -41,7 +41,7 @@ class ResolvedModel:
     location: str
     """A directory."""
     reference: ModelReference
-    """What the manifest says of it."""
+    """Source, revision and licence for the manifest."""
 
 
 def resolve(source: str, *, cache_dir: Path | None = None, weights: bool = True) -> ResolvedModel:
@@ -50,11 +50,11 @@ def resolve(source: str, *, cache_dir: Path | None = None, weights: bool = True)
     Args:
         source: a directory with ``config.json``, a ``.gguf`` file, ``package:NAME`` for weights that the installed
             distribution NAME ships, or a hub id such as ``organisation/model``.
-        cache_dir: where converted models are kept; the default is `default_cache_dir`.
-        weights: whether the directory must hold any; one without has ``config.json`` for its revision.
+        cache_dir: directory of converted models; `default_cache_dir` by default.
+        weights: require weights; the revision is that of ``config.json`` without them.
 
     Raises:
-        ModelSourceError: nothing is there, or it is not a model; the message says what was looked for.
+        ModelSourceError: there is no such model; the message names what was looked for.
     """
     if source.startswith("package:"):
         return _from_package(source, cache_dir or default_cache_dir())
@@ -69,12 +69,12 @@ def resolve(source: str, *, cache_dir: Path | None = None, weights: bool = True)
 
 
 def weights_file(directory: Path) -> Path | None:
-    """The file that holds, or indexes, the weights of a model directory."""
+    """Return the file that contains or indexes the weights of a model directory."""
     return next((directory / name for name in _WEIGHTS if (directory / name).is_file()), None)
 
 
 def default_cache_dir() -> Path:
-    """``$FLIPKD_CACHE``, else ``flipkd_sdk`` in the user's cache directory."""
+    """Return ``$FLIPKD_CACHE``, else ``flipkd_sdk`` in the user's cache directory."""
     if configured := os.environ.get("FLIPKD_CACHE"):
         return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipkd_sdk"
@@ -95,8 +95,8 @@ def _from_package(source: str, cache_dir: Path) -> ResolvedModel:
     for file in files:
         if file.name == "config.json" and weights_file(file.parent):
             return _from_directory(file.parent, version, licence)
-    if whole := next((file for file in files if file.suffix == ".gguf"), None):
-        return _from_gguf(whole, version, licence, cache_dir)
+    if single := next((file for file in files if file.suffix == ".gguf"), None):
+        return _from_gguf(single, version, licence, cache_dir)
     if parts := _gguf_parts(distribution, source):
         with _joined(parts, cache_dir) as file:
             return _from_gguf(file, version, licence, cache_dir)
@@ -110,7 +110,7 @@ def _files(distribution: importlib.metadata.Distribution) -> list[Path]:
 
 
 def _gguf_parts(distribution: importlib.metadata.Distribution, source: str) -> list[Path]:
-    """Parts of a GGUF file that a package, and packages of its name that it requires, ship, in their order."""
+    """Return the parts of a GGUF file, in order, of a package and the packages of its name that it requires."""
     required = (re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in distribution.requires or ())
     files = _files(distribution)
     missing: list[str] = []
@@ -130,7 +130,7 @@ def _gguf_parts(distribution: importlib.metadata.Distribution, source: str) -> l
 
 @contextmanager
 def _joined(parts: Sequence[Path], cache_dir: Path) -> Iterator[Path]:
-    """The parts as one file, which is gone afterwards."""
+    """Join the parts in a temporary file."""
     cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir) as directory:
         path = Path(directory) / "model.gguf"
@@ -142,13 +142,13 @@ def _joined(parts: Sequence[Path], cache_dir: Path) -> Iterator[Path]:
 
 
 def revision_of(directory: Path) -> str:
-    """SHA-256 of a model directory's weights; of weights in several files, of their hashes in order."""
+    """Return the SHA-256 of a model directory's weights, or of the hashes of several files in order."""
     weights = weights_file(directory)
     if weights is None:
         return sha256_of(directory / "config.json")
     if weights.suffix != ".json":
         return sha256_of(weights)
-    # The index names the shards and says nothing of what is in them.
+    # The index names the shards without their content.
     names = sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values()))
     return hashlib.sha256("".join(sha256_of(directory / name) for name in names).encode()).hexdigest()
 

@@ -86,7 +86,7 @@ def test_the_file_of_another_teacher_is_refused(tmp_path: Path) -> None:
     (other,) = set(tmp_path.iterdir()) - {mine}
     other.write_bytes(mine.read_bytes())
     teacher = FakeTeacher(revision="1")
-    with pytest.raises(TrainingError, match=f"{other}: holds the vectors of another teacher; remove it"):
+    with pytest.raises(TrainingError, match=f"{other}: contains the vectors of another teacher; remove it"):
         vectors(teacher, ["a"], tmp_path)
     assert teacher.shown == []
 

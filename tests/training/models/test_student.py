@@ -15,13 +15,12 @@ from tiny_students import FAMILIES, OPTIONS, trained, write_family
 from flipkd_sdk.errors import ConfigError, ModelSourceError, TrainingError
 from flipkd_sdk.training.config.schema import StudentConfig
 from flipkd_sdk.training.data.tokens import encode, tokenize
+from flipkd_sdk.training.models.blocks import cut_blocks, find_site
 from flipkd_sdk.training.models.readout import site_input
 from flipkd_sdk.training.models.student import (
     Student,
-    _cut,
     create_student,
     empty_token_id,
-    find_site,
     load_student,
     load_tokenizer,
 )
@@ -153,7 +152,7 @@ def test_a_site_that_is_not_there_is_a_config_error(tiny_llama: Path, options: d
 @pytest.mark.parametrize("whole", [False, True])
 def test_layer_minus_1_is_the_last_block(tiny_llama: Path, tmp_path: Path, whole: bool) -> None:
     options = OPTIONS.model_copy(update={"layer": -1})
-    student = create_student(str(tiny_llama), options, whole=whole)
+    student = create_student(str(tiny_llama), options, full_model=whole)
     assert student.options == OPTIONS.model_copy(update={"layer": 3})
     student.model.save_pretrained(tmp_path)
     assert load_student(str(tiny_llama), tmp_path, options).options.layer == 3
@@ -167,7 +166,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_llama: Path, whole: boo
     for checkpointing in (False, True):
         torch.manual_seed(0)
         options = OPTIONS.model_copy(update={"gradient_checkpointing": checkpointing})
-        student = trained(create_student(str(tiny_llama), options, whole=whole)).train()
+        student = trained(create_student(str(tiny_llama), options, full_model=whole)).train()
         ids, mask = torch.tensor([[5, 17, 300, 42], [9, 8, 7, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
         if whole:
             vectors, logits = student(ids, mask, ids, mask)
@@ -251,7 +250,7 @@ def test_a_window_shorter_than_the_texts_is_refused(tmp_path: Path, family: str,
 def test_blocks_that_share_keys_are_cut_where_they_begin() -> None:
     for layer, shared in ((1, 0), (2, 1), (3, 2)):
         config = transformers.Gemma4TextConfig(**llm_sizes(num_kv_shared_layers=2))
-        _cut(config, layer + 1)
+        cut_blocks(config, layer + 1)
         assert config.num_kv_shared_layers == shared
 
 
