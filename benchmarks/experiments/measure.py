@@ -30,8 +30,7 @@ def test_scores(directory: Path) -> dict[str, str]:
     from flipkd_sdk.training.evaluation import pair_cosines
     from flipkd_sdk.training.models.sources import resolve
     from flipkd_sdk.training.models.teacher import load_teacher
-    from flipkd_sdk.training.run_directory import trained_student
-    from flipkd_sdk.training.run_directory import read_run
+    from flipkd_sdk.training.run_directory import read_run, trained_student
 
     run = read_run(directory)
     test = read_pairs(directory / "splits" / "test.csv")

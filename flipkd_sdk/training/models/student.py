@@ -18,6 +18,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
@@ -149,13 +150,26 @@ def load_student(location: str, adapter: Path, config: StudentConfig, *, full_mo
     config = locate(location, config)
     base = load_base(location, config, full_model=full_model)
     # The options of the run decide what is adapted; peft would follow adapter_config.json into other modules.
-    settings = _lora_config(base, config, full_model=full_model)
+    file = adapter / "adapter_model.safetensors"
+    trained_fully = _adapts_more_than_the_site(file, base, config)
+    settings = _lora_config(base, config, full_model=trained_fully)
     _check_settings(adapter / "adapter_config.json", settings)
     student = Student(get_peft_model(base, settings), config)
     expected = get_peft_model_state_dict(student.model, save_embedding_layers=False)
-    weights = read_weights(adapter / "adapter_model.safetensors", expected, more=not full_model)
+    weights = read_weights(file, expected, more=trained_fully and not full_model)
     set_peft_model_state_dict(student.model, weights)
     return student.requires_grad_(requires_grad=False).eval()
+
+
+def _adapts_more_than_the_site(file: Path, base: PreTrainedModel, config: StudentConfig) -> bool:
+    """Return whether the site's block has further adapters, as after training the full model.
+
+    The site's input may depend on them: that of ``o_proj`` on those of ``q_proj``.
+    """
+    with readable(file), safe_open(file, framework="pt") as content:
+        names = list(content.keys())
+    block, site = f".{find_blocks(base)[0]}.{config.layer}.", f".{site_name(base, config)}."
+    return any(block in name and site not in name for name in names)
 
 
 def _check_settings(file: Path, settings: LoraConfig) -> None:
