@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Shells report a program that a signal ended as 128 plus the signal's number.
 _INTERRUPTED = 128 + signal.SIGINT
+_received: list[int] = []
+"""Signals that have stopped the command."""
 _READER_GONE = 128 + 13  # SIGPIPE, which Windows does not have.
 _STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -84,6 +86,8 @@ class Main(click.Group):
         except (FlipKDError, OSError, ModuleNotFoundError) as error:
             if ctx.params["debug"]:
                 raise
+            if _received:  # The import of an extension module turns the exit into an error of its own.
+                ctx.exit(128 + _received[0])
             click.echo(f"flipkd: error: {_message(error, ctx.invoked_subcommand)}", err=True)
             ctx.exit(1)
 
@@ -124,6 +128,7 @@ def _set_stopping(action: Callable[[int, FrameType | None], NoReturn] | signal.H
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     """Leave by an exception, which removes half-written files."""
+    _received.append(number)
     if number == signal.SIGINT:
         os.write(2, b"flipkd: interrupted\n")  # `print` is not reentrant.
     raise SystemExit(128 + number)

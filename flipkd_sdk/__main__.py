@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 def run() -> NoReturn:
     """Import the command line, and run it."""
-    # An interruption of the import would print a traceback; nothing has been written that an exit could leave behind.
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _leave)
+    # An interruption of the import would print a traceback. Nothing has been written yet, so the exit can be immediate.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
     from flipkd_sdk.cli.main import run as run_command
 
     run_command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -29,7 +30,7 @@ _BATCH_BYTES = 1 << 24
 """Bytes of a batch of rows whose values are all as long as the longest one that they may repeat."""
 _BOMB_BYTES = 1 << 28
 _BOMB_RATIO = 200
-"""A column of a row group that unpacks to more bytes, and to more times its size, is refused."""
+"""Bytes, and multiples of the file's size, beyond which a row group is refused if it exceeds both when unpacked."""
 
 _READ_ERRORS = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError)
 
@@ -61,6 +62,7 @@ class ParquetSource:
     ) -> None:
         self._max_row_length = max_row_length
         self._file = _opened(path)
+        self._size = Path(path).stat().st_size
         schema = self._file.schema_arrow
         self.head = Head(path, Layout("parquet", ""), tuple(schema.names), "")
         self.schema: pa.Schema = schema
@@ -114,15 +116,13 @@ class ParquetSource:
             )
 
     def _refuse_bomb(self, group: int) -> None:
-        metadata = self._file.metadata.row_group(group)
-        for i in range(metadata.num_columns):
-            column = metadata.column(i)
-            unpacked, packed = column.total_uncompressed_size, column.total_compressed_size
-            if unpacked > max(_BOMB_BYTES, _BOMB_RATIO * packed):
-                raise InvalidPairsError(
-                    f"{self.head.source}: row group {group}, column {column.path_in_schema!r}: {packed:,} bytes that "
-                    f"unpack to {unpacked:,}; if that is meant, write the file again with smaller row groups"
-                )
+        # The sizes of single columns are not read: pyarrow ends the process if their metadata is damaged.
+        unpacked, packed = self._file.metadata.row_group(group).total_byte_size, self._size
+        if unpacked > max(_BOMB_BYTES, _BOMB_RATIO * packed):
+            raise InvalidPairsError(
+                f"{self.head.source}: row group {group}: unpacks to {unpacked:,} bytes from a file of {packed:,}; "
+                "write the file again with smaller row groups"
+            )
 
     def _longest_repeated(self, group: int) -> int:
         """Return the bytes of the longest values that all rows of a group may repeat, summed over its columns."""
@@ -194,7 +194,8 @@ class ParquetSink:
         self._schema = schema
         for column in added:
             self._schema = self._schema.append(pa.field(column.name, _KINDS[column.kind]))
-        self._writer = pq.ParquetWriter(stream, self._schema)
+        with self._naming():
+            self._writer = pq.ParquetWriter(stream, self._schema)
         self._waiting: list[pa.Table] = []
 
     def write(self, rows: Any, columns: Sequence[Sequence[Any]]) -> None:  # noqa: ANN401 - Chunk.rows
@@ -219,8 +220,16 @@ class ParquetSink:
         self._writer.is_open = False
 
     def _write_group(self) -> None:
-        self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP_ROWS)
+        with self._naming():
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP_ROWS)
         self._waiting.clear()
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except pa.ArrowInvalid as error:
+            raise InvalidPairsError(f"{self._head.source}: cannot be written as Parquet ({error})") from error
 
     def _from_text(self, records: Sequence[Record]) -> pa.Table:
         cells = [text_cells(record, self._head) for record in records]

@@ -209,8 +209,7 @@ def test_parquet_that_unpacks_to_gigabytes_is_refused(
     path = tmp_path / "p.parquet"
     table = pa.table({"text_a": ["a"] * 40, "text_b": ["b" * 100_000] * 40})
     pq.write_table(table, path, compression="zstd", use_dictionary=False)
-    assert "row group 0, column 'text_b': " in failure(score(path))
-    assert "bytes that unpack to 4,0" in failure(score(path))
+    assert "p.parquet: row group 0: unpacks to 4,0" in failure(score(path))
 
 
 def test_the_module_runs_the_command() -> None:
@@ -252,7 +251,7 @@ def test_a_signal_sets_the_status_and_prints_no_traceback(
             time.sleep(0.01)
         process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    expected = status if where != "import" or number == signal.SIGINT else -number
+    expected = -number if where == "import" and number == signal.SIGHUP else status
     assert process.returncode == expected
     assert b"Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
