@@ -1,4 +1,4 @@
-"""From results files to figures: systems side by side, ablations against their base, students against teachers."""
+"""Figures from results files: systems by set, ablations against their base, students against teachers."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ class Finished:
 
     @property
     def minutes(self) -> float:
-        """What the training took."""
+        """Return the duration of the training in minutes."""
         return float(sum(self.record["result"]["seconds"].values())) / 60
 
     @property
     def cpus(self) -> int:
-        """CPUs of the machine; results of older releases have another record of it."""
+        """Return the CPUs of the machine, from the record of this or of an older release."""
         return int((self.record.get("environment") or self.record["machine"])["cpus"])
 
     def scores(self, system: str) -> Scores:
-        """Of the test pairs, shape (n,)."""
+        """Return the scores of the test pairs, shape (n,)."""
         return np.array(self.record["scores"][system].split(), np.float64)
 
     @property
     def labels(self) -> NDArray[np.int8]:
-        """Of the test pairs, shape (n,)."""
+        """Return the labels of the test pairs, shape (n,)."""
         return np.array(self.record["scores"]["label"].split(), np.int8)
 
     def trained(self, system: str) -> dict[str, Any] | None:
-        """Measures of a system on the test pairs and of its retrieval, with intervals; None where it is not there."""
+        """Return the test and retrieval measures of a system with intervals, or None if the run lacks the system."""
         result = self.record["result"]
         if system not in result["measures"]:
             return None
@@ -63,25 +63,25 @@ class Finished:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure in each of several runs, with its 95% intervals."""
+    """Values of a measure in several runs, with 95% intervals."""
 
     values: tuple[float, ...]
     intervals: tuple[tuple[float, float], ...]
 
     @property
     def value(self) -> float:
-        """Mean over the runs."""
+        """Return the mean over the runs."""
         return mean(self.values)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Mean bounds over the runs."""
+        """Return the mean bounds over the runs."""
         return mean(low for low, _ in self.intervals), mean(high for _, high in self.intervals)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A system on a set, over all seeds."""
+    """Measures of a system on a set, over all seeds."""
 
     data: str
     system: str
@@ -90,22 +90,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A student trained in another way than the base."""
+    """An ablation and its difference to the base."""
 
     finished: Finished
     precision: Estimate
     gain: Estimate | None
-    """Average precision minus that of the base; None of the base itself."""
+    """Difference of average precision to the base; None for the base itself."""
 
 
 def read_results(folder: Path, runs: Iterable[Run] = RUNS) -> list[Finished]:
-    """The finished ones among the runs, in their order."""
+    """Return the finished runs, in the order of the plan."""
     files = ((run, folder / f"{run.name}.json") for run in runs)
     return [Finished(run, json.loads(file.read_text(encoding="utf-8"))) for run, file in files if file.is_file()]
 
 
 def comparison(finished: Sequence[Finished]) -> list[Row]:
-    """Teachers and students, set by set."""
+    """Return the rows of teachers and students, set by set."""
     rows = []
     for data in dict.fromkeys(one.run.data for one in finished):
         students = _by_label(finished, data)
@@ -129,7 +129,7 @@ def comparison(finished: Sequence[Finished]) -> list[Row]:
 
 
 def _by_label(finished: Sequence[Finished], data: str) -> dict[str, list[Finished]]:
-    """The runs of a set by what their students are called, those of labels only first."""
+    """Return the runs of a set by label, labels only first."""
     runs = [one for one in finished if one.run.data == data and one.run.base is None]
     labels = sorted(dict.fromkeys(one.run.label for one in runs), key=lambda label: label != "labels only")
     return {label: [one for one in runs if one.run.label == label] for label in labels}
@@ -144,7 +144,7 @@ def _over_seeds(known: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
 
 
 def against_teachers(finished: Sequence[Finished]) -> Iterator[tuple[str, str, Estimate]]:
-    """Set, system and gain of flipped students over the teachers that they learned from."""
+    """Yield set, system and gain of flipped students over their teachers."""
     for data in dict.fromkeys(one.run.data for one in finished):
         for label, same in _by_label(finished, data).items():
             for system, suffix in (("student", ""), ("student int8", ", int8")):
@@ -154,7 +154,7 @@ def against_teachers(finished: Sequence[Finished]) -> Iterator[tuple[str, str, E
 
 
 def ablations(finished: Sequence[Finished]) -> list[Ablation]:
-    """The finished ablations; without their base none, as there is nothing to compare them with."""
+    """Return the finished ablations whose base is finished."""
     by_name = {one.run.name: one for one in finished}
     rows = []
     for one in finished:
@@ -167,7 +167,7 @@ def ablations(finished: Sequence[Finished]) -> list[Ablation]:
 
 
 def difference(pairs: Sequence[tuple[Scores, Scores]], label: NDArray[np.int8]) -> Estimate:
-    """Average precision of one system minus another's, mean over seeds, on the same resampled pairs.
+    """Return the difference of average precision, mean over seeds, on the same resampled pairs.
 
     Args:
         pairs: for each seed the scores of both, each of shape (n,).

@@ -1,6 +1,6 @@
-"""The files of each set that trainings read, made from the data folder into a work folder.
+"""Training files of each set, made from the data folder in a work folder.
 
-No text of a development or test file of any set is among the texts or pairs that a student learns from.
+No student is trained on a text of any set's development or test file.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     """Texts with their intents."""
 
 DEV_SHARE = 0.1
-"""Part of the train pairs, or of an intent's texts, kept for development where a set has no such file."""
+"""Share of the train pairs, or of an intent's texts, kept for development in sets without a development file."""
 FEWER_TEXTS = 3_000
 """Texts of other sets for a shorter alignment."""
 FEWER_PAIRS = {"rqe": 3_000, "atec": 12_000}
 """Train pairs of the larger sets."""
 FEWEST_WORDS = 4
 DRAWN = 50
-"""Texts of other intents among which a hard non-match is found."""
+"""Texts of other intents to choose a hard non-match from."""
 
 
 def prepare(name: str, data: Path, work: Path) -> Path:
-    """The folder with the files of a set, written on the first call: all of them or none.
+    """Return the folder with the files of a set, written on the first call: all of them or none.
 
     Raises:
         InvalidPairsError: the data folder lacks a file.
@@ -55,7 +55,7 @@ def prepare(name: str, data: Path, work: Path) -> Path:
 
 
 def mqp(data: Path, folder: Path) -> None:
-    """Medical question pairs, in the splits that they come in, with all medical texts and their single sentences."""
+    """Write the medical question pairs in their splits, with all medical texts and their sentences."""
     texts = _english(data, ("mqp", "rqe"), apart=True)
     train = _write_splits(folder, *(read_pairs(data / "mqp" / f"{name}.csv") for name in ("train", "dev", "test")))
     _write_texts(folder / "texts.csv", texts)
@@ -66,14 +66,14 @@ def mqp(data: Path, folder: Path) -> None:
 
 
 def rqe(data: Path, folder: Path) -> None:
-    """Consumer questions and FAQ entries: part of train is kept for development, and dev is what is reported."""
+    """Write consumer questions with FAQ entries: part of train for development, the dev file for the report."""
     splits = split_pairs(read_pairs(data / "rqe" / "train.csv"), dev=DEV_SHARE, test=0, seed=0)
     _write_splits(folder, _fewer(splits.train, "rqe"), splits.dev, read_pairs(data / "rqe" / "dev.csv"))
     _write_texts(folder / "texts.csv", _english(data, ("rqe",), without=splits.dev.texts))
 
 
 def banking77(data: Path, folder: Path) -> None:
-    """Bank questions with their intents: derived pairs, and the test questions as queries to the train questions."""
+    """Write pairs derived from the intents of bank questions, and the test questions as queries."""
     train, test = (_read_intents(data / "banking77" / f"{name}.csv") for name in ("train", "test"))
     by_intent = _by_intent(train)
     kept = {text for texts in by_intent.values() for text in texts[:: round(1 / DEV_SHARE)]}
@@ -85,7 +85,7 @@ def banking77(data: Path, folder: Path) -> None:
 
 
 def atec(data: Path, folder: Path) -> None:
-    """Finance questions in Chinese, and an encoder of characters to be trained from scratch."""
+    """Write finance questions in Chinese, and a character encoder to be trained from scratch."""
     train, dev, test = (read_pairs(data / "atec" / f"{name}.csv") for name in ("train", "dev", "test"))
     train = _write_splits(folder, _fewer(train, "atec"), dev, test)
     write_encoder(folder / "encoder", train.texts)
@@ -95,7 +95,7 @@ _SETS = {"mqp": mqp, "rqe": rqe, "banking77": banking77, "atec": atec}
 
 
 def intent_pairs(rows: Intents, seed: int) -> Pairs:
-    """Pairs from texts with intents: each text once first, in turn in a match and in a non-match.
+    """Return pairs from texts with intents: each text is once the first one, in turn of a match and of a non-match.
 
     A match is another text of the intent. Every other non-match is a hard one: of `DRAWN` texts of other intents, the
     one that shares most of its words with the first text (Jaccard).
@@ -129,7 +129,7 @@ def intent_pairs(rows: Intents, seed: int) -> Pairs:
 
 
 def write_encoder(folder: Path, texts: Iterable[str]) -> None:
-    """Write architecture and tokenizer of a small BERT whose tokens are the characters seen twice in the texts."""
+    """Write architecture and tokenizer of a small BERT whose tokens are the characters that occur twice."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, PreTrainedTokenizerFast
 
@@ -159,13 +159,13 @@ def write_encoder(folder: Path, texts: Iterable[str]) -> None:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text that have a few words."""
+    """Return the sentences of a text with at least a few words."""
     parts = re.split(r"(?<=[.?!])\s+", text)
     return [part for part in parts if len(part.split()) >= FEWEST_WORDS]
 
 
 def _english(data: Path, sets: Collection[str], *, without: Collection[str] = (), apart: bool = False) -> list[str]:
-    """Distinct texts of English train files, without those of any development or test file and some others.
+    """Return the distinct texts of English train files without held-out ones.
 
     Args:
         data: the data folder.
@@ -188,12 +188,12 @@ def _english(data: Path, sets: Collection[str], *, without: Collection[str] = ()
 
 
 def _fewer(train: Pairs, name: str) -> Pairs:
-    """As many train pairs as a run of this set has time for."""
+    """Return as many train pairs as a run of this set has time for."""
     return train.take(np.sort(np.random.default_rng(0).permutation(len(train))[: FEWER_PAIRS[name]]).tolist())
 
 
 def _write_splits(folder: Path, train: Pairs, dev: Pairs, test: Pairs) -> Pairs:
-    """Write the three and return the train pairs, without those that have a text in common with the others."""
+    """Write three splits and return the train pairs that share no text with the others."""
     held_out = {*dev.texts, *test.texts}
     apart = [i for i, pair in enumerate(zip(train.a, train.b, strict=True)) if held_out.isdisjoint(pair)]
     train = train.take(apart)

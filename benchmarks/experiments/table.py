@@ -23,7 +23,7 @@ BEGIN = "<!-- Written by benchmarks/experiments/table.py. -->"
 END = "<!-- End of what it has written. -->"
 
 MEASURES = {AP: "AP", "f1": "F1", "roc_auc": "AUC", "top1": "top-1", "mrr": "MRR"}
-"""Their headings."""
+"""Headings of the measures."""
 
 COMMANDS = """\
 ```
@@ -103,7 +103,7 @@ def _signed(gain: Estimate) -> str:
 
 
 def rewritten(page: str, inside: str) -> str:
-    """A page with what stands between the markers, and they themselves, replaced.
+    """Return a page with the markers and everything between them replaced.
 
     Raises:
         ValueError: it has no such markers.

@@ -1,4 +1,4 @@
-"""What the peers run, made once from the teacher: ONNX in fp32 and int8, and static token vectors (model2vec)."""
+"""Files of the peers, made once from the teacher: ONNX in fp32 and int8, and static token vectors (model2vec)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
 FP32, INT8 = "model.onnx", "model_int8.onnx"
 MAX_LENGTH = 256
-"""Most tokens of a text that the teacher reads, as its sentence-transformers configuration says."""
+"""Maximum length of the teacher in tokens, from its sentence-transformers configuration."""
 _PARITY = 1e-4
 
 
 def onnx_folder(teacher: Path, work: Path) -> Path:
-    """The teacher, from token ids to unit vectors, as `FP32` and `INT8`, with its tokenizer beside them.
+    """Write the teacher as the ONNX files `FP32` and `INT8` with its tokenizer, and return their folder.
 
     int8 is onnxruntime's ``quantize_dynamic`` with ``reduce_range``, the usual way to shrink such an encoder, without
     the overflow that full-range weights meet on x86 processors without VNNI.
@@ -45,7 +45,7 @@ def onnx_folder(teacher: Path, work: Path) -> Path:
 
 
 def static_folder(teacher: Path, work: Path) -> Path:
-    """The teacher's static token vectors, distilled by model2vec with its defaults."""
+    """Distil the teacher to static token vectors by model2vec with its defaults, and return their folder."""
 
     def make(folder: Path) -> None:
         from model2vec.distill import distill
@@ -97,7 +97,7 @@ def _revision(teacher: Path) -> str:
 
 
 def _once(target: Path, make: Callable[[Path], None]) -> Path:
-    """Make a folder unless it is there; it appears when it is complete."""
+    """Make a folder unless it exists; it appears when it is complete."""
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

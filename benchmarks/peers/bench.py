@@ -105,7 +105,7 @@ def _systems(teacher: str, run: Path | None, matchers: tuple[Path, ...], work: P
 
 
 def _shapes(systems: Catalog) -> list[Shape]:
-    """Products of the reference and of the first matcher."""
+    """Return the matrix products of the reference and of the first matcher."""
     from peers.catalog import REFERENCE
     from peers.gemm import shapes_of
     from peers.graphs import linear_layers
@@ -117,7 +117,7 @@ def _shapes(systems: Catalog) -> list[Shape]:
 
 
 def _portable(arguments: list[str]) -> list[str]:
-    """Arguments with paths cut down to their last part, since folders of one machine mean nothing on another."""
+    """Return arguments with paths reduced to their last part, which is the same on every machine."""
     return [Path(text).name if os.sep in text else text for text in arguments]
 
 

@@ -1,4 +1,4 @@
-"""Which systems are compared, and what each of them consists of."""
+"""The compared systems and their files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REFERENCE = "onnxruntime int8"
-"""The system that ratios are taken to: the teacher as it is usually deployed on a CPU."""
+"""Reference of all ratios: the teacher as it is usually deployed on a CPU."""
 _ONNXRUNTIME = ("onnxruntime", "tokenizers", "numpy")
 _WORDLLAMA_FILES = ("l2_supercat_256.safetensors", "l2_supercat_tokenizer_config.json")
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The systems in the order in which they are measured and shown."""
+    """All systems, in the order of measurement and of the table."""
 
     specs: tuple[SystemSpec, ...]
     layers: dict[str, int]
@@ -33,7 +33,7 @@ class Catalog:
 
 
 def catalog(teacher: Path, tuned: Path | None, matchers: list[Path], work: Path) -> Catalog:
-    """All systems; one that cannot be prepared keeps its place and says why.
+    """Return all systems; one that cannot be prepared is included with its reason.
 
     Args:
         teacher: model directory of the teacher as it is.

@@ -1,4 +1,4 @@
-"""Open a system and score one pair, in a fresh process: what a command or a serverless function waits for.
+"""Open a system and score one pair in a fresh process, as a command or a serverless function does.
 
     python -m peers.cold SPEC.json
 

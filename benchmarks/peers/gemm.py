@@ -22,18 +22,18 @@ ROWS = 512
 """Tokens of a batch."""
 SQUARE = 1536
 _SECONDS = 0.12
-"""How long a shape is tried; its best time counts."""
+"""Seconds of repetitions per shape, of which the fastest counts."""
 
 Shape = tuple[int, int, int]
 
 
 def shapes_of(layers: Sequence[tuple[int, int]]) -> list[Shape]:
-    """Products (m, k, n) to try: a batch of tokens through each layer, and a large square."""
+    """Return the products (m, k, n) to measure: a batch of tokens through each layer, and a large square."""
     return [*((ROWS, inputs, outputs) for inputs, outputs in layers), (SQUARE, SQUARE, SQUARE)]
 
 
 class GemmBench:
-    """Products that are made once and timed as often as asked."""
+    """Matrix products that are built once and timed in every round."""
 
     def __init__(self, shapes: Sequence[Shape], threads: int) -> None:
         self._runs: dict[str, dict[Shape, Callable[[], object]]] = {"fp32": {}, "int8": {}}
@@ -42,7 +42,7 @@ class GemmBench:
             self._runs["int8"][shape] = _int8(shape, threads)
 
     def rates(self) -> dict[str, dict[str, float]]:
-        """10⁹ multiply-accumulates per second by kind and by shape, written as ``m×k×n``."""
+        """Return 10⁹ multiply-accumulates per second by kind and by shape, written as ``m×k×n``."""
         return {
             kind: {"×".join(map(str, (m, k, n))): m * k * n / _best(run) / 1e9 for (m, k, n), run in runs.items()}
             for kind, runs in self._runs.items()

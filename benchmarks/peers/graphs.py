@@ -1,4 +1,4 @@
-"""How many multiply-accumulates an ONNX encoder needs, by the precision that they are computed in."""
+"""Multiply-accumulates of an ONNX encoder by precision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LinearLayers:
-    """The products with weights in a graph; those of attention scores, which grow with the square of a text, are not.
+    """Matrix products with weights in a graph; those of attention scores are left out.
 
     A product of a mixed graph counts where it is computed: int8 where both sides were quantized, or where weights of
     four bits are multiplied in int8 (``accuracy_level`` 4), else fp32, in which weights stored as halves are too.
@@ -23,12 +23,12 @@ class LinearLayers:
     per_token: dict[str, int]
     """Multiply-accumulates per token by precision, ``fp32`` or ``int8``."""
     per_text: dict[str, int]
-    """The same of layers behind the pooling."""
+    """Multiply-accumulates per text of layers after pooling."""
     shapes: tuple[tuple[int, int], ...]
     """Distinct weights per token as (inputs, outputs)."""
 
     def total(self, tokens: int, texts: int) -> dict[str, int]:
-        """Multiply-accumulates of a piece of work by precision."""
+        """Return the multiply-accumulates of a number of tokens and texts by precision."""
         return {kind: self.per_token[kind] * tokens + self.per_text[kind] * texts for kind in self.per_token}
 
 
@@ -62,7 +62,7 @@ def linear_layers(file: Path) -> LinearLayers:
 def _weight(
     node: onnx.NodeProto, weights: dict[str, tuple[int, ...]], quantized: set[str]
 ) -> tuple[tuple[int, ...], str]:
-    """Shape of a node's weight, () for none, and the precision that the node computes in."""
+    """Return the shape of a node's weight, or (), and the precision of the node."""
     match node.op_type:
         case "MatMulNBits":
             options = {attribute.name: attribute.i for attribute in node.attribute}

@@ -1,4 +1,4 @@
-"""Where a matcher's time goes, operator by operator, as onnxruntime's profiler sees it.
+"""Time of a matcher by operator, from onnxruntime's profiler.
 
 The texts are those of `make bench`.
 """
@@ -22,11 +22,11 @@ from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
 from flipkd_sdk.runtimes.onnx.session import EncoderSession, session_options
 
 SHOWN = 12
-"""Operators with a row of their own."""
+"""Number of operators with their own row."""
 
 
 def profile(directory: Path, precision: str, texts: list[str], working: Path) -> dict[str, Any]:
-    """Encode the texts as `Matcher` does, and sum up the time of each kind of operator."""
+    """Encode the texts as `Matcher` does, and return the time by kind of operator."""
     opened = open_matcher(directory, LoadOptions(device="cpu", precision=precision, threads=THREADS))
     onnxruntime = load_onnxruntime()
     options = session_options(onnxruntime, THREADS)
@@ -54,7 +54,7 @@ def profile(directory: Path, precision: str, texts: list[str], working: Path) ->
 
 
 def table(found: dict[str, Any]) -> str:
-    """Shares of the whole time as Markdown; what no operator took is tokenization, padding and the engine itself."""
+    """Return the shares of the total time as Markdown; the rest is tokenization, padding and onnxruntime itself."""
     operators = list(found["operators"].items())
     rows = operators[:SHOWN]
     rows.append((f"{len(operators) - SHOWN} others", sum(share for _, share in operators[SHOWN:])))

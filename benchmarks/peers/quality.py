@@ -1,4 +1,4 @@
-"""How well a system tells matches from others; the threshold comes from the development pairs."""
+"""Quality of a system on the test pairs, with the threshold from the development pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def quality(one: Measured, work: Workloads) -> dict[str, object]:
-    """Average precision with its 95% interval, F1, and how often the best FAQ entry has the intent of the query."""
+    """Return average precision with its 95% interval, F1, and the top-1 accuracy of the FAQ."""
     dev, test = one.dev_scores, one.test_scores
     if dev is None or test is None:
         dev, test = (

@@ -1,4 +1,4 @@
-"""From measurements to results: figures of each system, ratios within each round, shares of the machine's limit."""
+"""Figures of each system from its measurements: quality, ratios within each round, share of the machine's limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Target:
-    """What a matcher of a number of blocks should reach with int8."""
+    """Target of an int8 matcher with a number of blocks."""
 
     figure: str
     layers: int
@@ -34,7 +34,7 @@ class Target:
     at_most: bool = False
 
     def result(self, row: Row) -> Row | None:
-        """Whether a row reaches it; None where it was not measured."""
+        """Return the result for a row, or None if the figure was not measured."""
         value = row.get(self.figure)
         if value is None:
             return None
@@ -53,7 +53,7 @@ TARGETS = (
 
 
 def machine_limit(rates: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
-    """Best rate by precision, 10⁹ multiply-accumulates per second: of the best shape, in the median round."""
+    """Return the median over rounds of the best shape's rate, in 10⁹ multiply-accumulates per second by precision."""
     limit = {kind: median(max(one[kind].values()) for one in rates) for kind in ("fp32", "int8")}
     by_shape = {
         kind: {shape: median(one[kind][shape] for one in rates) for shape in shapes}
@@ -65,7 +65,7 @@ def machine_limit(rates: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[st
 def results(
     measured: Sequence[Measured], work: Workloads, limit: Mapping[str, float], layers: Mapping[str, int]
 ) -> dict[str, Any]:
-    """All figures. Ratios are taken within each round, and the median round counts."""
+    """Return all figures; ratios are the median over rounds of the ratio within a round."""
     reference = next((one for one in measured if one.spec.name == REFERENCE and one.problem is None), None)
     rows = [_row(one, reference, work, limit) for one in measured]
     targets = [
@@ -122,9 +122,9 @@ def _sizes(spec: SystemSpec) -> Row:
 
 
 def _machine_share(one: Measured, work: Workloads, limit: Mapping[str, float]) -> Row:
-    """Tokens, and the time that the linear layers would take at the machine's limit as a share of the time taken.
+    """Return the token rate and the share of the machine's limit that the linear layers reach.
 
-    Only real tokens count, so padding is waste, as is everything that is no linear layer.
+    Padding counts as waste, like everything that is not a linear layer.
     """
     if one.spec.tokenizer is None:
         return {}
@@ -174,7 +174,7 @@ COLUMNS = (
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A Markdown table of all systems; one that failed shows why instead of its figures."""
+    """Return a Markdown table of all systems; a failed one shows its reason instead of figures."""
     lines = [
         "| system | tuned | " + " | ".join(heading for heading, _, _ in COLUMNS) + " |",
         "|---|---|" + "---:|" * len(COLUMNS),

@@ -1,4 +1,4 @@
-"""What a system takes on disk: its installed packages with all that they require, and the files it ships."""
+"""Disk space of a system: its installed packages with all requirements, and its model files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def installed_bytes(requirements: Sequence[str], *, without: Sequence[str] = ()) -> int:
-    """Bytes of the files of distributions and of everything that they require on this platform.
+    """Return the size of distributions and of all their requirements on this platform, in bytes.
 
     Args:
         requirements: such as ``flipkd-sdk[cpu]``.
-        without: files that count elsewhere.
+        without: files to leave out.
     """
     left_out = {Path(path).resolve() for path in without}
     files = {
@@ -31,7 +31,7 @@ def installed_bytes(requirements: Sequence[str], *, without: Sequence[str] = ())
 
 
 def closure(requirements: Sequence[str]) -> list[importlib.metadata.Distribution]:
-    """The distributions that requirements lead to.
+    """Return the distributions of requirements, with their own requirements.
 
     Raises:
         importlib.metadata.PackageNotFoundError: one of them is not installed.
@@ -53,5 +53,5 @@ def closure(requirements: Sequence[str]) -> list[importlib.metadata.Distribution
 
 
 def file_bytes(files: Sequence[str]) -> int:
-    """Bytes of files."""
+    """Return the size of files in bytes."""
     return sum(Path(file).stat().st_size for file in files)

@@ -1,4 +1,4 @@
-"""The systems that are compared, each opened by one function and used through the same few calls.
+"""The compared systems, each opened by one function and used through the same interface.
 
 A system is described by a `SystemSpec`, which travels to the process of its own that it runs in. Peers run as a user
 gets them: with their defaults, two threads, and nothing tuned to the domain unless the name says so. Libraries are
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
     Pair = tuple[str, str]
 
 BATCH_SIZES = (8, 32)
-"""What `onnxruntime_encoder` chooses from; 32 is the default of sentence-transformers."""
+"""Batch sizes that `open_onnxruntime` chooses from; 32 is the default of sentence-transformers."""
 
 
 @dataclass(frozen=True)
 class SystemSpec:
-    """What a system is, and what has to be there to run it."""
+    """Description of a system and of the files and packages that it needs."""
 
     name: str
     kind: str
-    """A key of `OPENERS`."""
+    """Key of `OPENERS`."""
     location: str
-    """The folder of its files; empty for a system without any."""
+    """Folder of its files; empty for a system without files."""
     variant: str = ""
-    """The model file in it, or the precision of a matcher."""
+    """Model file in the folder, or the precision of a matcher."""
     distributions: tuple[str, ...] = ()
-    """What has to be installed, as requirements such as ``flipkd-sdk[cpu]``; their own requirements follow."""
+    """Requirements to install, such as ``flipkd-sdk[cpu]``."""
     artifacts: tuple[str, ...] = ()
     """Files that are shipped with the application."""
     graph: str | None = None
-    """ONNX file that tells its matrix products; None if it has none worth counting."""
+    """ONNX file whose matrix products are counted, or None."""
     tokenizer: str | None = None
     max_length: int = 256
-    """Most tokens of a text that are read."""
+    """Maximum length of a text in tokens."""
     tuned: bool = False
-    """Whether it saw labelled pairs of the domain."""
+    """True if it was trained on labelled pairs of the domain."""
     problem: str | None = None
-    """Why it cannot run."""
+    """Reason why it cannot run, or None."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ class System:
     """An open system."""
 
     score: Callable[[str, str], float]
-    """Similarity of two texts, on a scale of the system's own."""
+    """Similarity of two texts, on the system's own scale."""
     encode: Encode | None
     """Texts → unit vectors (n, d); None for a system that compares texts directly."""
     similarities: Callable[[Sequence[Pair]], NDArray[np.floating]]
     """Similarity of each pair, shape (n,)."""
     index: Callable[[Sequence[str]], Any]
-    """What `nearest` searches, made once from the candidates."""
+    """Index of candidates that `nearest` searches."""
     nearest: Callable[[Sequence[str], Any], NDArray[np.int64]]
     """The best candidate of each query, shape (n,)."""
     note: str = ""
-    """What was chosen when it was opened."""
+    """Choices made when the system was opened."""
 
 
 def open_system(spec: SystemSpec, sample: Sequence[str] = ()) -> System:
@@ -84,7 +84,7 @@ def open_system(spec: SystemSpec, sample: Sequence[str] = ()) -> System:
 
 
 def from_encoder(encode: Encode, note: str = "") -> System:
-    """A system that is nothing but an encoder, used as its documentation shows: vectors, then a matrix product."""
+    """Return a system made of an encoder, used as documented: vectors, then a matrix product."""
 
     def similarities(pairs: Sequence[Pair]) -> NDArray[np.floating]:
         a, b = encode([a for a, _ in pairs]), encode([b for _, b in pairs])
@@ -101,7 +101,7 @@ def from_encoder(encode: Encode, note: str = "") -> System:
 
 
 def open_matcher(spec: SystemSpec, _sample: Sequence[str]) -> System:
-    """A matcher directory, through the public `Matcher`."""
+    """Open a matcher directory through the public `Matcher`."""
     from flipkd_sdk import Matcher
 
     matcher = Matcher.load(spec.location, device="cpu", precision=spec.variant, threads=THREADS, on_truncate="ignore")
@@ -113,7 +113,7 @@ def open_matcher(spec: SystemSpec, _sample: Sequence[str]) -> System:
 
 
 def open_sentence_transformers(spec: SystemSpec, _sample: Sequence[str]) -> System:
-    """sentence-transformers on torch."""
+    """Open a model with sentence-transformers on torch."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -128,9 +128,9 @@ def open_sentence_transformers(spec: SystemSpec, _sample: Sequence[str]) -> Syst
 
 
 def open_onnxruntime(spec: SystemSpec, sample: Sequence[str]) -> System:
-    """An encoder with onnxruntime and tokenizers alone, in batches of texts of like length.
+    """Open an encoder with onnxruntime and tokenizers only, in batches of texts of similar length.
 
-    With a sample, the batch size is the faster one of `BATCH_SIZES` for this machine.
+    With a sample, the fastest of `BATCH_SIZES` on this machine is used.
     """
     import onnxruntime
     from tokenizers import Tokenizer
@@ -166,7 +166,7 @@ def open_onnxruntime(spec: SystemSpec, sample: Sequence[str]) -> System:
 
 
 def open_fastembed(spec: SystemSpec, _sample: Sequence[str]) -> System:
-    """The local ONNX file through fastembed, as a custom model."""
+    """Open the local ONNX file with fastembed, as a custom model."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
@@ -184,7 +184,7 @@ def open_fastembed(spec: SystemSpec, _sample: Sequence[str]) -> System:
 
 
 def open_model2vec(spec: SystemSpec, _sample: Sequence[str]) -> System:
-    """model2vec's static token vectors, distilled from the teacher."""
+    """Open model2vec's static token vectors, distilled from the teacher."""
     from model2vec import StaticModel
 
     model = StaticModel.from_pretrained(spec.location)
@@ -192,7 +192,7 @@ def open_model2vec(spec: SystemSpec, _sample: Sequence[str]) -> System:
 
 
 def open_wordllama(_spec: SystemSpec, _sample: Sequence[str]) -> System:
-    """The default model of wordllama, which its wheel ships."""
+    """Open the default model of wordllama, which is part of its wheel."""
     import wordllama
 
     # It looks for the tokenizer in a folder beside the one that the wheel has; the cache is found by its right name.
@@ -202,7 +202,7 @@ def open_wordllama(_spec: SystemSpec, _sample: Sequence[str]) -> System:
 
 
 def open_rapidfuzz(_spec: SystemSpec, _sample: Sequence[str]) -> System:
-    """The lexical floor: rapidfuzz's edit similarity of the sorted, lower-cased words.
+    """Open the lexical baseline: rapidfuzz's edit similarity of the sorted, lower-cased words.
 
     ``token_sort_ratio`` has the best average precision of rapidfuzz's ratios on the development pairs. ``WRatio``, the
     default of ``process.extract``, gives many candidates of a FAQ the same score.

@@ -1,4 +1,4 @@
-"""The texts that every system works on."""
+"""Texts of the benchmark."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Workloads:
     test: Pairs
     """Medical question pairs: the threshold comes from ``dev``, the quality from ``test``."""
     texts: list[str]
-    """Medical questions; those of ``dev`` and ``test`` are among them, so that quality needs no work of its own."""
+    """Medical questions, including those of ``dev`` and ``test``, so that quality costs no extra run."""
     single: list[tuple[str, str]]
     """Pairs that are scored one by one."""
     candidates: list[str]
     """A FAQ of bank questions."""
     queries: list[str]
     best: list[frozenset[int]]
-    """Of each query, the candidates of its intent."""
+    """Candidates of the intent of each query."""
     sample: list[str]
-    """Medical questions for warming up, and to choose batch sizes with."""
+    """Medical questions for the warm-up and for choosing batch sizes."""
 
 
 def load_workloads(data: Path, scale: float) -> Workloads:

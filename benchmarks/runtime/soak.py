@@ -16,7 +16,7 @@ _BAND = 0.05
 
 
 def soak(setting: Setting) -> dict[str, Any]:
-    """Run the soak, and judge what it saw; the first fifth is the warm-up."""
+    """Run the soak program and compare its results with the target; the first fifth is the warm-up."""
     rounds = setting.size(_ROUNDS)
     found = run_program("soak_program", setting.matcher, rounds, _PAIRS, _REQUESTS)
     resident = found["resident_mb"]

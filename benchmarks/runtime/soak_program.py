@@ -1,4 +1,4 @@
-"""A long run in a process of its own: large calls and concurrent requests at once, memory and scores watched.
+"""A long run in its own process: large calls beside concurrent requests, with memory and scores recorded.
 
 Each round scores new texts and asks the same probe again, in every way there is: ``soak_program.py MATCHER ROUNDS PAIRS
 REQUESTS``, the last two per round. Prints a JSON object.
@@ -58,7 +58,7 @@ def main(directory: str, rounds: int, pairs: int, requests: int) -> None:
 def _at_once(
     matcher: Matcher, batcher: MicroBatcher, large: Iterable[tuple[str, str]], asked: list[tuple[str, str]]
 ) -> tuple[list[float], list[tuple[tuple[str, str], float]]]:
-    """Scores of the large call, and of the concurrent requests with their pairs."""
+    """Return the scores of the large call, and those of the concurrent requests with their pairs."""
     answers: list[tuple[tuple[str, str], float]] = []
 
     def ask(a: str, b: str) -> None:

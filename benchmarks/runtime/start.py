@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _PROGRAMS = Path(__file__).parent
 _PROCESSES = 15
 _PYTHON = (sys.executable, "-P")
-"""For programs on the command line, which else would import from the current directory, not the installed package."""
+"""Interpreter that imports the installed package, not the current directory."""
 _QUIET = "ORT_DISABLE_TELEMETRY"
-"""From 1.29 on onnxruntime starts a telemetry client on import. This package keeps it off; plain programs do not."""
+"""Variable that switches off the telemetry client that onnxruntime 1.29 and later start on import."""
 
 
 def cold_start(setting: Setting) -> dict[str, Any]:
