@@ -33,7 +33,7 @@ _MODEL_KEY = re.compile(rb'"model"\s*:\s*(?=\{)')
 _BEFORE_MODEL = frozenset(
     ("truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
 )
-"""What tokenizers writes before the model, which comes last."""
+"""Keys that the tokenizers library writes before the model, which is the last key."""
 _KIND = re.compile(rb'\{\s*"type"\s*:\s*"(BPE|Unigram|WordLevel|WordPiece)"')
 _NO_MODEL = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
 
