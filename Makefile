@@ -1,5 +1,5 @@
 # make demo    distil an LLM on the bundled FAQ, export it, score a CSV, print one table
-# make test    make check, then all tests
+# make test    make check, then all tests, with Chromium for those of the pages where it can be installed
 # make check   ruff, mypy, import-linter
 # make docs    the documentation as a site, in site/
 # make dist    sdist and wheel in dist/, checked; the wheel scores in an environment of its own
@@ -37,6 +37,7 @@ demo: $(VENV)/.demo $(VENV)/.package $(VENV)/.models
 	$(BIN)/python $(FAQ)/compare.py demo
 
 test: check $(VENV)/.models
+	@$(MAKE) --no-print-directory chromium || echo "Without Chromium, tests of pages are skipped." >&2
 	cd $(VENV) && bin/pytest --config-file ../pyproject.toml --rootdir .. -n $(WORKERS) --dist loadfile ../tests
 
 # From inside the environment, because here flipkd_sdk/ would shadow the installed package and miss its other parts.
@@ -62,7 +63,7 @@ audit: $(TOOLS)/.filled
 	$(TOOLS)/bin/python locks/audit.py $(TOOLS)/bin/pip-audit
 
 chromium:
-	@command -v chromium chromium-browser google-chrome >/dev/null && exit 0; \
+	@command -v chromedriver >/dev/null && { command -v chromium || command -v google-chrome; } >/dev/null && exit 0; \
 	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  apt-get update --quiet=2 && apt-get install --quiet=2 --no-install-recommends --yes chromium chromium-driver >/dev/null; \
 	else echo "make chromium needs root and apt; install Chromium and chromedriver yourself" >&2; exit 2; fi

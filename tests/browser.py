@@ -23,7 +23,7 @@ def chromium() -> Iterator[Chrome]:
     """Start Chromium, and end it with the block."""
     from selenium import webdriver
 
-    names = ("chromium", "chromium-browser", "google-chrome")
+    names = ("chromium", "google-chrome")
     binary = next((path for path in map(shutil.which, names) if path), None)
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _WIDTH, _HEIGHT = 360, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 350, 10, 205
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 342, 10, 205
 _COLOURS = 5
 _POINTS = 300
 """Most points of a drawn line: more than this cannot be seen at its width."""
@@ -39,9 +39,10 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A named curve."""
+    """A curve."""
 
     name: str
+    """Name in the legend; a curve without one is not in the legend."""
     points: Sequence[tuple[float, float]]
     """Points with a coordinate that is not finite are left out."""
     dots: bool = False
@@ -88,7 +89,7 @@ def line_chart(title: str, x: Axis, y: Axis, lines: Sequence[Line], *, guides: S
     """
     drawn = [_curve(line, x, y, "guide") for line in guides]
     drawn += [_curve(line, x, y, _colour(line, i)) for i, line in enumerate(lines)]
-    keys = [(line.name, "line", _colour(line, i)) for i, line in enumerate(lines)]
+    keys = [(line.name, "line", _colour(line, i)) for i, line in enumerate(lines) if line.name]
     keys += [(line.name, "line", "guide") for line in guides]
     return _figure(title, x, y, drawn, keys)
 

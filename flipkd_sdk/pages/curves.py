@@ -19,7 +19,7 @@ _BINS = 20
 
 
 def precision_recall_chart(title: str, systems: Sequence[Scored], thresholds: Sequence[float]) -> Html:
-    """Chart precision over recall, with each system's average precision and its own threshold.
+    """Chart precision over recall, with each system's average precision and a dot at its own threshold.
 
     Args:
         title: caption.
@@ -34,11 +34,11 @@ def precision_recall_chart(title: str, systems: Sequence[Scored], thresholds: Se
         curves.append(Line(f"{system.name}, average precision {reached:.3f}", points))
         measures = at_threshold(system.probability, system.label, threshold)
         decided = [(measures["recall"], measures["precision"])]
-        chosen.append(Line(f"{system.name} at its threshold", decided, dots=True, colour=i))
+        chosen.append(Line("", decided, dots=True, colour=i))
     share = float(np.mean(systems[0].label))
     chance = Line("share of matches: chance", [(0.0, share), (1.0, share)])
     return line_chart(
-        title,
+        f"{title} (dots: at the threshold)",
         share_axis("recall: share of the matches that are found"),
         share_axis("precision"),
         [*curves, *chosen],

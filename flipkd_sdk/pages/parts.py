@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 _LONGEST_TEXT = 500
 """Most characters of a text that an example shows."""
 
+_MEANINGS = {
+    "accuracy": "share of the pairs decided correctly",
+    "precision": "share of matches among the pairs called a match",
+    "recall": "share of the matches that are called a match",
+    "f1": "harmonic mean of precision and recall",
+    "average_precision": "mean precision over all thresholds",
+    "roc_auc": "probability that a match scores above a non-match",
+    "spearman": "rank correlation of score and label",
+    "calibration_error": "mean distance of scores from the share of matches",
+    "top1": "share of queries whose nearest exemplar has their intent",
+    "mrr": "mean of 1/rank of the first exemplar with the query's intent",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -86,10 +99,14 @@ def measures_table(systems: Mapping[str, Measured], *, caption: str, form: str =
     """Return measures by row and systems by column, each figure with its interval."""
     names = list(dict.fromkeys(name for measured in systems.values() for name in measured.values))
     rows = [
-        [name.replace("_", " "), *(measured_cell(measured, name, form) for measured in systems.values())]
-        for name in names
+        [_measure_name(name), *(measured_cell(measured, name, form) for measured in systems.values())] for name in names
     ]
     return table(["measure", *systems], rows, caption=caption)
+
+
+def _measure_name(name: str) -> Html:
+    meaning = element("small", _MEANINGS[name]) if name in _MEANINGS else ""
+    return join([name.replace("_", " "), " ", meaning])
 
 
 def measured_cell(measured: Measured, name: str, form: str = "{:.3f}") -> Html:

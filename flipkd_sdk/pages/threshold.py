@@ -30,8 +30,8 @@ def threshold_section(scored: Scored, threshold: float, *, note: str) -> Section
         note: which pairs these are, and how to read figures of a threshold chosen on them.
     """
     intro = (
-        f"{scored.name} calls a pair a match if its score is at least the threshold, now {threshold:.4f}. A higher "
-        "threshold makes fewer false matches and misses more matches."
+        f"A pair is called a match if its score is at least the threshold, now {threshold:.4f}. A higher threshold "
+        "makes fewer false matches and misses more matches."
     )
     body = element(
         "div",

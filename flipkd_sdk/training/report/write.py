@@ -120,10 +120,7 @@ def _systems(result: RunResult, split: str) -> Section:
 def _retrieval(result: RunResult) -> Iterator[Section]:
     if not result.retrieval:
         return
-    text = (
-        f"Each of {result.queries:,} queries was looked up among {result.exemplars:,} exemplars. top1 is the share of "
-        "queries whose nearest exemplar has their intent. mrr is the mean of 1/rank of the first such exemplar."
-    )
+    text = f"Each of {result.queries:,} queries was looked up among {result.exemplars:,} exemplars."
     learned = f"{result.learned_queries:,} queries also occur in training; retrieval scores are inflated."
     measured = {
         name: _measured(values, result.retrieval_intervals.get(name, {})) for name, values in result.retrieval.items()
