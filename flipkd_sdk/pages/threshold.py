@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 SCRIPT = "threshold.js"
 """Script that the page must include."""
-_STEPS = 1000
+# Searches need thresholds close to 1.
+_THRESHOLDS = np.union1d(np.arange(1001) / 1000, np.arange(9900, 10001) / 10000)
 
 
 def threshold_section(scored: Scored, threshold: float, *, note: str) -> Section:
@@ -49,7 +50,7 @@ def threshold_section(scored: Scored, threshold: float, *, note: str) -> Section
 
 
 def _counts(scored: Scored, threshold: float) -> dict[str, object]:
-    thresholds = np.union1d(np.arange(_STEPS + 1) / _STEPS, [threshold])
+    thresholds = np.union1d(_THRESHOLDS, [threshold])
     matches = int(scored.label.sum())
     return {
         "thresholds": np.round(thresholds, 4).tolist(),
@@ -63,7 +64,9 @@ def _counts(scored: Scored, threshold: float) -> dict[str, object]:
 
 def _controls(threshold: float) -> Html:
     """Return slider, buttons and costs, hidden until the script runs: without it they have no effect."""
-    slider = element("input", type="range", id="threshold-slider", min=0, max=_STEPS, step=1, data_part="slider")
+    slider = element(
+        "input", type="range", id="threshold-slider", min=0, max=len(_THRESHOLDS), step=1, data_part="slider"
+    )
     label = element(
         "label", "Threshold ", element("output", f"{threshold:.4f}", data_part="value"), for_="threshold-slider"
     )

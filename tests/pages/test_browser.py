@@ -92,8 +92,9 @@ def test_the_slider_starts_at_the_threshold_in_use(browser: Chrome, report: Path
     assert shown_counts(browser) == counts_at(THRESHOLD)
 
 
-# Below the threshold in use the k-th position is k/1000; the threshold itself is one position more.
-@pytest.mark.parametrize(("place", "threshold"), [(0, 0.0), (250, 0.25), (701, 0.7), (1001, 1.0)])
+# Below the threshold in use the k-th position is k/1000. That threshold is one position more, and from 0.99 on a
+# position is 0.0001.
+@pytest.mark.parametrize(("place", "threshold"), [(0, 0.0), (250, 0.25), (701, 0.7), (996, 0.9905), (1091, 1.0)])
 def test_each_position_of_the_slider_has_its_counts(
     browser: Chrome, report: Path, place: int, threshold: float
 ) -> None:
@@ -120,7 +121,7 @@ def test_costs_decide_the_cheapest_threshold(browser: Chrome, report: Path) -> N
     part(browser, "cheapest").click()
     counts = shown_counts(browser)
     cost = 7.5 * counts["false"] + 2 * counts["missed"]
-    every = [counts_at(threshold) for threshold in np.arange(1001) / 1000]
+    every = [counts_at(threshold) for threshold in [*np.arange(1001) / 1000, THRESHOLD]]
     assert cost == min(7.5 * at["false"] + 2 * at["missed"] for at in every)
     assert part(browser, "cost").text.startswith(f"These errors cost {cost:g},")
     part(browser, "reset").click()
