@@ -47,7 +47,7 @@ check: $(VENV)/.test $(VENV)/.package
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p flipkd_sdk
 	cd $(VENV) && bin/lint-imports --config ../pyproject.toml
 
-docs: $(VENV)/.test
+docs: $(VENV)/.test $(VENV)/.package
 	$(BIN)/mkdocs build --strict
 
 dist: $(VENV)/.test $(VENV)/.package $(TOOLS)/.filled
@@ -73,7 +73,7 @@ bench:
 	$(MAKE) VENV=.venv-bench .venv-bench/.bench .venv-bench/.package .venv-bench/.models
 	.venv-bench/bin/python benchmarks peers $(MATCHER) $(if $(RUN),--run $(RUN))
 
-experiments: $(VENV)/.demo $(VENV)/.package $(VENV)/.models $(VENV)/.experiments
+experiments: $(VENV)/.test $(VENV)/.package $(VENV)/.models $(VENV)/.experiments
 	$(BIN)/python benchmarks experiments $(RUNS)
 
 # The environment of the tests has matplotlib.
