@@ -49,10 +49,10 @@ def page(title: str, lead: Html, sections: Sequence[Section], *, footer: str, sc
     contents = [element("li", element("a", section.title, href=f"#{section.name}")) for section in sections]
     body = join(
         [
-            element("a", "Skip to the contents", href="#contents", class_="skip"),
+            element("a", "Skip to the sections", href="#sections", class_="skip"),
             element("header", element("h1", title), lead),
-            element("nav", element("ul", *contents), id="contents", aria_label="Contents", tabindex=-1),
-            element("main", *(_section(section) for section in sections)),
+            element("nav", element("ul", *contents), aria_label="Contents"),
+            element("main", *(_section(section) for section in sections), id="sections", tabindex=-1),
             element("footer", element("p", footer)),
             *(element("script", Html(source)) for source in sources),
         ]

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from browser import DESKTOP, PHONE, console, show
+from selenium.webdriver import Keys
 from tiny_data import encode
 from tiny_models import tiny_pairs
 
@@ -20,6 +22,8 @@ from flipkd_sdk.training.run_directory import RunResult
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from selenium.webdriver import Chrome
 
 NASTY = '<script>alert("x")</script>'
 RECORDS: list[dict[str, Any]] = [
@@ -193,3 +197,17 @@ def test_retrieval_has_a_warning_if_queries_occur_in_training(tmp_path: Path) ->
     assert "inflated" not in text
     text = page(tmp_path / "report.html", **changes, learned_queries=7).text
     assert "7 queries also occur in training" in text
+
+
+def test_the_report_works_in_a_browser(browser: Chrome, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    page(path)
+    for size, dark in ((PHONE, True), (DESKTOP, False)):
+        show(browser, path, size=size, dark=dark)
+        assert console(browser) == []
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    slider, missed = (browser.find_element("css selector", f'[data-part="{name}"]') for name in ("slider", "missed"))
+    slider.send_keys(Keys.END)
+    assert int(missed.text) == int((DEV.label == 1).sum())  # at the threshold 1 no pair is called a match
+    slider.send_keys(Keys.HOME)
+    assert int(missed.text) == 0
