@@ -1,4 +1,4 @@
-"""What ``flipkd doctor`` looks at. Each check gives findings; none changes anything."""
+"""Checks of ``flipkd doctor``. Each check yields findings and changes nothing."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ _INTEGER_PRODUCT = base64.b64decode(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """Finding of a check."""
 
     level: Literal["ok", "note", "warning", "error"]
-    """Error: scoring does not work here. Warning: it works, but not as it should."""
+    """``error``: scoring fails on this machine. ``warning``: scoring works, but not as intended."""
     what: str
     found: str
     advice: str = ""
 
 
 def machine() -> Iterator[Finding]:
-    """Python, processors and instruction sets."""
+    """Check Python, processors and instruction sets."""
     system = f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {platform.machine()}"
     yield Finding("ok", "system", system)
     quota = cgroup_cpu_quota()
@@ -65,7 +65,7 @@ def machine() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Versions of what is installed, and the two wheels of onnxruntime that exclude each other."""
+    """Check the installed packages, and for the two onnxruntime wheels that overwrite each other."""
     versions = {name: _version(name) for name in (*_NEEDED, *_OPTIONAL)}
     for name in _NEEDED:
         if versions[name] is None:
@@ -82,7 +82,7 @@ def packages() -> Iterator[Finding]:
 
 
 def engine() -> Iterator[Finding]:
-    """onnxruntime: whether it loads, its providers, whether they start and multiply 8-bit integers as they should."""
+    """Check that onnxruntime loads, and that its providers start and multiply 8-bit integers correctly."""
     try:
         onnxruntime = load_onnxruntime()
     except FlipKDError as error:
@@ -96,7 +96,7 @@ def engine() -> Iterator[Finding]:
 
 
 def matcher(directory: str) -> Iterator[Finding]:
-    """A matcher: whether its files are whole, it was verified on this kind of machine, and keeps its promise here."""
+    """Check the files of a matcher, its verified instruction sets, and that its scores do not depend on the batch."""
     from flipkd_sdk.runtimes.matcher import Matcher
 
     start = time.perf_counter()

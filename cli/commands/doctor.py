@@ -1,4 +1,4 @@
-"""``flipkd doctor``: what this machine can run, and what stands in the way."""
+"""``flipkd doctor``: check of this machine and its packages."""
 
 from __future__ import annotations
 

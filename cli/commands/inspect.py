@@ -1,4 +1,4 @@
-"""``flipkd inspect``: what is in a matcher directory, and whether its files are the ones that were exported."""
+"""``flipkd inspect``: contents of a matcher directory, with a check of its hashes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @options.matcher_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def inspect(matcher: str, as_json: bool) -> None:
-    """Show what is in MATCHER, a directory made by 'flipkd export', and verify the size and SHA-256 of its files."""
+    """Show the contents of MATCHER, a directory made by 'flipkd export', and check the size and SHA-256 of its files."""
     from flipkd_sdk.artifact.manifest import checked_file, read_manifest
 
     manifest = read_manifest(matcher)

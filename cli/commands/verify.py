@@ -1,4 +1,4 @@
-"""``flipkd verify``: whether a matcher computes on this machine what it computed where it was exported."""
+"""``flipkd verify``: comparison of a matcher on this machine with its measurements at export."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def verify(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Check that MATCHER, a directory made by 'flipkd export', computes on this machine as it did where it was made.
+    """Check that MATCHER, a directory made by 'flipkd export', computes on this machine as at export.
 
     Of every variant: the size and SHA-256 of its file; the self-test, whose texts are random tokens and whose vectors
     were stored at export; whether scores stay the same alone, in batches, in another order and with other threads; and
