@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @options.matcher_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def inspect(matcher: str, as_json: bool) -> None:
-    """Show the contents of MATCHER, a directory made by 'flipkd export', and check the size and SHA-256 of its files."""
+    """Show the contents of MATCHER, a directory made by 'flipkd export', and check its files by size and SHA-256."""
     from flipkd_sdk.artifact.manifest import checked_file, read_manifest
 
     manifest = read_manifest(matcher)

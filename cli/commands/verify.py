@@ -53,11 +53,11 @@ def verify(
 ) -> None:
     """Check that MATCHER, a directory made by 'flipkd export', computes on this machine as at export.
 
-    Of every variant: the size and SHA-256 of its file; the self-test, whose texts are random tokens and whose vectors
-    were stored at export; whether scores stay the same alone, in batches, in another order and with other threads; and
-    how far the variant is from the float32 one, where both are there. With --pairs, F1 and average precision too.
+    For every variant it checks the size and SHA-256 of the file, the reference vectors of random tokens, and that scores
+    are the same alone, in batches, in another order and with other threads. If the float32 variant exists, it measures
+    the drift from it. With --pairs, it measures F1 and average precision as well.
 
-    Ends with exit code 1 if something is outside its limits.
+    The exit code is 1 if a limit is exceeded.
     """
     from flipkd_sdk.pairs import read_pairs
     from flipkd_sdk.runtimes.load import LoadOptions
