@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 TOOLS := .venv-tools
 # Modules are compiled when they are first imported: most of an environment never is.
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install --no-compile --no-deps --require-hashes
-SOURCES := $(shell find flipkd_sdk exporters runtimes cli -name '*.py' -o -name '*.css' -o -name '*.js' -o -name py.typed)
+SOURCES := $(shell find flipkd_sdk exporters runtimes cli -name '*.py' -o -name '*.toml' -o -name '*.css' -o -name '*.js' -o -name py.typed)
 FAQ := examples/bank_faq
 # Test processes; each computes on one thread.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() or 1))")

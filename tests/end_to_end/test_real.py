@@ -86,9 +86,12 @@ def test_a_pair_scores_the_same_alone_in_a_batch_and_in_reverse(work: Path) -> N
     np.testing.assert_allclose(backwards, batched, rtol=0, atol=1e-6)
 
 
-def test_empty_and_blank_texts_score(work: Path) -> None:
+def test_blank_texts_score_zero_unless_asked_for(work: Path) -> None:
+    pairs = [("", ""), ("", "card lost"), ("   ", "\n\t"), ("card lost", "card lost")]
     with Matcher.load(work / "matcher") as matcher:
-        scores = matcher.score_pairs([("", ""), ("", "card lost"), ("   ", "\n\t"), ("card lost", "card lost")])
+        assert matcher.score_pairs(pairs)[:3].tolist() == [0.0, 0.0, 0.0]
+    with Matcher.load(work / "matcher", on_blank="score") as matcher:
+        scores = matcher.score_pairs(pairs)
     assert np.isfinite(scores).all()
     assert scores[0] == pytest.approx(scores.max(), abs=1e-6)  # unit vectors have length 1 up to rounding
 

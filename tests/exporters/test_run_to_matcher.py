@@ -172,9 +172,13 @@ def test_every_variant_is_exported_verified_and_loaded(every_variant: Path, tiny
         assert matcher.precision == "int8"
 
 
-def test_empty_texts_score(matcher: Matcher) -> None:
-    assert matcher.score("", "") == pytest.approx(float(matcher.manifest.calibration.probability(np.ones(1))[0]))
-    assert 0.0 <= matcher.score("", "reset my card") < matcher.score("", "")
+def test_blank_texts_score_zero_unless_asked_for(matcher: Matcher, every_variant: Path) -> None:
+    assert matcher.score("", "") == 0.0
+    assert matcher.score("", "reset my card") == 0.0
+    with Matcher.load(every_variant, precision=matcher.precision, on_blank="score") as scoring:
+        certain = float(scoring.manifest.calibration.probability(np.ones(1))[0])
+        assert scoring.score("", "") == pytest.approx(certain)
+        assert 0.0 <= scoring.score("", "reset my card") < certain
 
 
 def test_the_tokenizer_neither_cuts_nor_pads(exported_matcher: Path, run_copy: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_different_numbering_of_the_kept_tokens_is_refused(monkeypatch: pytest
         return rewritten(content, [order[1], order[0], *order[2:]])
 
     monkeypatch.setattr(pruning, "_rewritten", swapped)
-    with pytest.raises(VerificationError, match="numbers the kept tokens otherwise"):
+    with pytest.raises(VerificationError, match="numbers the kept tokens differently"):
         trim(KINDS["byte level"], ["banana"])
 
 
