@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flipkd_sdk.artifact.limits import LIMITS, Limits
 from flipkd_sdk.errors import ConfigError, TrainingError
 from flipkd_sdk.evaluation import metrics
+from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.exporters.encoder_path import extract
 from flipkd_sdk.exporters.graph.translation import export_graph
 from flipkd_sdk.exporters.matcher_directory import describe, publishing, write_manifest
@@ -21,7 +22,6 @@ from flipkd_sdk.exporters.variants import ExportContext, add_fp16, add_fp32, add
 from flipkd_sdk.exporters.vocabulary.trimming import trim_student
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluate_models import encode_with
-from flipkd_sdk.training.evaluation import pair_cosines
 from flipkd_sdk.training.run_directory import FinishedRun, read_run, trained_student
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
         raise TrainingError(f"{run.directory / 'splits' / 'dev.csv'}: missing, and variants are verified on it")
     logger.info("encoding the development pairs with the student")
     student, tokenizer = trained_student(run)
-    torch_cosines = pair_cosines(partial(encode_with, student, tokenizer), dev)
+    torch_cosines = encoder_cosines(partial(encode_with, student, tokenizer), dev)
 
     path, trimmed = extract(student), None
     if options.vocabulary_size is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from flipkd_sdk.artifact.manifest import Drift, Manifest, Variant, sha256_of
+from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.exporters.matcher_directory import write_manifest
 from flipkd_sdk.exporters.quantization.fp16 import convert_to_fp16
 from flipkd_sdk.exporters.quantization.gptq import round_weights
@@ -18,7 +19,6 @@ from flipkd_sdk.exporters.quantization.sensitivity import most_sensitive
 from flipkd_sdk.exporters.verification import enforce, measure_drift, violations
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
-from flipkd_sdk.training.evaluation import pair_cosines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ def fp32_cosines(manifest: Manifest, context: ExportContext) -> NDArray[np.float
     """Return the float32 cosines of the development pairs, the reference of all other variants, shape (n,)."""
     write_manifest(context.working, manifest)
     with Matcher.load(context.working, precision="fp32", device="cpu", on_truncate="ignore") as matcher:
-        return pair_cosines(matcher.encode, context.dev)
+        return encoder_cosines(matcher.encode, context.dev)
 
 
 def add_fp16(

@@ -10,9 +10,9 @@ import numpy as np
 
 from flipkd_sdk.artifact.limits import PAIRS_ALONE, Limits
 from flipkd_sdk.errors import ConfigError, VerificationError
+from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.verification import measured_drift
-from flipkd_sdk.training.evaluation import pair_cosines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ def measure_drift(directory: Path, precision: str, pairs: Pairs, reference: NDAr
         reference: cosine of each pair by the reference, shape (n,).
     """
     with Matcher.load(directory, precision=precision, device="cpu", on_truncate="ignore", on_blank="score") as matcher:
-        cosine = pair_cosines(matcher.encode, pairs)
+        cosine = encoder_cosines(matcher.encode, pairs)
         calibration = matcher.manifest.calibration
         first_pairs = list(zip(pairs.a, pairs.b, strict=True))[:PAIRS_ALONE]
         alone = np.array([matcher.score(a, b) for a, b in first_pairs], dtype=np.float32)

@@ -26,8 +26,8 @@ def test_scores(directory: Path) -> dict[str, str]:
 
     On them two systems can be compared pair by pair. A list is one text, so that it is one line of the results file.
     """
+    from flipkd_sdk.evaluation.encoders import encoder_cosines
     from flipkd_sdk.training.evaluate_models import encode_with
-    from flipkd_sdk.training.evaluation import pair_cosines
     from flipkd_sdk.training.models.sources import resolve
     from flipkd_sdk.training.models.teacher import load_teacher
     from flipkd_sdk.training.run_directory import read_run, trained_student
@@ -40,7 +40,7 @@ def test_scores(directory: Path) -> dict[str, str]:
     if (directory / "teacher").is_dir():
         teacher = load_teacher(resolve(str(directory / "teacher")), run.config.teacher.max_length)
         encoders["teacher"] = teacher.encode
-    cosines = {name: _line(pair_cosines(encode, test)) for name, encode in encoders.items()}
+    cosines = {name: _line(encoder_cosines(encode, test)) for name, encode in encoders.items()}
     return {"label": " ".join(map(str, test.label)), **cosines}
 
 

@@ -181,7 +181,6 @@ _ABLATIONS: dict[str, tuple[str, Options, int]] = {
     "as-is": ("a teacher that is not fine-tuned", _AS_IS, 5),
     "as-is-no-mcl": ("a teacher that is not fine-tuned, without L_mcl", _AS_IS | {"loss.mcl": 0.0}, 5),
     "causal": ("causal attention", {"student.attention": "causal"}, 5),
-    "spread": ("blocks spread over the depth", {"student.blocks": "spread"}, 5),
     "narrow": ("960 of 1,536 neurons in each MLP", {"student.mlp_width": 960}, 5),
     "depth-8": ("8 blocks", {"student.layer": 8}, 10),
     "depth-15": ("15 blocks", {"student.layer": 15}, 18),

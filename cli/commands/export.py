@@ -1,4 +1,4 @@
-"""``flipkd export``: a training run in, a verified matcher directory out."""
+"""``flipkd export``: make a verified matcher directory of a training run."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Matcher directory to write.")
-@click.option("--overwrite", is_flag=True, help="Replace a matcher directory that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing matcher directory.")
 @click.option(
     "--variants",
     default="int8",
     show_default=True,
-    help="Precisions to keep, by commas: int8, fp32, int4 (the smallest), fp16 (for CUDA).",
+    help="Precisions to export, separated by commas: int8, fp32, int4 (the smallest), fp16 (for CUDA).",
 )
-@click.option("--alpha", type=click.FloatRange(0, 1), default=0.75, show_default=True, help="SmoothQuant's strength.")
+@click.option("--alpha", type=click.FloatRange(0, 1), default=0.75, show_default=True, help="Strength of SmoothQuant.")
 @click.option(
     "--sample-texts",
     type=click.IntRange(min=1),
     default=512,
     show_default=True,
-    help="Train texts that ranges and rounding are taken from.",
+    help="Number of train texts that set quantization ranges and rounding.",
 )
-@click.option("--trim-vocab", is_flag=True, help="Keep only the tokens that the run's texts need, and frequent ones.")
+@click.option("--trim-vocab", is_flag=True, help="Keep only the tokens of the run's texts and frequent ones.")
 @click.option(
     "--vocab-size",
     type=click.IntRange(min=0),
-    help="With --trim-vocab: fill up to so many tokens with the base model's most frequent ones.  [default: 15000]",
+    help="With --trim-vocab: tokens to keep at least.  [default: 15000]",
 )
 @click.option(
     "--limit",
@@ -60,7 +60,7 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
     multiple=True,
     metavar="NAME=VALUE",
     callback=_named_numbers,
-    help="Accept a variant further off than the default limits allow, as in int8.max_cosine_change=0.05.",
+    help="Widen a default limit of a variant, as in int8.max_cosine_change=0.05.",
 )
 def export(
     run: Path,
@@ -73,13 +73,14 @@ def export(
     vocab_size: int | None,
     wider: dict[str, float],
 ) -> None:
-    """Turn RUN, a directory made by 'flipkd train', into a matcher directory.
+    """Make a matcher directory of RUN, a directory written by 'flipkd train'.
 
-    The adapters are merged, the encoder path is translated to ONNX and quantized, and each variant is measured against
-    the trained student before anything is written: a variant outside its limits is refused, with the figures.
+    The adapters are merged, and the encoder path is translated to ONNX and quantized. Each variant is compared with the
+    trained student before anything is written. A variant outside its limits is refused, and the message contains the
+    figures.
     """
     if vocab_size is not None and not trim_vocab:
-        raise click.UsageError("--vocab-size says how much --trim-vocab keeps; pass that option too")
+        raise click.UsageError("--vocab-size sets the size for --trim-vocab; pass --trim-vocab too")
     from flipkd_sdk.artifact.limits import LIMITS
     from flipkd_sdk.cli.console import steps_shown
     from flipkd_sdk.cli.third_party_logging import quieten_transformers
@@ -104,7 +105,8 @@ def export(
         drift = variant.drift
         click.echo(
             f"{variant.file}: {variant.bytes / 1e6:.1f} MB, Spearman with its reference {drift.spearman:.4f}, "
-            f"cosines moved by up to {drift.max_cosine_change:.4f}, alone against batched {drift.alone_vs_batched:.0e}"
+            f"cosines changed by up to {drift.max_cosine_change:.4f}, alone against batched "
+            f"{drift.alone_vs_batched:.0e}"
         )
     click.echo(f"Matcher: {out}")
 
@@ -113,8 +115,8 @@ def _trimming(vocabulary: TrimmedVocabulary) -> str:
     now, before = (count * vocabulary.width * 4 / 1e6 for count in (vocabulary.tokens, vocabulary.base_tokens))
     return (
         f"vocabulary: {vocabulary.tokens:,} of {vocabulary.base_tokens:,} tokens, {now:.1f} of {before:.1f} MB in "
-        f"float32; of the development texts' tokens {vocabulary.unchanged:.1%} are as they were, and there are "
-        f"{vocabulary.growth - 1:.1%} more; Spearman with the whole vocabulary {vocabulary.spearman:.4f}, cosines "
-        f"moved by up to {vocabulary.max_cosine_change:.4f}, average precision by "
+        f"float32; {vocabulary.unchanged:.1%} of the development texts' tokens are unchanged, and their number grows "
+        f"by {vocabulary.growth - 1:.1%}; Spearman with the full vocabulary {vocabulary.spearman:.4f}, cosines "
+        f"changed by up to {vocabulary.max_cosine_change:.4f}, average precision by "
         f"{vocabulary.average_precision_change:+.4f}"
     )

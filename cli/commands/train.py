@@ -1,4 +1,4 @@
-"""``flipkd train``: pairs of texts in, a run directory out."""
+"""``flipkd train``: train a student on pairs of texts and write a run directory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.training.run_directory import RunResult
 
-_MEASURES = ("average_precision", "roc_auc", "spearman", "f1", "precision", "recall", "accuracy", "calibration_error")
 _RETRIEVAL = ("top1", "mrr")
 
 
 def _assignment(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, object]:
-    """Options by name out of texts like ``loss.margin=0.2``; a value that is not TOML is taken as text."""
+    """Parse texts like ``loss.margin=0.2`` to options by name; a value that is not TOML is text."""
     options: dict[str, object] = {}
     for text in values:
         name, equals, value = (part.strip() for part in text.partition("="))
@@ -39,32 +38,32 @@ def _assignment(_context: click.Context, _parameter: click.Parameter, values: tu
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run directory to write.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier run in that directory.")
-@click.option("--resume", is_flag=True, help="Go on with a run in that directory that was stopped.")
-@click.option("--pairs", metavar="FILE", help="Labelled pairs, CSV or JSONL; split if there is no --dev.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run in the run directory.")
+@click.option("--resume", is_flag=True, help="Continue a stopped run in the run directory.")
+@click.option("--pairs", metavar="FILE", help="Labelled pairs, CSV or JSONL; split unless --dev is given.")
 @click.option("--dev", metavar="FILE", help="Development pairs.")
 @click.option("--test", metavar="FILE", help="Test pairs.")
 @click.option("--texts", metavar="FILE", help="Unlabelled texts of the domain.")
 @click.option("--a-column", metavar="COLUMN", help="Column of the first texts.  [default: text_a]")
 @click.option("--b-column", metavar="COLUMN", help="Column of the second texts.  [default: text_b]")
 @click.option("--label-column", metavar="COLUMN", help="Column of the labels, 0 or 1.  [default: label]")
-@click.option("--teacher", metavar="SOURCE", help="Encoder to learn from: a directory, package:NAME or a hub id.")
-@click.option("--student", metavar="SOURCE", help="LLM to train: the same, or a .gguf file.")
+@click.option("--teacher", metavar="SOURCE", help="Encoder: a directory, package:NAME or a hub id.")
+@click.option("--student", metavar="SOURCE", help="LLM: a directory, a .gguf file, package:NAME or a hub id.")
 @click.option(
     "--preset",
     metavar="NAME",
-    help="Options to start from: paper (rank 256 at the last block), edge (shallow, small) or labels (no teacher).",
+    help="Preset: paper (rank 256 at the last block) or labels (no teacher).",
 )
-@click.option("--layer", type=int, metavar="N", help="Decoder block at which the student is read; -1 is the last.")
-@click.option("--objective", metavar="NAME", help="What the threshold is for: f1 or 'precision>=P'.  [default: f1]")
-@click.option("--seed", type=int, metavar="N", help="Seed of everything random.  [default: 0]")
+@click.option("--layer", type=int, metavar="N", help="Decoder block with the encoder site; -1 is the last.")
+@click.option("--objective", metavar="NAME", help="Objective of the threshold: f1 or 'precision>=P'.  [default: f1]")
+@click.option("--seed", type=int, metavar="N", help="Seed of splits, weights and order.  [default: 0]")
 @click.option(
     "--set",
     "assigned",
     multiple=True,
     callback=_assignment,
     metavar="SECTION.OPTION=VALUE",
-    help="Any option of the CONFIG file; may be given more than once.",
+    help="Any option of the CONFIG file; repeatable.",
 )
 def train(
     config: Path | None,
@@ -88,8 +87,8 @@ def train(
 ) -> None:
     """Train a matcher on labelled pairs of texts: a small encoder, the teacher, teaches an LLM, the student.
 
-    CONFIG is a TOML file of options; those given here come before it. Paths in the file are relative to the file. The
-    run directory is what 'flipkd export' starts from; its report.html says what was learned.
+    CONFIG is a TOML file of options. Options of the command line override it. Paths in the file are relative to the
+    file. 'flipkd export' makes a matcher of the run directory, and its report.html contains the results.
 
     \b
     flipkd train --pairs faq.csv --out runs/faq
@@ -112,7 +111,7 @@ def train(
     }
     given = {name: value for name, value in named.items() if value is not None} | assigned
     if overwrite and resume:
-        raise click.UsageError("--overwrite replaces a run and --resume goes on with it; choose one")
+        raise click.UsageError("--overwrite replaces a run and --resume continues it; choose one")
     if config is None and "data.pairs" not in given and not resume:
         raise click.UsageError("give a CONFIG file, or --pairs FILE")
 
@@ -132,7 +131,7 @@ def train(
     from flipkd_sdk.training.run import train as run_training
 
     distributed.start()
-    if not distributed.is_main():  # the main one warns
+    if not distributed.is_main():  # One warning is enough; the main process logs it.
         logging.getLogger("flipkd_sdk").setLevel(logging.ERROR)
     result = run_training(checked, out, overwrite=overwrite, resume=resume)
     if distributed.is_main():
@@ -140,14 +139,18 @@ def train(
 
 
 def _summary(result: RunResult, out: Path) -> Iterator[str]:
+    from flipkd_sdk.evaluation.metrics import MEASURES
+
     split = "test" if result.pairs["test"] else "dev"
-    head = (f"{split} split, {result.pairs[split]:,} pairs", *(name.replace("_", " ") for name in _MEASURES))
+    head = (f"{split} split, {result.pairs[split]:,} pairs", *(name.replace("_", " ") for name in MEASURES))
     rows = [
-        (system, *(f"{splits[split][name]:.4f}" for name in _MEASURES)) for system, splits in result.measures.items()
+        (system, *(f"{splits[split][name]:.4f}" for name in MEASURES)) for system, splits in result.measures.items()
     ]
     yield columns([head, *rows])
     if result.retrieval:
         head = (f"retrieval, {result.queries:,} queries", *(name for name in _RETRIEVAL))
-        rows = [(system, *(f"{found[name]:.4f}" for name in _RETRIEVAL)) for system, found in result.retrieval.items()]
+        rows = [
+            (system, *(f"{values[name]:.4f}" for name in _RETRIEVAL)) for system, values in result.retrieval.items()
+        ]
         yield columns([head, *rows])
     yield columns([("run", str(out)), ("report", str(out / "report.html")), ("next", f"flipkd export {out} --out DIR")])

@@ -1,4 +1,4 @@
-"""Draw unlabelled in-domain sentences from a small context-free grammar kept as data."""
+"""Draw unlabelled in-domain sentences from a small context-free grammar in a data file."""
 
 import random
 import re
@@ -75,7 +75,7 @@ def _expand(grammar: Grammar, symbol: str, rng: random.Random) -> str:
 
 
 def _add_noise(text: str, rng: random.Random) -> str:
-    """Write some sentences in careless lower case and give some a single slip of the fingers."""
+    """Turn some sentences to lower case and add a single typing error to some."""
     if rng.random() < LOWER_CASE_RATE:
         text = text.lower().rstrip(".!?")
     if rng.random() < TYPO_RATE and (words := list(_LONG_WORD.finditer(text))):

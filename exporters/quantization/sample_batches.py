@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.training.data.tokens import tokenize
+from flipkd_sdk.training.tokens import tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

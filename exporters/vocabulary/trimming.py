@@ -16,10 +16,10 @@ from transformers import PreTrainedTokenizerFast
 
 from flipkd_sdk.artifact.manifest import TrimmedVocabulary
 from flipkd_sdk.evaluation import metrics
+from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.exporters.vocabulary.pruning import token_count, trim, unchanged_share
 from flipkd_sdk.pairs import read_texts
-from flipkd_sdk.training.data.tokens import encode, tokenize
-from flipkd_sdk.training.evaluation import pair_cosines
+from flipkd_sdk.training.tokens import encode, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ def trim_student(
     smaller = PreTrainedTokenizerFast(tokenizer_object=trimmed.tokenizer, padding_side="right", **special)
     smaller.pad_token = pad
     base_tokens, width = keep_rows(path, trimmed.kept)
-    moved = pair_cosines(lambda texts: encode(tokenize(smaller, texts, path.options.max_length), path), dev)
+    moved = encoder_cosines(lambda texts: encode(tokenize(smaller, texts, path.options.max_length), path), dev)
     report = TrimmedVocabulary(
         tokens=len(trimmed.kept),
         base_tokens=base_tokens,

@@ -1,4 +1,4 @@
-"""How sure a measured figure is: bootstrap intervals, and McNemar's exact test for two systems on the same pairs."""
+"""Uncertainty of measures: bootstrap intervals, and McNemar's exact test for two systems on the same pairs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a measure of other pairs of the same kind would lie, with a confidence of `CONFIDENCE`."""
+    """Bootstrap confidence interval of a measure, with a confidence of `CONFIDENCE`."""
 
     low: float
     high: float
@@ -29,36 +30,39 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Measures by name, and how sure they are."""
+    """Measures by name, with their intervals."""
 
     values: Mapping[str, float]
     intervals: Mapping[str, Interval]
-    """By the same names; empty if none were asked for."""
+    """Intervals by the same names; empty if they were not computed."""
 
 
 def bootstrap_intervals(
-    measures: Callable[..., Mapping[str, float]], *columns: NDArray[np.generic], resamples: int = 1000, seed: int = 0
+    measures: Callable[..., Mapping[str, float]],
+    *columns: NDArray[np.generic],
+    resamples: int | None = None,
+    seed: int = 0,
 ) -> dict[str, Interval]:
-    """Percentile intervals of measures under resampling of pairs with replacement (Efron, 1979).
+    """Compute percentile intervals of measures by resampling pairs with replacement (Efron, 1979).
 
-    Pairs count as independent of each other. Where many share a text, the true intervals are wider.
+    Pairs are assumed independent. If many share a text, the true intervals are wider.
 
     Args:
-        measures: takes resampled columns and gives measures by name; NaN where a resample has none.
-        columns: what it takes, each of shape (n,); quickest if the first is sorted.
-        resamples: how often to resample.
+        measures: maps resampled columns to measures by name; NaN for a measure that a resample does not define.
+        columns: arguments of ``measures``, each of shape (n,); fastest if the first is sorted.
+        resamples: number of resamples; the default is `RESAMPLES`.
         seed: the same seed gives the same intervals.
     """
     random = np.random.default_rng(seed)
     size = len(columns[0])
-    found: dict[str, list[float]] = {}
-    for _ in range(resamples):
-        # The order of a resample does not matter; in this one, what was sorted stays so.
+    samples: dict[str, list[float]] = {}
+    for _ in range(RESAMPLES if resamples is None else resamples):
+        # The order of a resample does not matter. This one keeps sorted columns sorted, which makes ranking fast.
         chosen = np.sort(random.integers(size, size=size))
         for name, value in measures(*(column[chosen] for column in columns)).items():
-            found.setdefault(name, []).append(value)
+            samples.setdefault(name, []).append(value)
     tail = 50 * (1 - CONFIDENCE)
-    return {name: Interval(*_percentiles(values, tail, 100 - tail)) for name, values in found.items()}
+    return {name: Interval(*_percentiles(values, tail, 100 - tail)) for name, values in samples.items()}
 
 
 def summary_intervals(
@@ -66,7 +70,7 @@ def summary_intervals(
     label: NDArray[np.integer],
     threshold: float,
     *,
-    resamples: int = 1000,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Return `bootstrap_intervals` of all measures of `metrics.summary` at a fixed threshold."""
@@ -83,11 +87,10 @@ def summary_intervals(
 def precision_gain(
     scores: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]], label: NDArray[np.integer]
 ) -> tuple[float, Interval]:
-    """Average precision of one system minus another's on the same pairs, with the interval of the difference.
+    """Return one system's average precision minus another's on the same pairs, with the interval of the difference.
 
     Args:
-        scores: those of the one and of the other, each of shape (n,); of several seeds one couple for each, and the
-            mean counts.
+        scores: the scores of both systems, each of shape (n,), for each seed; the mean over the seeds is compared.
         label: shape (n,).
     """
 
@@ -95,19 +98,19 @@ def precision_gain(
         precision = [average_precision(column, label) for column in columns]
         return {"gain": fmean(precision[::2]) - fmean(precision[1::2])}
 
-    columns = [column for couple in scores for column in couple]
+    columns = [column for pair in scores for column in pair]
     return gain(label, *columns)["gain"], bootstrap_intervals(gain, label, *columns)["gain"]
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p-value of McNemar's exact test: do two systems err equally often?
+    """Return the two-sided p-value of McNemar's exact test of two systems' errors.
 
     Args:
-        only_first: pairs that only the first system decides rightly.
-        only_second: pairs that only the second system decides rightly.
+        only_first: number of pairs that only the first system decides correctly.
+        only_second: number of pairs that only the second system decides correctly.
 
     Returns:
-        Probability of a difference at least as large if the two were equally good; 1 where they never differ.
+        Probability of a difference at least as large if the two were equally good; 1 if they never differ.
     """
     size, fewer = only_first + only_second, min(only_first, only_second)
     constant = math.lgamma(size + 1) - size * math.log(2)

@@ -20,16 +20,16 @@ _MAX_NEWTON_STEPS = 100
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How a cosine becomes a probability, and from which probability on a pair counts as a match."""
+    """Calibration of a matcher: logistic curve from cosine to probability, and the threshold of a match."""
 
     slope: float
     """Slope of the logistic curve over the cosine; positive."""
     intercept: float
     """Intercept of the logistic curve."""
     threshold: float
-    """Match probability in [0, 1] from which on a pair is a match."""
+    """Least match probability of a match, in [0, 1]."""
     objective: str
-    """What the threshold was chosen for: ``"f1"`` or ``"precision>=P"``."""
+    """Objective of the threshold: ``"f1"`` or ``"precision>=P"``."""
     size: int
     """Number of development pairs that both were fitted on."""
 
@@ -68,7 +68,7 @@ def fit(cosine: NDArray[np.floating], label: NDArray[np.integer], *, objective: 
     if not np.isfinite(cosine).all():
         raise InvalidPairsError("a similarity of the development pairs is not a finite number; the model is broken")
     slope, intercept = _platt(cosine, label, positives, negatives)
-    # With one value for all pairs the slope is undetermined, and its sign is rounding noise.
+    # If all cosines are equal, the slope is undetermined and its sign is rounding noise.
     if slope <= 0 or np.ptp(cosine) == 0:
         raise InvalidPairsError(
             "on the development pairs the similarity does not rise with the label; check that label 1 means a match"
@@ -79,10 +79,10 @@ def fit(cosine: NDArray[np.floating], label: NDArray[np.integer], *, objective: 
 
 
 def choose_threshold(score: NDArray[np.floating], label: NDArray[np.integer], *, objective: str = "f1") -> float:
-    """Choose the score from which on a pair counts as a match.
+    """Choose the least score of a match.
 
-    The threshold lies half-way between the two neighbouring scores that it separates, so that a score which moves in
-    its last digits does not change sides.
+    The threshold is half-way between the two neighbouring scores that it separates, so that rounding of a score does
+    not change its decision.
 
     Args:
         score: match probabilities, shape (n,).
@@ -90,13 +90,13 @@ def choose_threshold(score: NDArray[np.floating], label: NDArray[np.integer], *,
         objective: as for `fit`.
 
     Raises:
-        ConfigError: the objective is unknown, or no threshold reaches the precision asked for.
+        ConfigError: the objective is unknown, or no threshold reaches its precision.
     """
     order = np.argsort(-np.asarray(score, dtype=np.float64), kind="stable")
     ranked = np.asarray(score, dtype=np.float64)[order]
     hits = np.cumsum(np.asarray(label)[order])
     taken = np.arange(1, len(ranked) + 1)
-    # A cut inside a run of equal scores cannot be made.
+    # No threshold separates equal scores.
     possible = np.append(ranked[:-1] > ranked[1:], True)
     precision, recall = hits / taken, hits / max(int(hits[-1]), 1)
     if objective == "f1":
@@ -115,7 +115,7 @@ def choose_threshold(score: NDArray[np.floating], label: NDArray[np.integer], *,
     best = int(np.argmax(np.where(possible, value, -1.0)))
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
     middle = (ranked[best] + below) / 2
-    # Between neighbouring floats there is no middle, and rounding may fall on the lower one.
+    # Neighbouring floats have no middle, and rounding may return the lower one.
     return float(middle if middle > below else ranked[best])
 
 

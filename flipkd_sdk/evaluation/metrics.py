@@ -1,7 +1,7 @@
 """Quality of scores against labels: threshold-free ranking measures, decisions at a threshold, calibration error.
 
 All functions take ``score`` (float, shape (n,)) and ``label`` (1 match, 0 none, shape (n,)) and agree with the
-definitions of scikit-learn, which the tests hold them to; numpy alone keeps the base install small.
+definitions of scikit-learn, as the tests check; numpy alone keeps the base install small.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     Scores = NDArray[np.floating]
     Labels = NDArray[np.integer]
 
+MEASURES = ("average_precision", "roc_auc", "spearman", "f1", "precision", "recall", "accuracy", "calibration_error")
+"""Names of all measures of `summary`, in the order of tables."""
+
 
 def average_precision(score: Scores, label: Labels) -> float:
-    """Σ (R_k − R_{k−1})·P_k over the distinct scores in falling order; NaN without a positive."""
+    """Return average precision, Σ (R_k − R_{k−1})·P_k over falling distinct scores; NaN without a positive."""
     precision, recall = precision_recall_curve(score, label)
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
 def precision_recall_curve(score: Scores, label: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision and recall at each distinct score, from the highest score down; both shape (k,)."""
+    """Return precision and recall at each distinct score, from the highest score down; both shape (k,)."""
     taken, hits = _cumulative(score, label)
     positives = float(np.sum(label))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -32,19 +35,19 @@ def precision_recall_curve(score: Scores, label: Labels) -> tuple[NDArray[np.flo
 
 
 def roc_auc(score: Scores, label: Labels) -> float:
-    """Probability that a random match scores above a random non-match, ties counted half; NaN with one class only."""
+    """Return the probability that a random match scores above a random non-match; NaN with one class only."""
     return _roc_auc(_ranks(np.asarray(score, dtype=np.float64)), np.asarray(label))
 
 
 def spearman(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
-    """Spearman's rank correlation, ties given their mean rank; NaN where one side is constant."""
+    """Return Spearman's rank correlation; ties get their mean rank, and a constant side gives NaN."""
     return _correlation(_ranks(np.asarray(x, dtype=np.float64)), _ranks(np.asarray(y, dtype=np.float64)))
 
 
 def at_threshold(score: Scores, label: Labels, threshold: float) -> dict[str, float]:
-    """Accuracy, precision, recall and F1 of "score ≥ threshold"; a ratio over nothing is 0."""
+    """Return accuracy, precision, recall and F1 of "score ≥ threshold"; a ratio with denominator 0 is 0."""
     label = np.asarray(label) == 1
-    # In float64: float32 would round a threshold that lies between two neighbouring scores onto one of them.
+    # float32 would round a threshold between two neighbouring scores to one of them.
     predicted = np.asarray(score, dtype=np.float64) >= threshold
     hits = int(np.sum(predicted & label))
     chosen, positives = int(predicted.sum()), int(label.sum())
@@ -59,17 +62,17 @@ def at_threshold(score: Scores, label: Labels, threshold: float) -> dict[str, fl
 def reliability_curve(
     probability: Scores, label: Labels, *, bins: int = 10
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean score and share of matches in each equal-width bin of [0, 1] that holds a pair; both shape (≤ bins,)."""
+    """Return mean score and share of matches of each non-empty equal-width bin of [0, 1]; both shape (≤ bins,)."""
     scores = np.asarray(probability, dtype=np.float64)
     index = _bin_of(scores, bins)
     count = np.bincount(index, minlength=bins)
-    there = count > 0
-    means = [np.bincount(index, weights, bins)[there] / count[there] for weights in (scores, label)]
+    filled = count > 0
+    means = [np.bincount(index, weights, bins)[filled] / count[filled] for weights in (scores, label)]
     return means[0], means[1]
 
 
 def calibration_error(probability: Scores, label: Labels, *, bins: int = 10) -> float:
-    """Expected calibration error over equal-width bins of [0, 1] (Naeini et al., 2015)."""
+    """Return the expected calibration error over equal-width bins of [0, 1] (Naeini et al., 2015)."""
     probability = np.asarray(probability, dtype=np.float64)
     label = np.asarray(label, dtype=np.float64)
     index = _bin_of(probability, bins)
@@ -78,8 +81,8 @@ def calibration_error(probability: Scores, label: Labels, *, bins: int = 10) -> 
 
 
 def summary(probability: Scores, label: Labels, threshold: float) -> dict[str, float]:
-    """All measures of calibrated scores by name, those of `at_threshold` among them."""
-    # Sorting is what takes time. Ranks of two values are a linear function of them, so labels need none.
+    """Return all measures of calibrated scores by name, those of `at_threshold` included."""
+    # Sorting takes most of the time. Ranks of two values are a linear function of them, so labels need no ranks.
     rank, label = _ranks(np.asarray(probability, dtype=np.float64)), np.asarray(label)
     return {
         **at_threshold(probability, label, threshold),
@@ -109,7 +112,7 @@ def agreement(cosine: Scores, reference: Scores, label: Labels) -> dict[str, flo
 
 
 def _bin_of(score: Scores, bins: int) -> NDArray[np.int64]:
-    """In which of the equal-width bins of [0, 1] each score lies; 1 itself lies in the last one."""
+    """Return the index of each score's equal-width bin of [0, 1]; 1 belongs to the last bin."""
     return np.minimum((score * bins).astype(np.int64), bins - 1)
 
 
@@ -122,7 +125,7 @@ def _roc_auc(rank: NDArray[np.float64], label: Labels) -> float:
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Pearson's; NaN where one side is constant."""
+    """Return Pearson's correlation; NaN if one side is constant."""
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale > 0 else float("nan")

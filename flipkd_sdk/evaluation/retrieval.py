@@ -1,4 +1,4 @@
-"""Retrieval of intents: does the exemplar nearest to a query have the query's intent, and how far down is the first?"""
+"""Retrieval of intents: the rank of the first exemplar of a query's intent, and its measures top-1 and MRR."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Cosines held at once: 16 MiB of float32.
+# Cosines in memory at a time: 16 MiB of float32.
 _BLOCK = 1 << 22
 _NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class IntentTexts:
-    """Texts, each with the intent that it expresses."""
+    """Texts with their intents."""
 
     texts: tuple[str, ...]
     intents: tuple[str, ...]
@@ -34,14 +34,14 @@ class IntentTexts:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSet:
-    """Queries, and the exemplars among which each is to find its own intent."""
+    """Queries, and the exemplars among which they are searched."""
 
     queries: IntentTexts
     exemplars: IntentTexts
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The distinct texts of both."""
+        """Distinct texts of queries and exemplars."""
         return tuple(dict.fromkeys(self.queries.texts + self.exemplars.texts))
 
 
@@ -50,7 +50,7 @@ def read_intents(path: str | Path, *, text_column: str = "text", intent_column: 
 
     Args:
         path: the file.
-        text_column: name of the column of texts; in CSV also its 1-based position.
+        text_column: name of the column of texts, or in CSV its 1-based number.
         intent_column: the same for the intents.
 
     Raises:
@@ -73,9 +73,9 @@ def read_retrieval_set(
     Raises:
         InvalidPairsError: a file cannot be used, or an intent of the queries has no exemplar.
     """
-    found = [read_intents(path, text_column=text_column, intent_column=intent_column) for path in (queries, exemplars)]
-    _refuse_unknown(found[0].intents, found[1].intents, f"{queries}: ", f" in {exemplars}")
-    return RetrievalSet(*found)
+    both = [read_intents(path, text_column=text_column, intent_column=intent_column) for path in (queries, exemplars)]
+    _refuse_unknown(both[0].intents, both[1].intents, f"{queries}: ", f" in {exemplars}")
+    return RetrievalSet(*both)
 
 
 def first_ranks(
@@ -84,9 +84,10 @@ def first_ranks(
     query_intents: Sequence[str],
     exemplar_intents: Sequence[str],
 ) -> NDArray[np.int64]:
-    """For each query, at which rank by cosine the first exemplar of its intent stands.
+    """Return each query's rank by cosine of the first exemplar of its intent.
 
-    An exemplar of another intent that is exactly as near stands before it, so that no order of the exemplars flatters.
+    An exemplar of another intent with an equal cosine is ranked first, so that the order of the exemplars does not
+    improve the result.
 
     Args:
         queries: unit vectors, shape (n, d).
@@ -95,7 +96,7 @@ def first_ranks(
         exemplar_intents: m intents.
 
     Returns:
-        Ranks from 1 to m, shape (n,). No more than 4 million cosines are held at once.
+        Ranks from 1 to m, shape (n,).
 
     Raises:
         InvalidPairsError: an intent of the queries has no exemplar.
@@ -115,17 +116,17 @@ def first_ranks(
 
 
 def summary(ranks: NDArray[np.integer]) -> dict[str, float]:
-    """Top-1, the share of first ranks, and the mean reciprocal rank (MRR) of `first_ranks`."""
+    """Return top-1, the share of rank 1, and the mean reciprocal rank (MRR) of `first_ranks`."""
     return {"top1": float(np.mean(ranks == 1)), "mrr": float(np.mean(1.0 / ranks))}
 
 
 def _refuse_unknown(queries: Sequence[str], exemplars: Sequence[str], where: str, there: str) -> None:
-    there_are = set(exemplars)
-    unknown = list(dict.fromkeys(intent for intent in queries if intent not in there_are))
+    known = set(exemplars)
+    unknown = list(dict.fromkeys(intent for intent in queries if intent not in known))
     if unknown:
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         names = ", ".join(map(repr, unknown[:_NAMED]))
         raise InvalidPairsError(
-            f"{where}{len(unknown)} intents of queries without any exemplar{there}: {names}{more}; add exemplars of "
-            "them, or remove their queries"
+            f"{where}{len(unknown)} intents of queries have no exemplar{there}: {names}{more}; add exemplars or remove "
+            "these queries"
         )

@@ -1,10 +1,11 @@
-"""Several processes that train one model, as ``accelerate launch`` or ``torchrun`` starts them.
+"""Training by several processes, as ``accelerate launch`` or ``torchrun`` starts them.
 
-Each holds the whole model and all data, and goes through the same batches. Of a batch's texts it encodes its share; the
-vectors are gathered with their gradient, so that every process computes the objective over the whole batch, as a single
-one would. Everything but the training steps is the main process's work: it alone writes, and the others wait for it.
+Each process holds the whole model and all data and iterates over the same batches. It encodes its share of a batch's
+texts. The vectors are gathered with their gradient, so that every process computes the objective over the whole batch,
+as a single process would. Everything but the training steps is the main process's work: it alone writes, and the others
+wait for it.
 
-A process that fails is noticed by the launcher, which ends the others; none of them waits for ever.
+A launcher that notices a failed process ends the others, so none of them waits forever.
 """
 
 from __future__ import annotations
@@ -31,30 +32,30 @@ logger = logging.getLogger("flipkd_sdk")
 
 Value = TypeVar("Value")
 
-# The main process may be busy with the teacher's vectors for hours.
-_PATIENCE = timedelta(days=7)
+# The main process may encode texts with the teacher for hours.
+_TIMEOUT = timedelta(days=7)
 
 
 def start() -> None:
-    """Join the other processes, if the launcher says that there are any; alone, nothing happens."""
+    """Join the process group if a launcher started several processes; do nothing in a single process."""
     if not dist.is_initialized():
-        PartialState(cpu=device().type == "cpu", timeout=_PATIENCE)
-    if count() == 1 and parse_flag_from_env("ACCELERATE_USE_CPU") and "MASTER_PORT" in os.environ:
+        PartialState(cpu=device().type == "cpu", timeout=_TIMEOUT)
+    if process_count() == 1 and parse_flag_from_env("ACCELERATE_USE_CPU") and "MASTER_PORT" in os.environ:
         logger.warning(
-            "accelerate launch --cpu has started a single process; leave --cpu out and pass --multi_gpu to have "
-            "several, on the CPU too where there is no GPU"
+            "accelerate launch --cpu has started a single process; leave --cpu out and pass --multi_gpu to start "
+            "several, also on a machine without a GPU"
         )
 
 
 def device() -> torch.device:
-    """Where this process computes: its accelerator, or the CPU where there is none or ``accelerate launch`` says so."""
+    """Return this process's accelerator, or the CPU without one or under ``accelerate launch --cpu``."""
     if parse_flag_from_env("ACCELERATE_USE_CPU"):
         return torch.device("cpu")
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def has_bf16() -> bool:
-    """Whether the device has instructions for bfloat16; without them it computes in it more slowly than in float32."""
+    """Return True if the device has instructions for bfloat16; without them float32 is faster."""
     kind = device().type
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -62,103 +63,106 @@ def has_bf16() -> bool:
     return kind == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def count() -> int:
-    """How many processes train; 1 without a launcher."""
+def process_count() -> int:
+    """Return the number of training processes; 1 without a launcher."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes."""
+    """Return True in the one process that writes."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def from_main(compute: Callable[[], Value]) -> Value:
-    """What the main process computes, in all of them; the others wait for it, and need not be able to."""
-    if count() == 1:
+def broadcast_from_main(compute: Callable[[], Value]) -> Value:
+    """Run a function on the main process and broadcast its result; the others wait and do not run it."""
+    if process_count() == 1:
         return compute()
-    held = [compute() if is_main() else None]
-    dist.broadcast_object_list(held, src=0)
-    return held[0]  # type: ignore[return-value]
+    values = [compute() if is_main() else None]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]  # type: ignore[return-value]
 
 
-def wait() -> None:
-    """Go on when all processes have come this far."""
-    if count() > 1:
+def barrier() -> None:
+    """Wait until all processes have reached this call."""
+    if process_count() > 1:
         dist.barrier()
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Let the main process run the block before the others do, which then find its files."""
+    """Run the block on the main process before the others run it, so that they find its files."""
     if not is_main():
-        from_main(lambda: None)
+        barrier()
     yield
     if is_main():
-        from_main(lambda: None)
+        barrier()
 
 
-def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any process."""
-    if count() == 1:
+def any_process(flag: bool) -> bool:
+    """Return True if the flag is set in any process."""
+    if process_count() == 1:
         return flag
-    held = torch.tensor(int(flag), device=device())
-    dist.all_reduce(held, dist.ReduceOp.MAX)
-    return bool(held)
+    flags = torch.tensor(int(flag), device=device())
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
 
 
-def share(rows: Sequence[int]) -> list[int]:
-    """This process's share of a batch: every N-th row, of N processes.
+def local_rows(rows: Sequence[int]) -> list[int]:
+    """Return this process's share of a batch: every N-th row, with N processes.
 
-    All shares have the same length; where the rows do not go round, the first one stands in, and `gather` drops it.
+    All shares have the same length. A share that would be shorter is filled with the batch's first row, which `gather`
+    drops again.
     """
-    if count() == 1:
+    if process_count() == 1:
         return list(rows)
-    mine = list(rows[dist.get_rank() :: count()])
-    return mine if len(mine) * count() >= len(rows) else [*mine, rows[0]]
+    local = list(rows[dist.get_rank() :: process_count()])
+    return local if len(local) * process_count() >= len(rows) else [*local, rows[0]]
 
 
 def gather(part: Tensor, rows: int) -> Tensor:
-    """The whole batch out of the shares of all processes, in the order of its rows and with their gradients.
+    """Gather the batch from the shares of all processes, in the order of its rows and with their gradients.
 
-    Each of N processes has the same loss then, and knows the gradient of its own share. ``DistributedDataParallel``
-    takes the mean of the weights' gradients over the processes where the sum is wanted, so a share's is taken N times.
+    Each of N processes then computes the same loss and the gradient of its own share. ``DistributedDataParallel``
+    averages the weights' gradients over the processes, but the sum is needed, so each share's gradient is multiplied
+    by N.
 
     Args:
-        part: what belongs to this process's `share`, shape (⌈rows/N⌉, …).
-        rows: how many rows the batch has.
+        part: values of this process's `local_rows`, shape (⌈rows/N⌉, …).
+        rows: number of rows of the batch.
 
     Returns:
         Shape (rows, …).
     """
-    if count() == 1:
+    if process_count() == 1:
         return part
-    whole: Tensor = _Gather.apply(part)  # type: ignore[no-untyped-call]
-    return whole[:rows]
+    batch: Tensor = _Gather.apply(part)  # type: ignore[no-untyped-call]
+    return batch[:rows]
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(_ctx: Any, part: Tensor) -> Tensor:  # noqa: ANN401 - as torch declares it
-        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(count())]
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(process_count())]
         dist.all_gather(parts, part.contiguous())
         return torch.stack(parts, dim=1).flatten(0, 1)
 
     @staticmethod
     def backward(_ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
-        return gradient[dist.get_rank() :: count()] * count()
+        return gradient[dist.get_rank() :: process_count()] * process_count()
 
 
 def refuse_indivisible(batch_sizes: Mapping[str, int]) -> None:
-    """See whether batches can be shared out evenly.
+    """Raise if a batch cannot be split evenly over the processes.
 
     Args:
-        batch_sizes: by the name of their option.
+        batch_sizes: batch sizes by the name of their option.
 
     Raises:
         ConfigError: one of them is no multiple of the number of processes.
     """
     for option, size in batch_sizes.items():
-        if size % count():
+        if size % process_count():
             raise ConfigError(
-                f"option {option} = {size} cannot be split over {count()} processes; choose a multiple of {count()}"
+                f"option {option} = {size} cannot be split over {process_count()} processes; choose a multiple of "
+                f"{process_count()}"
             )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipkd_sdk.training.config.schema import StageConfig
-from flipkd_sdk.training.data.datasets import Corpus, PairDataset
-from flipkd_sdk.training.distributed import from_main
+from flipkd_sdk.training.data.corpus import Corpus
+from flipkd_sdk.training.data.datasets import PairDataset
+from flipkd_sdk.training.distributed import broadcast_from_main
 from flipkd_sdk.training.loop.stage import Stage
 from flipkd_sdk.training.loop.trainer import train_stage
 from flipkd_sdk.training.losses import cosent
@@ -71,7 +72,7 @@ def fine_tune(
         bf16=bf16,
     )
     train_stage(stage)
-    revision = from_main(partial(save_teacher, teacher, run_directory / "teacher"))
+    revision = broadcast_from_main(partial(save_teacher, teacher, run_directory / "teacher"))
     return replace(teacher, reference=replace(teacher.reference, revision=revision))
 
 

@@ -1,4 +1,4 @@
-"""Out of memory, told with the setting to change."""
+"""Out-of-memory errors of any device, reported with the option to change."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def advising(where: str, advice: str) -> Iterator[None]:
-    """Turn an out-of-memory error of any device into a `TrainingError`: ``WHERE: out of memory; ADVICE``."""
+def explain_out_of_memory(task: str, remedy: str) -> Iterator[None]:
+    """Turn an out-of-memory error of any device into a `TrainingError`: ``TASK: out of memory; REMEDY``."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        raise TrainingError(f"{where}: out of memory; {advice}") from error
+        raise TrainingError(f"{task}: out of memory; {remedy}") from error
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     # The CPU's allocator has no error class of its own.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

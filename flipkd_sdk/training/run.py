@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import transformers
@@ -14,15 +15,12 @@ from flipkd_sdk import __version__
 from flipkd_sdk.artifact.manifest import ModelReference, sha256_of
 from flipkd_sdk.training import distributed
 from flipkd_sdk.training import run_directory as run_files
-from flipkd_sdk.training.corpus import build_corpus
 from flipkd_sdk.training.data.augmentation import altered_copies
+from flipkd_sdk.training.data.corpus import build_corpus
 from flipkd_sdk.training.data.datasets import PairDataset
-from flipkd_sdk.training.data.hard_negatives import join, mine_negatives
 from flipkd_sdk.training.data.noise_filter import filter_noise
 from flipkd_sdk.training.data.splits import TrainingData, read_data, write_splits
-from flipkd_sdk.training.data.tokens import tokenize
 from flipkd_sdk.training.evaluate_models import evaluate_student
-from flipkd_sdk.training.evaluation import figures
 from flipkd_sdk.training.models import shrink
 from flipkd_sdk.training.models.mlp_pruning import check_width
 from flipkd_sdk.training.models.sources import resolve
@@ -32,109 +30,113 @@ from flipkd_sdk.training.prompts import prompt_pairs
 from flipkd_sdk.training.report.write import write_report
 from flipkd_sdk.training.run_directory import RunResult
 from flipkd_sdk.training.stages import prepare_teacher, train_student
+from flipkd_sdk.training.tokens import tokenize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from flipkd_sdk.evaluation.bootstrap import Interval
+    from flipkd_sdk.evaluation.evaluate import Evaluation
     from flipkd_sdk.training.config.schema import StageConfig, TeacherConfig, TrainConfig
+    from flipkd_sdk.training.data.corpus import Corpus
+    from flipkd_sdk.training.data.noise_filter import NoiseFilter
+    from flipkd_sdk.training.models.sources import ResolvedModel
+    from flipkd_sdk.training.models.student import Student
 
-logger = logging.getLogger("flipkd_sdk")
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """State of a run, filled from step to step."""
+
+    config: TrainConfig
+    directory: Path
+    resume: bool
+    data: TrainingData
+    source: ResolvedModel
+    """The LLM that the student is made of."""
+    student: Student
+    tokenizer: PreTrainedTokenizerBase
+    teacher: Teacher | None
+    systems: dict[str, Evaluation] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Record the wall time of a phase."""
+        started = time.monotonic()
+        yield
+        self.seconds[phase] = round(time.monotonic() - started, 1)
 
 
 def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resume: bool = False) -> RunResult:
     """Train a student and write the run directory.
 
-    Of several processes (see `flipkd_sdk.training.distributed`) the main one writes, and all return the result.
+    With several processes (see `flipkd_sdk.training.distributed`) the main one writes, and all return the result.
 
     Args:
         config: all options.
-        directory: where the run goes; created.
-        overwrite: replace an earlier run there.
-        resume: go on where an earlier run with the same options was stopped; of a finished one the result is returned.
+        directory: the run directory; created.
+        overwrite: replace an earlier run in it.
+        resume: continue an earlier run with the same options; the result of a finished run is returned.
 
     Raises:
-        OutputExistsError: something is there already.
+        OutputExistsError: the directory exists already.
         InvalidPairsError: the pairs or texts cannot be used.
         ModelSourceError: the teacher or the student cannot be loaded.
         ConfigError: options contradict each other.
         TrainingError: a loss became NaN or infinite, or memory ran out.
     """
     distributed.start()
-    # Whatever can be wrong with the inputs comes out before an earlier run is replaced and before hours are spent.
     resume = resume and (directory / run_files.CONFIG_FILE).is_file()
     if resume and (directory / run_files.RESULT_FILE).is_file():
         return run_files.read_run(directory).result
-    with distributed.main_first():  # it tells what is wrong, and converts models
+
+    run = _prepare(config, directory, overwrite=overwrite, resume=resume)
+    with run.timed("teacher"):
+        run.systems, run.teacher = prepare_teacher(run.config, run.teacher, run.data, directory, resume=resume)
+    with run.timed("teacher vectors"):
+        copies = _altered_copies(run)
+        corpus = build_corpus(run.data.texts, run.teacher, run.student, run.tokenizer, copies=copies)
+    with run.timed("student"):
+        noise = _filter_noise(run, corpus)
+        pairs = _labelled_pairs(run, corpus, noise)
+        records = train_student(
+            run.config, run.student, run.tokenizer, pairs, run.data.dev, run.teacher, directory, resume=resume
+        )
+        run.systems |= distributed.broadcast_from_main(
+            partial(evaluate_student, run.config, run.student, run.tokenizer, run.data)
+        )
+    return distributed.broadcast_from_main(partial(_finish, run, corpus, noise, records))
+
+
+def _prepare(config: TrainConfig, directory: Path, *, overwrite: bool, resume: bool) -> _Run:
+    """Read and load everything that a run needs, and open its directory."""
+    # Errors in the inputs are raised before an earlier run is replaced and before hours are spent. The main process
+    # comes first: it reports the errors, and it converts models that the others then find.
+    with distributed.main_first():
         distributed.refuse_indivisible(_batch_sizes(config))
         if not resume:
             run_files.check_output(directory, overwrite=overwrite)
         data = read_data(config.data, seed=config.seed, teacher_scores=config.teacher.kind == "scores")
-        student_model = resolve(config.student.source)
+        source = resolve(config.student.source)
         teacher = _load_teacher(config)
-    config = _with_precision(_with_length_of_vectors(config, teacher))
+    config = _with_precision(_with_vector_length(config, teacher))
     transformers.set_seed(config.seed)
-    tokenizer = load_tokenizer(student_model.location)
-    whole = config.loss.label_lm > 0
-    student = create_student(student_model.location, config.student, full_model=whole).to(distributed.device())
+    tokenizer = load_tokenizer(source.location)
+    student = create_student(source.location, config.student, full_model=config.loss.label_lm > 0)
     check_width(cast("PreTrainedModel", student.model.get_base_model()), config.student)
-    config = config.model_copy(update={"student": student.options})  # which says where in this LLM the last block is
-    distributed.from_main(partial(_open, directory, config, data, overwrite=overwrite, resume=resume))
-    if config.student.reshaped:
-        smaller = directory / run_files.BASE
-        distributed.from_main(partial(_reshape, student_model.location, config, tokenizer, data.texts, smaller))
-        student = create_student(str(smaller), config.student).to(distributed.device())
-
-    seconds: dict[str, float] = {}
-    started = time.monotonic()
-    systems, teacher = prepare_teacher(config, teacher, data, directory, resume=resume)
-    seconds["teacher"] = time.monotonic() - started
-
-    altered = _altered_copies(config, data) if teacher is not None else []
-    corpus = build_corpus(data.texts, teacher, student, tokenizer, copies=altered)
-    seconds["teacher vectors"] = time.monotonic() - started - sum(seconds.values())
-
-    scores = corpus.teacher_scores(data.train)
-    noise = distributed.from_main(partial(filter_noise, scores, data.train.label, config.noise_filter))
-    mined = distributed.from_main(partial(mine_negatives, corpus, data.train, config.mining))
-    labelled = PairDataset(
-        corpus,
-        pairs := join(data.train, mined),
-        np.append(noise.keep, np.ones(len(mined), dtype=bool)),
-        prompt_pairs(tokenizer, pairs, config.prompt, max_length=config.student.max_length) if whole else None,
-    )
-    records = train_student(config, student, tokenizer, labelled, data.dev, teacher, directory, resume=resume)
-
-    def conclude() -> RunResult:
-        systems.update(evaluate_student(config, student, tokenizer, data))
-        student.model.save_pretrained(str(directory / "adapter"))
-        seconds["student"] = time.monotonic() - started - sum(seconds.values())
-        result = RunResult(
-            sdk_version=__version__,
-            student=student_model.reference,
-            teacher=teacher.reference if teacher else _no_encoder(config),
-            calibration=systems["student"].calibration,
-            **figures(systems),
-            pairs=data.sizes,
-            texts=len(data.texts),
-            altered_copies=len(altered),
-            truncated_texts=corpus.tokens.truncated,
-            dropped_positives=len(noise.dropped(data.train.label, 1)),
-            dropped_negatives=len(noise.dropped(data.train.label, 0)),
-            mined_negatives=len(mined),
-            queries=len(data.queries.queries) if data.queries else 0,
-            exemplars=len(data.queries.exemplars) if data.queries else 0,
-            learned_queries=data.learned_queries,
-            trainable_parameters=sum(weight.numel() for weight in student.parameters() if weight.requires_grad),
-            seconds={phase: round(value, 1) for phase, value in seconds.items()},
-        )
-        write_report(directory / "report.html", config, result, systems, records, data, noise, mined)
-        run_files.write_result(directory, result)
-        return result
-
-    return distributed.from_main(conclude)
+    # The student's options contain the index of the block that layer = -1 means in this LLM.
+    config = config.model_copy(update={"student": student.options})
+    run = _Run(config, directory, resume, data, source, student, tokenizer, teacher)
+    distributed.broadcast_from_main(partial(_open_directory, run, overwrite=overwrite))
+    if config.student.mlp_width is not None:
+        distributed.broadcast_from_main(partial(_shrink, run))
+        run.student = create_student(str(directory / run_files.BASE), config.student)
+    run.student.to(distributed.device())
+    return run
 
 
 def _batch_sizes(config: TrainConfig) -> dict[str, int]:
@@ -149,7 +151,7 @@ def _batch_sizes(config: TrainConfig) -> dict[str, int]:
 def _load_teacher(config: TrainConfig) -> Teacher | None:
     if config.teacher.kind != "encoder":
         return None
-    transformers.set_seed(config.seed)  # of weights from scratch
+    transformers.set_seed(config.seed)  # Weights from scratch are drawn here.
     model = resolve(config.teacher.source, weights=not config.teacher.from_scratch)
     options = config.teacher
     teacher = load_teacher(model, options.max_length, from_scratch=options.from_scratch, prompt=options.prompt)
@@ -157,45 +159,104 @@ def _load_teacher(config: TrainConfig) -> Teacher | None:
     return teacher
 
 
-def _with_length_of_vectors(config: TrainConfig, teacher: Teacher | None) -> TrainConfig:
-    """The options with ``student.site_rank``, which may be left to the teacher."""
+def _with_vector_length(config: TrainConfig, teacher: Teacher | None) -> TrainConfig:
+    """Set ``student.site_rank`` to its default, the length of the teacher's vectors, unless it is given."""
     student = config.student
     length = student.site_rank or (student.rank if teacher is None else teacher.dimension)
     return config.model_copy(update={"student": student.model_copy(update={"site_rank": length})})
 
 
 def _with_precision(config: TrainConfig) -> TrainConfig:
-    """The options with the precision that ``auto`` means on this machine; a run goes on in the one that it began in."""
+    """Replace ``auto`` by the precision of this machine, in which the run also resumes."""
     if config.precision != "auto":
         return config
     return config.model_copy(update={"precision": "bf16" if distributed.has_bf16() else "fp32"})
 
 
-def _reshape(
-    location: str, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], directory: Path
-) -> None:
-    sample = np.random.default_rng(config.seed).permutation(len(texts))[: shrink.SAMPLE]
-    tokens = tokenize(tokenizer, [texts[i] for i in sample], config.student.max_length)
-    shrink.reshape(location, config.student, tokens, directory)
-
-
-def _altered_copies(config: TrainConfig, data: TrainingData) -> list[str]:
-    missing = config.alignment.fewest_texts - len(data.texts) if config.alignment.epochs else 0
-    return altered_copies(data.texts, missing, without=data.held_out, seed=config.seed)
-
-
-def _open(directory: Path, config: TrainConfig, data: TrainingData, *, overwrite: bool, resume: bool) -> None:
-    if resume:
-        run_files.reopen(directory, config)
+def _open_directory(run: _Run, *, overwrite: bool) -> None:
+    if run.resume:
+        run_files.reopen(run.directory, run.config)
     else:
-        run_files.prepare(directory, overwrite=overwrite)
-        run_files.write_config(directory, config)
-    write_splits(data, directory / "splits")
+        run_files.prepare(run.directory, overwrite=overwrite)
+        run_files.write_config(run.directory, run.config)
+    write_splits(run.data, run.directory / "splits")
 
 
-def _no_encoder(config: TrainConfig) -> ModelReference:
-    """What the manifest says of a teacher that is a column of the pairs, or of none."""
+def _shrink(run: _Run) -> None:
+    texts = run.data.texts
+    sample = np.random.default_rng(run.config.seed).permutation(len(texts))[: shrink.SAMPLE]
+    tokens = tokenize(run.tokenizer, [texts[i] for i in sample], run.config.student.max_length)
+    shrink.reshape(run.source.location, run.config.student, tokens, run.directory / run_files.BASE)
+
+
+def _altered_copies(run: _Run) -> list[str]:
+    alignment = run.config.alignment
+    if run.teacher is None or not alignment.epochs:
+        return []
+    missing = alignment.fewest_texts - len(run.data.texts)
+    return altered_copies(run.data.texts, missing, without=run.data.held_out, seed=run.config.seed)
+
+
+def _filter_noise(run: _Run, corpus: Corpus) -> NoiseFilter:
+    scores, label = corpus.teacher_scores(run.data.train), run.data.train.label
+    return distributed.broadcast_from_main(partial(filter_noise, scores, label, run.config.noise_filter))
+
+
+def _labelled_pairs(run: _Run, corpus: Corpus, noise: NoiseFilter) -> PairDataset:
+    config, prompts = run.config, None
+    if config.loss.label_lm > 0:
+        prompts = prompt_pairs(run.tokenizer, run.data.train, config.prompt, max_length=config.student.max_length)
+    return PairDataset(corpus, run.data.train, noise.keep, prompts)
+
+
+def _finish(run: _Run, corpus: Corpus, noise: NoiseFilter, records: list[dict[str, Any]]) -> RunResult:
+    """Save the adapter, write the report and, last, the result."""
+    run.student.model.save_pretrained(str(run.directory / "adapter"))
+    data, queries, label = run.data, run.data.queries, run.data.train.label
+    result = RunResult(
+        sdk_version=__version__,
+        student=run.source.reference,
+        teacher=run.teacher.reference if run.teacher else _reference_without_encoder(run.config),
+        calibration=run.systems["student"].calibration,
+        **_measured(run.systems),
+        pairs=data.sizes,
+        texts=len(data.texts),
+        altered_copies=len(corpus.tokens.token_ids) - len(data.texts),
+        truncated_texts=corpus.tokens.truncated,
+        dropped_positives=len(noise.dropped(label, 1)),
+        dropped_negatives=len(noise.dropped(label, 0)),
+        queries=len(queries.queries) if queries else 0,
+        exemplars=len(queries.exemplars) if queries else 0,
+        learned_queries=data.learned_queries,
+        trainable_parameters=sum(weight.numel() for weight in run.student.parameters() if weight.requires_grad),
+        seconds=run.seconds,
+    )
+    write_report(run.directory / "report.html", run.config, result, run.systems, records, data, noise)
+    run_files.write_result(run.directory, result)
+    return result
+
+
+def _reference_without_encoder(config: TrainConfig) -> ModelReference:
+    """Return the manifest's reference of a teacher that is a column of the pairs, or of no teacher."""
     if config.teacher.kind == "none":
         return ModelReference("none", "none", "none")
     source = f"column {config.data.teacher_score_column} of {config.data.pairs.name}"
     return ModelReference(source, sha256_of(config.data.pairs), "unknown")
+
+
+def _measured(systems: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Return the fields of `RunResult` with measures, retrieval and their intervals, by system."""
+    retrieval = {name: system.retrieval for name, system in systems.items() if system.retrieval is not None}
+    return {
+        "measures": {name: system.measures for name, system in systems.items()},
+        "intervals": {
+            name: {split: _bounds(intervals) for split, intervals in system.intervals.items()}
+            for name, system in systems.items()
+        },
+        "retrieval": {name: dict(measured.values) for name, measured in retrieval.items()},
+        "retrieval_intervals": {name: _bounds(measured.intervals) for name, measured in retrieval.items()},
+    }
+
+
+def _bounds(intervals: Mapping[str, Interval]) -> dict[str, tuple[float, float]]:
+    return {name: (interval.low, interval.high) for name, interval in intervals.items()}

@@ -1,8 +1,8 @@
-"""The run directory: what a training run leaves behind, and what export starts from.
+"""The run directory: the result of a training run and the input of an export.
 
-It holds ``config.json``, ``splits/``, ``adapter/`` (a plain PEFT checkpoint), ``base/`` where the LLM was made smaller
-first, ``teacher/`` where it was fine-tuned, ``metrics.jsonl``, ``report.html`` and, written last, ``result.json``: a
-directory without it is not finished.
+It contains ``config.json``, ``splits/``, ``adapter/`` (a plain PEFT checkpoint), ``base/`` if the LLM was made smaller
+first, ``teacher/`` if the teacher was fine-tuned, ``metrics.jsonl``, ``report.html`` and, written last,
+``result.json``: a directory without it is not finished.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from flipkd_sdk.artifact.manifest import ModelReference  # noqa: TC001
 from flipkd_sdk.atomic import check_directory, write_text
 from flipkd_sdk.errors import ConfigError, TrainingError
 from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - pydantic reads the field types at run time
 from flipkd_sdk.pairs import read_pairs
+from flipkd_sdk.training.config.removed import drop_removed_options
 from flipkd_sdk.training.config.schema import TrainConfig
 from flipkd_sdk.training.loop import checkpoints
 from flipkd_sdk.training.models.sources import resolve
@@ -35,12 +37,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
+_CHANGED = "the file was changed or is of another release"
+_NO_RUN = "not a run directory made by 'flipkd train'"
 BASE = "base"
-"""The smaller LLM that the student starts from, where there is one."""
+"""Directory of the smaller LLM that the student starts from."""
 
 
 class RunResult(BaseModel):
-    """What a finished run found."""
+    """Result of a finished run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,35 +52,33 @@ class RunResult(BaseModel):
     student: ModelReference
     teacher: ModelReference
     calibration: Calibration
-    """The student's, fitted on the development split."""
+    """Calibration of the student, fitted on the development split."""
     measures: dict[str, dict[str, dict[str, float]]]
-    """By system (``teacher as is``, ``teacher``, ``student``, ``student's answer``), then by split."""
+    """Measures by system (``teacher as is``, ``teacher``, ``student``, ``student's answer``), then by split."""
     intervals: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
-    """95% bootstrap intervals of the same."""
+    """95% bootstrap intervals of `measures`."""
     pairs: dict[str, int]
     """Number of pairs by split."""
     texts: int
-    """Distinct texts that L_dist saw."""
+    """Number of distinct texts of L_dist."""
     altered_copies: int = 0
-    """Copies of them that the alignment stage saw besides."""
+    """Number of altered copies that the alignment stage used in addition."""
     truncated_texts: int
-    """How many of the texts were longer than ``student.max_length``."""
+    """Number of texts that were longer than ``student.max_length``."""
     dropped_positives: int
-    """Positives that the noise filter left out of the label terms."""
+    """Number of positives that the noise filter left out of the label terms."""
     dropped_negatives: int
-    """Negatives that it left out."""
-    mined_negatives: int = 0
-    """Pairs that were mined from the texts and joined the train pairs with label 0."""
+    """Number of negatives that the noise filter left out of the label terms."""
     queries: int = 0
-    """Queries that retrieval was measured on."""
+    """Number of queries that retrieval was measured on."""
     exemplars: int = 0
-    """Texts among which they were looked up."""
+    """Number of texts among which they were looked up."""
     learned_queries: int = 0
-    """Distinct queries that stand in the train pairs, where retrieval flatters."""
+    """Number of distinct queries that also occur in the train pairs, which inflates retrieval."""
     retrieval: dict[str, dict[str, float]] = {}
     """``top1`` and ``mrr`` by system that encodes texts; empty without queries."""
     retrieval_intervals: dict[str, dict[str, tuple[float, float]]] = {}
-    """95% bootstrap intervals of the same, over the queries."""
+    """95% bootstrap intervals of `retrieval` over the queries."""
     trainable_parameters: int
     seconds: dict[str, float]
     """Wall time by phase."""
@@ -84,7 +86,7 @@ class RunResult(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A run directory read back."""
+    """A finished run directory."""
 
     directory: Path
     config: TrainConfig
@@ -97,20 +99,22 @@ class FinishedRun:
 
     @property
     def base(self) -> Path | None:
-        """The LLM that the adapter was trained on, where it is not ``student.source`` itself."""
-        return self.directory / BASE if self.config.student.reshaped else None
+        """The LLM that the adapter was trained on; None if it is ``student.source`` itself."""
+        # Runs of an earlier release may contain one for another reason than mlp_width.
+        base = self.directory / BASE
+        return base if self.config.student.mlp_width is not None or base.is_dir() else None
 
     def split(self, name: str) -> Pairs | None:
-        """The pairs of a split, or None where the run had none of it."""
+        """Return the pairs of a split, or None if the run has no such split."""
         path = self.directory / "splits" / f"{name}.csv"
         return read_pairs(path) if path.is_file() else None
 
 
 def check_output(directory: Path, *, overwrite: bool) -> None:
-    """See whether a run directory can be created, and create nothing.
+    """Raise if a run directory cannot be created.
 
     Raises:
-        OutputExistsError: something is there, and it is not an earlier run that may be replaced.
+        OutputExistsError: the path exists and is not an earlier run that may be replaced.
     """
 
     def foreign(path: Path) -> str | None:
@@ -120,26 +124,27 @@ def check_output(directory: Path, *, overwrite: bool) -> None:
 
 
 def prepare(directory: Path, *, overwrite: bool) -> None:
-    """Create an empty run directory, in the place of an earlier run if need be.
+    """Create an empty run directory; with ``overwrite`` it replaces an earlier run.
 
     Raises:
-        OutputExistsError: see `check_output`.
+        OutputExistsError: as for `check_output`.
     """
     check_output(directory, overwrite=overwrite)
     if directory.exists():
-        shutil.rmtree(directory.resolve())  # which does not go through a link
+        shutil.rmtree(directory.resolve())  # A link itself is refused by rmtree and stays.
     directory.resolve().mkdir(parents=True, exist_ok=True)
 
 
 def reopen(directory: Path, config: TrainConfig) -> None:
-    """Make an unfinished run ready to go on; what its checkpoints do not hold is made again.
+    """Prepare an unfinished run for resuming: remove files that are written again.
 
     Raises:
         ConfigError: the run was started with other options; the message names the first one.
+        TrainingError: the run was started with an option that was removed since.
     """
-    before = _read(directory / CONFIG_FILE, TrainConfig, "not a run directory made by 'flipkd train'")
+    before = read_config(directory)
     if changed := _first_difference(before.model_dump(mode="json"), config.model_dump(mode="json")):
-        raise ConfigError(f"option {changed} is another one than in {directory / CONFIG_FILE}; resume with the same")
+        raise ConfigError(f"option {changed} differs from {directory / CONFIG_FILE}; resume with the same options")
     (directory / "metrics.jsonl").unlink(missing_ok=True)
     for name in ("splits", "teacher", "adapter"):
         if (directory / name).is_dir():
@@ -147,12 +152,18 @@ def reopen(directory: Path, config: TrainConfig) -> None:
 
 
 def read_config(directory: Path) -> TrainConfig:
-    """The options of a run, finished or not.
+    """Return the options of a run, finished or not.
 
     Raises:
-        TrainingError: this is not a run directory.
+        TrainingError: this is not a run directory, or its unfinished run used an option that was removed since.
     """
-    return _read(directory / CONFIG_FILE, TrainConfig, "not a run directory made by 'flipkd train'")
+    path = directory / CONFIG_FILE
+    content = _read_json(path, _NO_RUN)
+    removed = drop_removed_options(content)
+    # A finished run is only evaluated and exported, and its adapter does not depend on the options of its training.
+    if removed and not (directory / RESULT_FILE).is_file():
+        raise TrainingError(f"{path}: this release has no option {removed[0]}, so it cannot resume; train again")
+    return _validated(path, TrainConfig, content)
 
 
 def _first_difference(one: dict[str, object], other: dict[str, object], prefix: str = "") -> str | None:
@@ -167,7 +178,7 @@ def _first_difference(one: dict[str, object], other: dict[str, object], prefix: 
 
 
 def write_config(directory: Path, config: TrainConfig) -> None:
-    """Write the options, complete with their defaults."""
+    """Write all options, defaults included."""
     write_text(directory / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
 
 
@@ -185,8 +196,10 @@ def read_run(directory: Path) -> FinishedRun:
     """
     if not directory.is_dir():
         raise TrainingError(f"{directory}: no such directory; expected a run directory made by 'flipkd train'")
-    config = _read(directory / CONFIG_FILE, TrainConfig, "not a run directory made by 'flipkd train'")
-    result = _read(directory / RESULT_FILE, RunResult, "the training run did not finish; run 'flipkd train' again")
+    config, file = read_config(directory), directory / RESULT_FILE
+    content = _read_json(file, "the training run did not finish; run 'flipkd train' again")
+    content.pop("mined_negatives", None)  # The last release to write it had the option mining.
+    result = _validated(file, RunResult, content)
     return FinishedRun(directory, config, result)
 
 
@@ -207,12 +220,22 @@ def trained_student(run: FinishedRun) -> tuple[Student, PreTrainedTokenizerBase]
     return student, load_tokenizer(base.location)
 
 
-def _read(path: Path, kind: type[Model], missing: str) -> Model:
+def _read_json(path: Path, missing: str) -> dict[str, object]:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        content = from_json(path.read_bytes())
     except FileNotFoundError:
         raise TrainingError(f"{path}: missing; {missing}") from None
+    except ValueError as error:
+        raise TrainingError(f"{path}: not JSON: {error}; {_CHANGED}") from None
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path}: not a JSON object; {_CHANGED}")
+    return content
+
+
+def _validated(path: Path, kind: type[Model], content: dict[str, object]) -> Model:
+    try:
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise TrainingError(f"{path}: {where}: {first['msg']}; the file was changed or is of another release") from None
+        name = ".".join(str(part) for part in first["loc"])
+        raise TrainingError(f"{path}: {name}: {first['msg']}; {_CHANGED}") from None

@@ -1,4 +1,4 @@
-"""The stages of a run: the teacher learns the labels, the student its teacher's vectors, then the labels as well."""
+"""The stages of a run: the teacher learns the labels; the student learns the teacher's vectors, then the labels."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.training import distributed
-from flipkd_sdk.training.corpus import vector_cache
 from flipkd_sdk.training.data.datasets import TextDataset
 from flipkd_sdk.training.data.vector_cache import cached_vectors
-from flipkd_sdk.training.evaluate_models import encode_with, evaluate_teacher, evaluate_teacher_scores
-from flipkd_sdk.training.evaluation import development_measures
+from flipkd_sdk.training.evaluate_models import (
+    development_measures,
+    encode_with,
+    evaluate_teacher,
+    evaluate_teacher_scores,
+)
 from flipkd_sdk.training.fine_tuning import fine_tune
 from flipkd_sdk.training.initialization import initialize_encoder
 from flipkd_sdk.training.loop.stage import Stage
@@ -23,11 +26,11 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from flipkd_sdk.evaluation.evaluate import Evaluation
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.data.datasets import PairDataset
     from flipkd_sdk.training.data.splits import TrainingData
-    from flipkd_sdk.training.evaluation import Evaluation
     from flipkd_sdk.training.models.student import Student
     from flipkd_sdk.training.models.teacher import Teacher
 
@@ -35,10 +38,10 @@ if TYPE_CHECKING:
 def prepare_teacher(
     config: TrainConfig, teacher: Teacher | None, data: TrainingData, directory: Path, *, resume: bool = False
 ) -> tuple[dict[str, Evaluation], Teacher | None]:
-    """Fine-tune the teacher if asked for, and measure it on the development and test pairs, and on the queries.
+    """Fine-tune the teacher if ``teacher.epochs`` is above 0, and evaluate it.
 
     Returns:
-        Its measures by name, and the teacher that the student learns from.
+        Its evaluations by name, and the teacher that the student learns from.
     """
     if teacher is None:
         splits = [split for split in (data.dev, data.test) if split is not None]
@@ -46,13 +49,13 @@ def prepare_teacher(
             return {}, None
         return {"teacher": evaluate_teacher_scores(config, data)}, None
 
-    def measure(teacher: Teacher) -> Evaluation:
-        return distributed.from_main(partial(evaluate_teacher, config, teacher, data))
+    def evaluated(teacher: Teacher) -> Evaluation:
+        return distributed.broadcast_from_main(partial(evaluate_teacher, config, teacher, data))
 
     systems = {}
     if config.teacher.epochs:
         if not config.teacher.from_scratch:
-            systems["teacher as is"] = measure(teacher)
+            systems["teacher as is"] = evaluated(teacher)
         teacher = fine_tune(
             teacher,
             data.train,
@@ -63,7 +66,7 @@ def prepare_teacher(
             resume=resume,
             bf16=config.precision == "bf16",
         )
-    systems["teacher"] = measure(teacher)
+    systems["teacher"] = evaluated(teacher)
     return systems, teacher
 
 
@@ -78,46 +81,41 @@ def train_student(
     *,
     resume: bool = False,
 ) -> list[dict[str, Any]]:
-    """Initialize A, align with the teacher on all texts, then learn the labels; the student is left at its best.
+    """Initialize A, align the student with the teacher on all texts, then train it on the labels.
 
-    Alignment looks at no label, and the best of its epochs is the one that agrees best with the teacher on the
-    development texts: average precision moves more by chance, on some hundred pairs, than from one epoch to the next.
+    The alignment uses no label. Its best epoch is the one that agrees best with the teacher on the development texts:
+    average precision on a few hundred pairs varies more by chance than from one epoch to the next.
 
     Args:
         config: all options.
-        student: starts as it was loaded.
-        tokenizer: the student's.
+        student: the student as it was loaded; it is left with its best weights.
+        tokenizer: the student's tokenizer.
         labelled: the train pairs, with the corpus of all texts.
         dev: the development pairs.
-        teacher: whose vectors stand in the corpus, if they do.
+        teacher: the teacher whose vectors the corpus contains; None if it contains none.
         directory: the run directory.
-        resume: go on from the last checkpoints, if there are any.
+        resume: continue from the last checkpoints if there are any.
 
     Returns:
         The records of both stages.
     """
-    corpus = labelled.corpus
-    initialize_encoder(student, corpus, seed=config.seed)
-    shown = None
+    initialize_encoder(student, labelled.corpus, seed=config.seed)
+    teacher_vectors = None
     if teacher is not None:
-        shown = distributed.from_main(partial(cached_vectors, teacher, dev.texts, vector_cache()))
-
-    def stage(name: str) -> Stage:
-        learns_labels = name == "labels"
-        return Stage(
-            name=name,
-            model=student,
-            dataset=labelled if learns_labels else TextDataset(corpus),
-            objective=partial(flipped_distillation, config=config.loss),
-            config=config.labels if learns_labels else config.alignment,
-            development=partial(development_measures, partial(encode_with, student, tokenizer), dev, shown),
-            run_directory=directory,
-            seed=config.seed,
-            resume=resume,
-            bf16=config.precision == "bf16",
-            criterion="average_precision" if learns_labels else "agreement",
-        )
-
-    # The alignment stage learns the teacher's vectors of single texts.
-    names = ["labels"] if teacher is None else ["alignment", "labels"]
-    return [record for name in names for record in train_stage(stage(name))]
+        teacher_vectors = distributed.broadcast_from_main(partial(cached_vectors, teacher, dev.texts))
+    stage = partial(
+        Stage,
+        model=student,
+        objective=partial(flipped_distillation, config=config.loss),
+        development=partial(development_measures, partial(encode_with, student, tokenizer), dev, teacher_vectors),
+        run_directory=directory,
+        seed=config.seed,
+        resume=resume,
+        bf16=config.precision == "bf16",
+    )
+    stages = [stage(name="labels", dataset=labelled, config=config.labels, criterion="average_precision")]
+    # The alignment learns the teacher's vectors of single texts, so it needs a teacher that encodes texts.
+    if teacher is not None:
+        texts = TextDataset(labelled.corpus)
+        stages.insert(0, stage(name="alignment", dataset=texts, config=config.alignment, criterion="agreement"))
+    return [record for each in stages for record in train_stage(each)]

@@ -209,9 +209,9 @@ def toy_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, ...]:
         needs=first,
         base="ablation-base",
     )
-    smaller = {"student.blocks": "spread", "student.mlp_width": 24}
-    spread = replace(base, name="ablation-spread", label="spread", options=base.options | smaller)
-    return first, Run("mqp-labels-0", "mqp", "labels only", plan.PAIRS | plan.LABELS | tiny, 1), base, spread
+    smaller = base.options | {"student.mlp_width": 24}
+    narrow = replace(base, name="ablation-narrow", label="narrow", options=smaller)
+    return first, Run("mqp-labels-0", "mqp", "labels only", plan.PAIRS | plan.LABELS | tiny, 1), base, narrow
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,7 @@ def finished(monkeypatch: pytest.MonkeyPatch, toy_runs: tuple[Run, ...], work: P
 
 
 def test_each_run_leaves_a_results_file(finished: list[figures.Finished], work: Path, data: Path) -> None:
-    assert [one.run.name for one in finished] == ["mqp-flipped-0", "mqp-labels-0", "ablation-base", "ablation-spread"]
+    assert [one.run.name for one in finished] == ["mqp-flipped-0", "mqp-labels-0", "ablation-base", "ablation-narrow"]
     for one in finished:
         directory = work / "runs" / f"{one.run.name}-{one.run.digest}"
         result = read_run(directory).result
@@ -258,11 +258,11 @@ def test_each_run_leaves_a_results_file(finished: list[figures.Finished], work: 
             if system in one.record["scores"]:
                 exact = result.measures[system]["test"][AP]
                 assert average_precision(one.scores(system), one.labels) == pytest.approx(exact, abs=0.02)
-    first, labels, base, spread = (one.record for one in finished)
+    first, labels, base, narrow = (one.record for one in finished)
     assert set(first["result"]["measures"]) == {"teacher as is", "teacher", "student"}
     assert set(labels["result"]["measures"]) == {"student"}
     assert base["result"]["measures"]["teacher"] == first["result"]["measures"]["teacher"]
-    assert [one["config"]["student"]["blocks"] for one in (base, spread)] == ["first", "spread"]
+    assert [one["config"]["student"]["mlp_width"] for one in (base, narrow)] == [None, 24]
     assert first["scores"].keys() == {"label", "student", "teacher", "student int8", "student fp32"}
     whole = first["exported"]["fp32"]["measures"][AP]
     assert whole == pytest.approx(first["result"]["measures"]["student"]["test"][AP], abs=0.02)
@@ -366,7 +366,7 @@ def test_the_table_of_toy_runs(finished: list[figures.Finished], tmp_path: Path)
     assert "- mqp, student, flipped, int8: " in said
     assert said.count("- mqp, student") == 2
     assert "| all | " in said
-    assert "| spread | " in said
+    assert "| narrow | " in said
     assert "- Cut in everything." in said
     draw_experiments(figures.comparison(finished), figures.ablations(finished), tmp_path / "quality.svg")
     assert "student, flipped, int8" in (tmp_path / "quality.svg").read_text(encoding="utf-8")

@@ -81,7 +81,7 @@ def test_texts_and_intents_are_read(tmp_path: Path, name: str) -> None:
         ("text,intent\n", r"queries.csv: no texts; expected at least one with its intent$"),
         (
             "text,intent\nx,a\nx,d\ny,e\ny,f\nz,g\n",
-            r"queries.csv: 4 intents of queries without any exemplar in .*exemplars.csv: 'd', 'e', 'f' and 1 more; add",
+            r"queries.csv: 4 intents of queries have no exemplar in .*exemplars.csv: 'd', 'e', 'f' and 1 more; add",
         ),
     ],
 )
@@ -94,5 +94,5 @@ def test_files_that_cannot_be_used_are_told_in_one_line(tmp_path: Path, queries:
 
 
 def test_vectors_of_an_intent_without_exemplars_are_refused() -> None:
-    with pytest.raises(InvalidPairsError, match=r"^1 intents of queries without any exemplar: 'c'; add exemplars"):
+    with pytest.raises(InvalidPairsError, match=r"^1 intents of queries have no exemplar: 'c'; add exemplars"):
         ranks_of([((1, 0), "c")], [((1, 0), "a")])

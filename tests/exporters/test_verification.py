@@ -12,10 +12,10 @@ from flipkd_sdk.artifact.limits import LIMITS, Limits
 from flipkd_sdk.artifact.manifest import Drift, read_manifest
 from flipkd_sdk.errors import ConfigError, VerificationError
 from flipkd_sdk.evaluation import metrics
+from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.exporters.verification import enforce, measure_drift, violations, widen
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime
-from flipkd_sdk.training.evaluation import pair_cosines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ EXACT = Drift(1.0, 0.0, 0.0, 0.0, 0.0)
 
 def cosines(directory: Path, precision: str) -> NDArray[np.float32]:
     with Matcher.load(directory, precision=precision, device="cpu") as matcher:
-        return pair_cosines(matcher.encode, PAIRS)
+        return encoder_cosines(matcher.encode, PAIRS)
 
 
 def test_a_variant_does_not_drift_from_itself(tiny_matcher: Path) -> None:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from tiny_models import write_tiny_llama, write_tiny_run, write_tiny_teacher
 
+from flipkd_sdk.evaluation import bootstrap
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -13,12 +15,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """No test reads or writes the user's cache; and toy models are fastest on one thread."""
+    """No test uses the user's cache; toy models are fastest on one thread, and their intervals need few resamples."""
     path = tmp_path_factory.mktemp("cache")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("FLIPKD_CACHE", str(path))
+        monkeypatch.setattr(bootstrap, "RESAMPLES", 50)
         yield path
     torch.set_num_threads(threads)
 

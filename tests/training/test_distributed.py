@@ -29,14 +29,14 @@ SECONDS = 900  # for a hang alone: on a busy machine two processes take their ti
 
 def test_alone_a_process_is_the_main_one_and_has_all_of_a_batch() -> None:
     distributed.start()
-    assert (distributed.count(), distributed.is_main()) == (1, True)
-    assert distributed.share([3, 1, 2]) == [3, 1, 2]
+    assert (distributed.process_count(), distributed.is_main()) == (1, True)
+    assert distributed.local_rows([3, 1, 2]) == [3, 1, 2]
     part = torch.ones(3, 2)
     assert distributed.gather(part, 3) is part
-    assert distributed.from_main(lambda: 5) == 5
-    assert [distributed.any_of(flag) for flag in (True, False)] == [True, False]
+    assert distributed.broadcast_from_main(lambda: 5) == 5
+    assert [distributed.any_process(flag) for flag in (True, False)] == [True, False]
     with distributed.main_first():
-        distributed.wait()
+        distributed.barrier()
 
 
 def test_a_launcher_that_starts_one_process_where_several_were_asked_for_is_told_of(
@@ -75,7 +75,7 @@ def test_shares_have_one_length_and_make_up_the_batch_in_the_order_of_its_rows(r
         shares = []
         for rank in range(count):
             patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-            shares.append(torch.tensor(distributed.share(rows)))
+            shares.append(torch.tensor(distributed.local_rows(rows)))
     assert {len(share) for share in shares} == {-(-len(rows) // count)}
     assert torch.stack(shares, dim=1).flatten()[: len(rows)].tolist() == rows
 

@@ -10,7 +10,7 @@ from tiny import TEXTS
 from tiny_models import tiny_pairs, write_tiny_teacher
 
 from flipkd_sdk.training.config.schema import TeacherConfig
-from flipkd_sdk.training.evaluation import development_measures
+from flipkd_sdk.training.evaluate_models import development_measures
 from flipkd_sdk.training.fine_tuning import fine_tune
 from flipkd_sdk.training.models.sources import resolve
 from flipkd_sdk.training.models.teacher import load_teacher

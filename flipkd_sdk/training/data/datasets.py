@@ -1,7 +1,4 @@
-"""What a training step sees: token ids, the teacher's vectors, and for pairs their labels.
-
-Every text is tokenized and shown to the teacher once; datasets and batches refer to it by its position in the corpus.
-"""
+"""Datasets of the two stages: texts for the alignment, labelled pairs for the labels."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from flipkd_sdk.training.distributed import share
+from flipkd_sdk.training.distributed import local_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,45 +18,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.training.data.tokens import TokenizedTexts
-    from flipkd_sdk.training.prompts import Prompts
+    from flipkd_sdk.training.data.corpus import Corpus
+    from flipkd_sdk.training.tokens import TokenizedTexts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Corpus:
-    """All texts of a run, with what the teacher says of each; after them altered copies for the alignment stage."""
+class Prompts:
+    """Prompted pairs as token ids, each up to the position of the label word."""
 
-    position: dict[str, int]
-    """Of each text; copies are not named."""
     tokens: TokenizedTexts
-    teacher: Tensor | None
-    """The teacher's unit vectors, float32 (n, d); None where it gives scores of pairs alone, or there is none."""
-    target: Tensor | None
-    """The same in the student's r dimensions, float32 (n, r)."""
+    words: tuple[int, int]
+    """First token in which the label words differ: that of "no", that of "yes"."""
 
-    def batch(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """Tokens, teacher vectors and targets where there are such, and the positions themselves as ``text``.
-
-        Of several processes each gets the tokens of its `share` alone.
-        """
-        index = torch.tensor(positions, dtype=torch.int64)
-        batch = {**self.tokens.batch(share(positions)), "text": index}
-        if self.teacher is not None:
-            batch["teacher"] = self.teacher[index]
-        if self.target is not None:
-            batch["target"] = self.target[index]
-        return batch
-
-    def teacher_scores(self, pairs: Pairs) -> NDArray[np.float32] | None:
-        """What the teacher says of each pair, float32 (n,): its cosines or its scores; None without a teacher."""
-        if self.teacher is None:
-            return pairs.teacher_score
-        a, b = (self.teacher[[self.position[text] for text in side]] for side in (pairs.a, pairs.b))
-        return (a * b).sum(dim=1).numpy()
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Return ``prompt_ids`` and ``prompt_mask``, int64 (batch, seq), padded on the left: each prompt ends last."""
+        padded = self.tokens.batch(rows, left=True)
+        return {"prompt_ids": padded["input_ids"], "prompt_mask": padded["attention_mask"]}
 
 
 class TextDataset(Dataset[int]):
-    """All texts of a corpus, and the copies; an item is a position."""
+    """All texts of a corpus and the altered copies; an item is an index."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
@@ -72,23 +50,23 @@ class TextDataset(Dataset[int]):
         return index
 
     def collate(self, items: Sequence[int]) -> dict[str, Tensor]:
-        """A batch of the alignment stage."""
+        """Return a batch of the alignment stage."""
         return self.corpus.batch(items)
 
 
 class PairDataset(Dataset[int]):
-    """Labelled pairs of a corpus; an item is a pair's row.
+    """Labelled pairs of a corpus; an item is the row of a pair.
 
     Args:
-        corpus: holds the texts of the pairs.
+        corpus: contains the texts of the pairs.
         pairs: n labelled pairs.
-        keep: which of them the noise filter leaves in the label terms, shape (n,).
-        prompts: the n pairs prompted, where the decoder path is trained too.
+        keep: pairs that the noise filter leaves in the label terms, shape (n,).
+        prompts: the n pairs prompted, if the decoder path is trained.
     """
 
     def __init__(self, corpus: Corpus, pairs: Pairs, keep: NDArray[np.bool_], prompts: Prompts | None = None) -> None:
         self.corpus = corpus
-        self.a, self.b = ([corpus.position[text] for text in side] for side in (pairs.a, pairs.b))
+        self.a, self.b = ([corpus.index[text] for text in side] for side in (pairs.a, pairs.b))
         self.label = torch.from_numpy(pairs.label.astype(np.int64))
         self.keep = torch.from_numpy(np.asarray(keep, dtype=bool))
         self.teacher_score = None if pairs.teacher_score is None else torch.from_numpy(pairs.teacher_score)
@@ -103,11 +81,11 @@ class PairDataset(Dataset[int]):
         return index
 
     def collate(self, items: Sequence[int]) -> dict[str, Tensor]:
-        """A batch of the label stage: the k first texts, then the k second ones, with ``label`` and ``keep`` (k,).
+        """Return a batch of the label stage: the k first texts, then the k second ones.
 
-        ``row`` (k,) says which pairs they are. With the teacher's scores also ``teacher_score`` (k,); with prompts
-        ``prompt_ids`` and ``prompt_mask`` (k, seq), and ``word`` (k,), the token of each label word. Of several
-        processes each gets the tokens of its `share` alone.
+        The batch has ``row``, ``label`` and ``keep`` (k,) beside the entries of `Corpus.batch`; with a teacher of
+        scores also ``teacher_score`` (k,); with prompts ``prompt_ids`` and ``prompt_mask`` (k, seq) and ``word`` (k,),
+        the token of each label word. With several processes each gets the tokens of its rows alone.
         """
         rows = list(items)
         texts = self.corpus.batch([*(self.a[i] for i in rows), *(self.b[i] for i in rows)])
@@ -115,6 +93,6 @@ class PairDataset(Dataset[int]):
         if self.teacher_score is not None:
             batch["teacher_score"] = self.teacher_score[rows]
         if self.prompts is not None:
-            batch |= self.prompts.batch(share(rows))
+            batch |= self.prompts.batch(local_rows(rows))
             batch["word"] = torch.tensor(self.prompts.words)[batch["label"]]
         return batch

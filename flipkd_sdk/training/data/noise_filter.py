@@ -1,4 +1,4 @@
-"""The dual-threshold noise filter: labelled pairs that the teacher contradicts leave the label terms."""
+"""The dual-threshold noise filter: the label terms leave out labelled pairs that the teacher contradicts."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoiseFilter:
-    """Which pairs stay in the label terms; all of them still serve L_dist."""
+    """Selection of the pairs for the label terms; L_dist uses all pairs."""
 
     keep: NDArray[np.bool_]
-    """Shape (n,)."""
+    """True for pairs of the label terms, shape (n,)."""
     positive_floor: float
-    """Positives below this teacher cosine were dropped; −1 drops none."""
+    """Teacher cosine below which positives were dropped; −1 drops none."""
     negative_ceiling: float
-    """Negatives above this teacher cosine were dropped; 1 drops none."""
+    """Teacher cosine above which negatives were dropped; 1 drops none."""
 
     def dropped(self, label: NDArray[np.integer], value: int) -> NDArray[np.intp]:
-        """Positions of the dropped pairs of one label."""
+        """Return the rows of the dropped pairs of one label."""
         return np.flatnonzero(~self.keep & (label == value))
 
 
@@ -37,7 +37,7 @@ def filter_noise(
     """Apply the two thresholds, given as values or as quantiles of their class.
 
     Args:
-        teacher_cosine: the teacher's cosine of each pair, shape (n,); None, where there is no teacher, keeps all.
+        teacher_cosine: the teacher's cosine of each pair, shape (n,); None, without a teacher, keeps all.
         label: 1 for a match, 0 for none, shape (n,).
         config: the thresholds.
 

@@ -1,4 +1,4 @@
-"""The pairs and texts of a run, as the configuration names them."""
+"""The pairs and texts of a run, read from the files of its configuration."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ logger = logging.getLogger("flipkd_sdk")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """What a run learns from and is measured on."""
+    """Pairs and texts that a run trains and is evaluated on."""
 
     train: Pairs
     dev: Pairs
     test: Pairs | None
-    """None where the user keeps the test to themselves."""
+    """None if the user keeps the test pairs apart."""
     held_out: frozenset[str]
-    """Texts of the development and test pairs, and the queries: no unlabelled text is one of them."""
+    """Texts of the development and test pairs and the queries; the unlabelled texts contain none of them."""
     texts: tuple[str, ...]
-    """Distinct texts for L_dist: those of the train pairs, and the unlabelled ones."""
+    """Distinct texts for L_dist: those of the train pairs and the unlabelled ones."""
     queries: RetrievalSet | None = None
-    """What retrieval is measured on, if anything."""
+    """Queries and exemplars, if retrieval is measured."""
     learned_queries: int = 0
-    """How many distinct queries stand in the train pairs."""
+    """Number of distinct queries that also occur in the train pairs."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -45,12 +45,12 @@ class TrainingData:
 
 
 def read_data(config: DataConfig, *, seed: int, teacher_scores: bool = False) -> TrainingData:
-    """Read all files, and split the pairs where no development file is given.
+    """Read all files, and split the pairs if there is no development file.
 
     Args:
         config: the files and their columns.
-        seed: of the split.
-        teacher_scores: read the column of the teacher's scores too.
+        seed: seed of the split.
+        teacher_scores: also read the column of the teacher's scores.
 
     Raises:
         InvalidPairsError: a file cannot be used, the pairs are too few to split, or an intent of the queries has no
@@ -73,19 +73,23 @@ def read_data(config: DataConfig, *, seed: int, teacher_scores: bool = False) ->
     else:
         splits = split_pairs(pairs, dev=config.dev_share, test=config.test_share, seed=seed)
         train, dev, test = splits.train, splits.dev, splits.test
-    judged = set(dev.texts) | set(test.texts if test is not None else ())
-    if shared := judged.intersection(train.texts):
+    evaluated = set(dev.texts) | set(test.texts if test is not None else ())
+    if shared := evaluated.intersection(train.texts):
         logger.warning(
-            "%d texts stand in the train pairs and in the dev or test pairs; measures will flatter", len(shared)
+            "%d texts of the dev or test pairs also occur in the train pairs; measures are inflated", len(shared)
         )
     unlabelled = read_texts(config.texts, column=config.text_column) if config.texts is not None else []
     queries = _read_queries(config)
-    asked = set(queries.queries.texts) if queries is not None else set()
-    if learned := len(asked.intersection(train.texts)):
-        logger.warning("%d of %d queries stand in the train pairs; retrieval will flatter", learned, len(asked))
-    if left_out := len(asked.intersection(unlabelled)):
-        logger.warning("%d of %d queries stand in the unlabelled texts; they are left out there", left_out, len(asked))
-    held_out = frozenset(judged | asked)
+    query_texts = set(queries.queries.texts) if queries is not None else set()
+    if learned := len(query_texts.intersection(train.texts)):
+        logger.warning(
+            "%d of %d queries also occur in training; retrieval scores are inflated", learned, len(query_texts)
+        )
+    if left_out := len(query_texts.intersection(unlabelled)):
+        logger.warning(
+            "%d of %d queries also occur in the unlabelled texts; they are left out there", left_out, len(query_texts)
+        )
+    held_out = frozenset(evaluated | query_texts)
     texts = dict.fromkeys(train.texts) | dict.fromkeys(text for text in unlabelled if text not in held_out)
     return TrainingData(train, dev, test, held_out, tuple(texts), queries, learned)
 
@@ -98,7 +102,7 @@ def _read_queries(config: DataConfig) -> RetrievalSet | None:
 
 
 def write_splits(data: TrainingData, directory: Path) -> None:
-    """Write ``train.csv``, ``dev.csv`` and, where there is a test split, ``test.csv``."""
+    """Write ``train.csv``, ``dev.csv`` and, with a test split, ``test.csv``."""
     directory.mkdir()
     write_pairs(data.train, directory / "train.csv")
     write_pairs(data.dev, directory / "dev.csv")

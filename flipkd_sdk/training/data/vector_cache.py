@@ -1,4 +1,4 @@
-"""Cache of the teacher's vectors on disk: each text is encoded once by a teacher, for all runs."""
+"""Cache of a teacher's vectors on disk: each text is encoded once for all runs with that teacher."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from flipkd_sdk.atomic import atomic_file
 from flipkd_sdk.errors import TrainingError
+from flipkd_sdk.training.models.sources import default_cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.models.teacher import Teacher
 
 
-def cached_vectors(teacher: Teacher, texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
-    """Encode texts with the teacher, reading from and adding to its cache file.
+def cached_vectors(teacher: Teacher, texts: Sequence[str], directory: Path | None = None) -> NDArray[np.float32]:
+    """Return the teacher's vectors of texts, from its cache file if they are there, and add the others to it.
 
-    A cache file belongs to one teacher: its name is a hash of everything that changes a vector, and the file contains
-    that hash as well.
+    A cache file belongs to one teacher. Its name is a hash of everything that changes a vector, and the file contains
+    the same hash.
 
     Args:
         teacher: the teacher.
         texts: n distinct texts.
-        directory: directory of the cache files; created if need be.
+        directory: folder of the cache files, created if need be; the default is shared by all runs of a user.
 
     Returns:
         Unit vectors, float32 (n, d).
@@ -37,6 +38,7 @@ def cached_vectors(teacher: Teacher, texts: Sequence[str], directory: Path) -> N
     Raises:
         TrainingError: the file belongs to another teacher.
     """
+    directory = directory or default_cache_dir() / "teacher_vectors"
     identity = hashlib.sha256(teacher.identity.encode()).hexdigest()
     file = directory / f"{identity[:32]}.npz"
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]

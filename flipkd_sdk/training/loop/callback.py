@@ -1,4 +1,4 @@
-"""What looks on while a stage trains: records, progress bar, best epoch, early stopping, checkpoints, Ctrl-C."""
+"""The callback of a stage: records, progress bar, best epoch, early stopping, checkpoints, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.loop.stage import Stage
 
 
-class Watcher(TrainerCallback):
-    """Writes the records, shows the progress, and remembers the weights of the best epoch.
+class StageCallback(TrainerCallback):
+    """Records, progress and best weights of a stage.
+
+    Trainer's ``load_best_model_at_end`` and ``EarlyStoppingCallback`` do not replace it, for two reasons. They compare
+    epochs alone, never the weights before the first step, so a stage that only makes the model worse would not be
+    undone. And they need checkpoints at the evaluations alone, while a killed run resumes from one of every 200 steps.
 
     Args:
-        stage: what is trained.
-        progress: where an earlier run of the stage was stopped.
+        stage: the stage.
+        progress: progress of an earlier run of the stage that was stopped.
     """
 
     def __init__(self, stage: Stage, progress: Progress | None = None) -> None:
@@ -42,20 +46,21 @@ class Watcher(TrainerCallback):
             self._write(record)
 
     @property
-    def patience_is_over(self) -> bool:
-        """Whether the last epochs, as many as ``patience``, brought nothing better."""
+    def patience_exhausted(self) -> bool:
+        """True if the last ``patience`` epochs brought nothing better."""
         scores = [record[self.stage.criterion] for record in self._measurements]
         patience = self.stage.config.patience
         return bool(patience and scores) and len(scores) - 1 - scores.index(max(scores)) >= (patience or 0)
 
     def restore_best(self) -> None:
-        """Put the best weights back into the model."""
+        """Load the best weights into the model."""
         self.stage.model.load_state_dict(self.progress.best_weights, strict=False)
 
     @contextmanager
     def stopping_on_interrupt(self) -> Iterator[None]:
-        """Let the first Ctrl-C end the step and write a checkpoint; the second one stops at once."""
-        in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a shell's way to keep its Ctrl-C from a job
+        """Let the first Ctrl-C finish the step and write a checkpoint; the second one stops at once."""
+        # A shell ignores SIGINT for its background jobs, so that Ctrl-C at its prompt does not reach them.
+        in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         if in_background or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -74,23 +79,23 @@ class Watcher(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Measure the start, and say what is to be expected."""
+        """Measure the weights before the first step, and show the estimate."""
         total, done = state.max_steps, state.global_step
-        hidden = None if distributed.is_main() else True  # None leaves it to whether there is a terminal
+        hidden = None if distributed.is_main() else True  # None shows the bar on a terminal alone
         self.bar = tqdm(total=total, initial=done, desc=self.stage.name, unit="step", disable=hidden, leave=False)
-        # A stage that only makes things worse leaves the model as it was. And a checkpoint of an epoch's last step may
-        # lack the measurement after it.
-        at_an_end = float(state.epoch or 0.0).is_integer() or done >= total
-        if at_an_end and not any(record["step"] == done for record in self._measurements):
+        # The start is measured, so that a stage that only makes things worse leaves the model unchanged. A checkpoint
+        # of an epoch's last step may have been written before that epoch's measurement, which is then made up for.
+        at_epoch_end = float(state.epoch or 0.0).is_integer() or done >= total
+        if at_epoch_end and not any(record["step"] == done for record in self._measurements):
             self._measure(state)
         if not self.bar.disable:
             tqdm.write(f"{self.stage.name}: {estimate(self.stage, total - done)}")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Move the bar; after Ctrl-C write a checkpoint and stop."""
+        """Advance the bar; after Ctrl-C write a checkpoint and stop."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
-        self.interrupted = distributed.any_of(self.interrupted)
+        self.interrupted = distributed.any_process(self.interrupted)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 
@@ -107,17 +112,18 @@ class Watcher(TrainerCallback):
             self._record(state, {name: value for name, value in logs.items() if name != "epoch"})
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Measure, record, checkpoint, and stop where patience is over."""
-        if self.interrupted:  # in the middle of an epoch, which a resumed run is to finish
+        """Measure, record, write a checkpoint, and stop early if patience is exhausted."""
+        if self.interrupted:  # The epoch is incomplete; a resumed run finishes and measures it.
             return
         self._measure(state)
-        control.should_log = True  # what is left since the last record, or an epoch of few steps would have none
+        # Without this an epoch of few steps would have no record of its loss.
+        control.should_log = True
         control.should_save = True
-        control.should_training_stop |= self.patience_is_over
+        control.should_training_stop |= self.patience_exhausted
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Put the progress beside Trainer's own files."""
-        distributed.wait()  # a checkpoint with its progress is complete
+        """Write the progress beside Trainer's own files."""
+        distributed.barrier()  # The progress file completes the checkpoint, so all processes must have written theirs.
         if distributed.is_main():
             write_progress(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.progress)
 
@@ -132,7 +138,7 @@ class Watcher(TrainerCallback):
 
     def _measure(self, state: TrainerState) -> None:
         self.stage.model.eval()
-        measures = distributed.from_main(self.stage.development)
+        measures = distributed.broadcast_from_main(self.stage.development)
         self.stage.model.train()
         self._record(state, measures)
         if measures[self.stage.criterion] > self.progress.best:

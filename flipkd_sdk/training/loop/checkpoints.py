@@ -1,7 +1,7 @@
-"""What a stage writes while it runs, so that a run goes on after a kill as if nothing had happened.
+"""Checkpoints of a stage, from which a killed run resumes to the same result.
 
-transformers' ``Trainer`` keeps optimizer, schedule and random state; beside them stand the best weights so far and the
-records. A checkpoint without its progress file was cut short and is passed over.
+transformers' ``Trainer`` writes optimizer, schedule and random states; the stage adds the best weights so far and the
+records. A checkpoint without its progress file is incomplete and is ignored.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ _STATES = {
 
 @dataclass(slots=True, eq=False)
 class Progress:
-    """How far a stage came."""
+    """Progress of a stage."""
 
     best: float
-    """The best weights' measure on the development pairs."""
+    """Measure of the best weights on the development pairs."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that training changes, by name."""
+    """Return the weights that training changes, by name."""
     return {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def write_weights(directory: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write a checkpoint's weights; until `write_progress` the checkpoint does not count."""
+    """Write a checkpoint's weights; the checkpoint is incomplete until `write_progress`."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / PROGRESS_FILE).unlink(missing_ok=True)
     save_file({name: weight.contiguous() for name, weight in weights.items()}, directory / WEIGHTS_FILE)
@@ -99,13 +99,13 @@ def check_states(directory: Path) -> None:
 
 
 def latest_checkpoint(stage: Path) -> Path | None:
-    """The complete checkpoint of a stage with most steps."""
+    """Return the complete checkpoint with most steps, or None."""
     complete = [path.parent for path in stage.glob(f"checkpoint-*/{PROGRESS_FILE}")]
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def write_finished(stage: Path, progress: Progress) -> None:
-    """Keep of a finished stage its best weights and records alone."""
+    """Write the best weights and records of a finished stage, and remove its checkpoints."""
     write_progress(stage / _FINISHED, progress)
     for checkpoint in stage.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
@@ -113,5 +113,5 @@ def write_finished(stage: Path, progress: Progress) -> None:
 
 def read_finished(stage: Path, model: nn.Module) -> Progress | None:
     """Read the progress of a stage, or return None if it is not finished."""
-    done = stage / _FINISHED
-    return read_progress(done, model) if (done / PROGRESS_FILE).exists() else None
+    directory = stage / _FINISHED
+    return read_progress(directory, model) if (directory / PROGRESS_FILE).exists() else None

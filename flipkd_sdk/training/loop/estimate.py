@@ -1,4 +1,4 @@
-"""How long a stage will take and how much memory it needs, measured on one of its batches before the first step."""
+"""Estimate of a stage's time and memory, measured on its own batches before the first step."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _PASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is to be expected of a stage."""
+    """Expected cost of a stage."""
 
     steps: int
     seconds: float
-    """Of all steps, without the measurements between epochs."""
+    """Time of all steps, without the measurements between epochs."""
     memory: int
-    """Bytes of weights, gradients, optimizer and what the longest batch keeps for its backward pass."""
+    """Bytes of weights, gradients, optimizer states and the longest batch's activations."""
 
     def __str__(self) -> str:
         minutes = self.seconds / 60
@@ -38,37 +38,37 @@ class Estimate:
 
 
 def estimate(stage: Stage, steps: int) -> Estimate:
-    """Time a forward pass of a batch of middle length, and count what one of the longest texts keeps.
+    """Time a forward pass of a batch of middle length, and count the activations of the longest batch.
 
-    Neither weights nor random numbers are changed.
+    Weights and random states are unchanged.
     """
     order = sorted(range(len(stage.dataset)), key=stage.dataset.lengths.__getitem__)
     size = min(stage.config.batch_size, len(order))
     middle = max(0, len(order) // 2 - size // 2)
     with torch.random.fork_rng():
         started = time.perf_counter()
-        _kept_bytes(stage, order[middle : middle + size])
+        _saved_bytes(stage, order[middle : middle + size])
         seconds = _PASSES * (time.perf_counter() - started) * steps
-        kept = _kept_bytes(stage, order[-size:])
+        saved = _saved_bytes(stage, order[-size:])
     weights = sum(weight.numel() * weight.element_size() for weight in stage.model.parameters())
     trained = sum(weight.numel() for weight in trainable(stage.model).values())
-    return Estimate(steps, seconds, weights + _BYTES_PER_TRAINED_WEIGHT * trained + kept)
+    return Estimate(steps, seconds, weights + _BYTES_PER_TRAINED_WEIGHT * trained + saved)
 
 
-def _kept_bytes(stage: Stage, items: list[int]) -> int:
-    """Bytes that a batch's forward pass keeps for the backward pass, weights apart."""
+def _saved_bytes(stage: Stage, items: list[int]) -> int:
+    """Return the bytes that a batch's forward pass saves for the backward pass, without the weights."""
     own = {weight.untyped_storage().data_ptr() for weight in stage.model.parameters()}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     device = next(stage.model.parameters()).device
     batch = {name: value.to(device) for name, value in stage.dataset.collate(items).items()}
-    in_precision = torch.autocast(device.type, torch.bfloat16, enabled=stage.bf16)
-    with in_precision, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.bf16)
+    with autocast, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         stage.outputs(stage.model, batch)
-    return sum(kept.values())
+    return sum(saved.values())

@@ -1,4 +1,4 @@
-"""One training stage: model, data, objective, evaluation."""
+"""The description of one training stage."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _TEXTS = ("input_ids", "attention_mask")
 _PROMPTS = ("prompt_ids", "prompt_mask")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Stage:
-    """What one stage trains, on what, towards what, and how it is watched."""
+    """One training stage: model, data, objective, evaluation."""
 
     name: str
     model: nn.Module
@@ -34,24 +34,24 @@ class Stage:
     objective: Objective
     config: StageConfig
     development: Callable[[], dict[str, float]]
-    """Measures on the development pairs with the model as it stands, by name; higher is better."""
+    """Measures on the development pairs with the model's present weights, by name; higher is better."""
     run_directory: Path
-    """``metrics.jsonl`` in it is appended to, and ``checkpoints/`` is written."""
+    """Directory of ``metrics.jsonl``, which is appended to, and of ``checkpoints/``."""
     seed: int
     resume: bool = False
-    """Go on from the last checkpoint, if there is one."""
+    """Continue from the last checkpoint if there is one."""
     bf16: bool = False
     """Compute in bfloat16, with the weights in float32."""
     criterion: str = "average_precision"
-    """The measure by which one epoch is better than another."""
+    """Measure that decides which epoch is the best."""
 
     @property
     def checkpoints(self) -> Path:
-        """Where this stage keeps its checkpoints."""
+        """Directory of this stage's checkpoints."""
         return self.run_directory / checkpoints.DIRECTORY / self.name
 
     def outputs(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The model's vectors of a batch, and the batch with its ``logits`` where there are prompts."""
+        """Return the model's vectors of a batch, and the batch with ``logits`` added if it has prompts."""
         if _PROMPTS[0] not in batch:
             return model(*(batch[name] for name in _TEXTS)), dict(batch)
         vectors, logits = model(*(batch[name] for name in (*_TEXTS, *_PROMPTS)))

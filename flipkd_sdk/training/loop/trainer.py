@@ -1,4 +1,4 @@
-"""One stage of training on transformers' ``Trainer``: any encoder, any objective, the best epoch kept."""
+"""One training stage on transformers' ``Trainer``: any encoder, any objective, the best epoch kept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import transformers
 from accelerate.data_loader import prepare_data_loader
 from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
@@ -20,10 +21,10 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from flipkd_sdk.errors import TrainingError
 from flipkd_sdk.training import distributed
 from flipkd_sdk.training.loop import checkpoints
-from flipkd_sdk.training.loop.callback import Watcher
+from flipkd_sdk.training.loop.callback import StageCallback
 from flipkd_sdk.training.models.attention import fastest_attention
 from flipkd_sdk.training.models.weights import read_weights
-from flipkd_sdk.training.out_of_memory import advising
+from flipkd_sdk.training.out_of_memory import explain_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,68 +40,75 @@ _GRADIENT_CLIP = 1.0
 _WARMUP_SHARE = 0.05
 _ROWS_SHOWN = 16
 
+# `_StageTrainer` overrides private methods of Trainer. If a release renames one, the override would be silently unused:
+# checkpoints would contain the frozen weights, or a resumed run would start from other ones.
+for _method in ("_save", "_load_from_checkpoint"):
+    if not hasattr(Trainer, _method):
+        raise ImportError(f"transformers {transformers.__version__}: Trainer has no {_method}; install transformers 5")
+
 
 def train_stage(stage: Stage) -> list[dict[str, Any]]:
     """Train one stage and leave the model with the weights of its best epoch by ``stage.criterion``.
 
     Returns:
-        The stage's records as they stand in ``metrics.jsonl``: loss terms every few steps, the development
-        measures at the start and after each epoch.
+        The stage's records of ``metrics.jsonl``: loss terms every few steps, the development measures at the start and
+        after each epoch.
 
     Raises:
-        TrainingError: a loss became NaN or infinite, or memory ran out; the message says where and what to change.
+        TrainingError: a loss became NaN or infinite, or memory ran out; the message names the step and the remedy.
         KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
     """
     if stage.config.epochs == 0:
         return []
-    if stage.resume and (done := checkpoints.read_finished(stage.checkpoints, stage.model)):
-        watcher = Watcher(stage, done)
+    if stage.resume and (finished := checkpoints.read_finished(stage.checkpoints, stage.model)):
+        callback = StageCallback(stage, finished)
     else:
         checkpoint = checkpoints.latest_checkpoint(stage.checkpoints) if stage.resume else None
         if checkpoint:
             checkpoints.check_states(checkpoint)
-        watcher = Watcher(stage, checkpoints.read_progress(checkpoint, stage.model) if checkpoint else None)
-        if not watcher.patience_is_over:
-            _train(stage, watcher, checkpoint)
-        distributed.wait()  # for those that still read or write a checkpoint
+        progress = checkpoints.read_progress(checkpoint, stage.model) if checkpoint else None
+        callback = StageCallback(stage, progress)
+        if not callback.patience_exhausted:
+            _train(stage, callback, checkpoint)
+        distributed.barrier()  # Another process may still read or write a checkpoint.
         if distributed.is_main():
-            checkpoints.write_finished(stage.checkpoints, watcher.progress)
-    watcher.restore_best()
-    return watcher.progress.records
+            checkpoints.write_finished(stage.checkpoints, callback.progress)
+    callback.restore_best()
+    return callback.progress.records
 
 
-def _train(stage: Stage, watcher: Watcher, checkpoint: Path | None) -> None:
-    trainer = _StageTrainer(stage, watcher)
-    advice = (
+def _train(stage: Stage, callback: StageCallback, checkpoint: Path | None) -> None:
+    trainer = _StageTrainer(stage, callback)
+    remedy = (
         f"lower the stage's batch_size, which is {stage.config.batch_size}, or the model's max_length, or set "
         "student.gradient_checkpointing = true"
     )
     attention = fastest_attention(stage.model, bf16=stage.bf16)
-    with advising(f"stage {stage.name!r}", advice), watcher.stopping_on_interrupt(), attention:
+    with explain_out_of_memory(f"stage {stage.name!r}", remedy), callback.stopping_on_interrupt(), attention:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if watcher.interrupted:
+    if callback.interrupted:
         raise KeyboardInterrupt
 
 
 class _EpochSampler(LengthGroupedSampler):
-    """Batches of texts of similar length, in an order that seed and epoch alone decide."""
+    """Sampler of batches of similar length, in an order that depends on seed and epoch alone."""
 
     def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
         super().__init__(batch_size, lengths=lengths, generator=torch.Generator().manual_seed(seed))
         self.seed = seed
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Trainer before each epoch, also by a resumed one."""
+        """Seed the order of an epoch; Trainer calls it before each epoch, also in a resumed run."""
         self.generator.manual_seed(self.seed + epoch)
 
 
 class _StageTrainer(Trainer):
-    """Trainer with our objective, with batches of texts of similar length, and checkpoints of what is trained alone."""
+    """Trainer with our objective, batches of similar length, and checkpoints of the trainable weights alone."""
 
-    def __init__(self, stage: Stage, watcher: Watcher) -> None:
+    def __init__(self, stage: Stage, callback: StageCallback) -> None:
         arguments = TrainingArguments(
             output_dir=str(stage.checkpoints),
-            per_device_train_batch_size=max(1, stage.config.batch_size // distributed.count()),
+            per_device_train_batch_size=max(1, stage.config.batch_size // distributed.process_count()),
             num_train_epochs=stage.config.epochs,
             learning_rate=stage.config.learning_rate,
             lr_scheduler_type="linear",
@@ -129,12 +137,12 @@ class _StageTrainer(Trainer):
             args=arguments,
             data_collator=stage.dataset.collate,
             train_dataset=stage.dataset,
-            callbacks=[watcher],
+            callbacks=[callback],
         )
         self.remove_callback(PrinterCallback)
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
-        """AdamW, with a rate of its own for the adapters' B where the stage has one."""
+        """Create AdamW, with a learning rate of its own for the adapters' B if ``loraplus_lr_ratio`` is not 1."""
         ratio = self.stage.config.loraplus_lr_ratio
         if self.optimizer is None and ratio != 1:
             optimizer, options = self.get_optimizer_cls_and_kwargs(self.args)
@@ -144,7 +152,7 @@ class _StageTrainer(Trainer):
         return super().create_optimizer(model)
 
     def get_train_dataloader(self) -> DataLoader[int]:
-        """Whole batches in every process; the datasets' collators give each its share of the texts."""
+        """Return whole batches in every process; the datasets' collators give each process its share of the texts."""
         size, dataset = self.stage.config.batch_size, self.stage.dataset
         loader = DataLoader(
             dataset,
@@ -153,10 +161,10 @@ class _StageTrainer(Trainer):
             collate_fn=dataset.collate,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        whole: DataLoader[int] = prepare_data_loader(
+        prepared: DataLoader[int] = prepare_data_loader(
             loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
-        return whole
+        return prepared
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         checkpoints.write_weights(
@@ -200,7 +208,7 @@ class _StageTrainer(Trainer):
 
 
 def _rows(batch: Mapping[str, Tensor]) -> str:
-    """Which pairs or texts a batch holds, counted from 1."""
+    """Return the numbers of a batch's pairs or texts, counted from 1, for an error message."""
     kind = "train pairs" if "row" in batch else "texts"
     numbers = sorted(batch["row" if "row" in batch else "text"].add(1).tolist())
     more = f" and {len(numbers) - _ROWS_SHOWN} more" if len(numbers) > _ROWS_SHOWN else ""
@@ -212,7 +220,7 @@ def _cause(model: nn.Module, vectors: Tensor) -> str:
         return "the weights are no longer finite, so training diverged; lower the stage's learning_rate"
     if not bool(torch.isfinite(vectors).all()):
         return (
-            "the weights are finite and the text vectors are not: weights grew too large, or these rows are at fault; "
+            "the weights are finite and the text vectors are not: weights grew too large, or these rows cause it; "
             "lower the stage's learning_rate, or set precision = 'fp32'"
         )
     return "weights and text vectors are finite; lower the stage's learning_rate or loss.scale"

@@ -1,4 +1,4 @@
-"""The objectives, one a file: the mathematics alone, apart from how texts are encoded."""
+"""Losses, one a file: the mathematics alone, without the encoding of texts."""
 
 from flipkd_sdk.training.losses.cosent import cosent
 from flipkd_sdk.training.losses.distillation import pair_regression, similarity_regression, vector_alignment

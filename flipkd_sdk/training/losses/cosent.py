@@ -1,4 +1,4 @@
-"""CoSENT: every match should score above every non-match. The teacher is fine-tuned with it."""
+"""CoSENT: a ranking loss that puts every match above every non-match. The teacher is fine-tuned with it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 def cosent(similarity: Tensor, label: Tensor, *, scale: float = 20.0) -> Tensor:
-    """log(1 + Σ_{u,v: y_u > y_v} exp(λ·(s_v − s_u))) over all couples of pairs in the batch.
+    """Compute log(1 + Σ_{u,v: y_u > y_v} exp(λ·(s_v − s_u))) over the n pairs of a batch.
 
-    Only the order counts: no value is prescribed for a cosine, unlike in a regression on labels.
+    Only the order of the cosines counts. A regression on labels would also prescribe their values.
 
     Args:
         similarity: cosines s of the pairs, float, shape (n,).
-        label: labels y, any ordered values, shape (n,).
+        label: labels y, int or float, shape (n,).
         scale: λ, the inverse temperature.
 
     Returns:
-        A scalar; 0 where no couple has different labels.
+        A scalar of the dtype of ``similarity``; 0 if all labels are equal.
 
     Reference:
         Su Jianlin, "CoSENT: a sentence vector scheme more effective than Sentence-BERT", 2022.

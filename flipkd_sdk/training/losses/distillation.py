@@ -1,4 +1,4 @@
-"""L_dist: the student's geometry follows the teacher's, with no label looked at."""
+"""L_dist: the student's vectors follow the geometry of the teacher's; no label is used."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
 
 
 def similarity_regression(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over i ≠ j of (cos(z_i, z_j) − cos(t_i, t_j))², over all texts of the batch.
+    """Compute the mean over i ≠ j of (cos(z_i, z_j) − cos(t_i, t_j))² over the n texts of a batch.
 
-    The diagonal is 1 on both sides and would only dilute the mean.
+    The diagonal is left out: both cosines are 1 there, which would only lower the mean.
 
     Args:
-        student: unit vectors z of the student, shape (n, r).
-        teacher: unit vectors t of the teacher for the same texts, shape (n, d); d and r may differ.
+        student: unit vectors z of the student, float, shape (n, r).
+        teacher: unit vectors t of the teacher for the same texts, float, shape (n, d); d and r may differ.
 
     Returns:
         A scalar; 0 for a single text.
 
     Reference:
-        Relational distillation as in Park et al., CVPR 2019, on cosines instead of distances.
+        Park et al., "Relational knowledge distillation", CVPR 2019; on cosines instead of distances.
     """
     count = len(student)
     difference = student @ student.T - teacher @ teacher.T
@@ -30,11 +30,11 @@ def similarity_regression(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def pair_regression(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over the pairs of (s_i − t_i)²: L_dist where the teacher gives scores of pairs and no vectors.
+    """Compute the mean of (s_i − t_i)² over the k pairs of a batch, L_dist for a teacher that scores pairs.
 
     Args:
-        student: cosines s of the pairs, shape (k,).
-        teacher: the teacher's scores t of them, shape (k,).
+        student: cosines s of the pairs, float, shape (k,).
+        teacher: the teacher's scores t of the same pairs, float, shape (k,).
 
     Returns:
         A scalar.
@@ -43,15 +43,15 @@ def pair_regression(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def vector_alignment(student: Tensor, target: Tensor) -> Tensor:
-    """Mean of 1 − cos(z_i, τ_i): each text vector is pulled to its own target.
+    """Compute the mean of 1 − cos(z_i, τ_i) over the n texts of a batch.
 
-    It converges far faster than `similarity_regression`, since each text is told where to go and not only how far from
-    the others.
+    It converges far faster than `similarity_regression`: each text has a target of its own, and not only distances to
+    the other texts of its batch.
 
     Args:
-        student: unit vectors z, shape (n, r).
-        target: unit vectors τ of the same texts, shape (n, r): the teacher's, in r dimensions (see
-            `flipkd_sdk.training.corpus.alignment_targets`).
+        student: unit vectors z, float, shape (n, r).
+        target: unit vectors τ of the same texts, float, shape (n, r): the teacher's vectors in r dimensions (see
+            `flipkd_sdk.training.data.corpus.alignment_targets`).
 
     Returns:
         A scalar in [0, 2].

@@ -1,4 +1,4 @@
-"""L_lm: the LLM says itself whether the two texts mean the same. This is the decoder path."""
+"""L_lm: cross-entropy on the LLM's own answer to the prompted pair, the decoder path."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def label_lm(logits: Tensor, word: Tensor) -> Tensor:
-    """Mean over the pairs of −log softmax(o_i)[w_i]: cross-entropy on the label word after the prompted pair.
+    """Compute the mean of −log softmax(o_i)[w_i] over the k prompted pairs of a batch.
 
-    Only the label word is scored, never the prompt: to predict the user's texts would teach nothing about the label.
+    Only the label word is scored: predicting the user's texts in the prompt would teach nothing about the label.
 
     Args:
-        logits: the LLM's next-token logits o after the prompt, shape (k, vocabulary).
-        word: token w of the right label word, int64, shape (k,).
+        logits: next-token logits o after each prompt, float, shape (k, vocabulary); computed in float32.
+        word: token w of the correct label word, int64, shape (k,).
 
     Returns:
-        A scalar; 0 for no pair.
+        A scalar, float32; 0 without a pair.
 
     Reference:
         Li et al., ACL 2025 (arXiv 2507.05617): the language-modelling loss of the student beside its distillation.

@@ -1,4 +1,4 @@
-"""The student's total objective: w_mcl·L_mcl + w_dist·L_dist + w_lm·L_lm + w_cosent·CoSENT, out of one batch."""
+"""The student's objective on one batch: w_mcl·L_mcl + w_dist·L_dist + w_lm·L_lm + w_cosent·CoSENT."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 def flipped_distillation(vectors: Tensor, batch: Mapping[str, Tensor], config: LossConfig) -> dict[str, Tensor]:
-    """The weighted loss terms of a batch of texts, or of pairs where it carries labels.
+    """Compute the weighted loss terms of a batch of texts, or of pairs if the batch has labels.
 
     Args:
-        vectors: the student's unit vectors, shape (n, r).
-        batch: ``teacher`` (n, d) and ``target`` (n, r) of a teacher that has vectors, ``teacher_score`` (k,) of one
-            that scores pairs; for k = n/2 pairs also ``text`` (n,), ``label`` (k,) and
-            ``keep`` (k,), the first texts before the second ones; for the decoder path ``logits`` (k, vocabulary) and
-            ``word`` (k,). Pairs that are not to be kept serve L_dist alone.
-        config: weights and shapes.
+        vectors: the student's unit vectors, float, shape (n, r).
+        batch: float ``teacher`` (n, d) and ``target`` (n, r) of a teacher that encodes texts, or float
+            ``teacher_score`` (k,) of one that scores pairs. For k = n/2 pairs, the first texts before the second ones,
+            also int64 ``text`` (n,), int64 ``label`` (k,) and bool ``keep`` (k,); pairs that are not kept are used by
+            L_dist alone. For the decoder path also float ``logits`` (k, vocabulary) and int64 ``word`` (k,).
+        config: weights and hyperparameters.
 
     Returns:
-        Scalars by name: ``similarity``, ``alignment`` and, for pairs, ``mcl``, ``cosent`` and ``label_lm``; those of
-            weight 0 are left out.
+        Scalars by name: ``similarity``, ``alignment`` and, for pairs, ``mcl`` (our reconstruction), ``cosent`` and
+        ``label_lm``; terms of weight 0 are left out.
     """
     terms = {}
     if config.similarity and "teacher" in batch:
@@ -63,21 +63,22 @@ def _contrast(vectors: Tensor, batch: Mapping[str, Tensor], config: LossConfig) 
     first, second = vectors.chunk(2)
     student_matrix = first @ second.T
     keep = batch["keep"]
-    negative = _of_other_texts(batch["text"])
+    negative = _in_batch_negatives(batch["text"])
     if "teacher" in batch:
         teacher_first, teacher_second = batch["teacher"].chunk(2)
         teacher_matrix = teacher_first @ teacher_second.T
         teacher = teacher_matrix.diagonal()
         positive = (batch["label"] == 1) & keep
         if bool(positive.any()):
-            # As close as a match: closer than the mean of the labelled matches that the noise filter keeps.
+            # A pair closer than the mean kept match may be an unlabelled match, so it is no negative.
             negative &= teacher_matrix < teacher[positive].mean()
         in_batch_teacher = teacher_matrix[negative]
     else:
         teacher = batch["teacher_score"]
-        # What the teacher would say of them is not known; it is taken to be what it says of labelled non-matches.
-        unlike = teacher[(batch["label"] == 0) & keep]
-        in_batch_teacher = (unlike.mean() if len(unlike) else teacher.new_zeros(())).expand(int(negative.sum()))
+        # The teacher has not scored these pairs; the mean score of labelled non-matches stands in for theirs.
+        non_matches = teacher[(batch["label"] == 0) & keep]
+        mean = non_matches.mean() if len(non_matches) else teacher.new_zeros(())
+        in_batch_teacher = mean.expand(int(negative.sum()))
     return margin_contrastive(
         student_matrix.diagonal()[keep],
         teacher[keep],
@@ -90,11 +91,11 @@ def _contrast(vectors: Tensor, batch: Mapping[str, Tensor], config: LossConfig) 
     )
 
 
-def _of_other_texts(text: Tensor) -> Tensor:
-    """Which (a_i, b_j) no equal text speaks against as negatives, bool (k, k).
+def _in_batch_negatives(text: Tensor) -> Tensor:
+    """Return the mask of in-batch negatives (a_i, b_j) that share no text with a labelled pair, bool (k, k).
 
-    That is where a_i and b_j are one text; or a_i is a_j as well, or b_j is b_i, so that (a_i, b_j) is a labelled pair
-    of the batch itself.
+    A pair is excluded if a_i and b_j are the same text, or if a_i = a_j or b_j = b_i: then (a_i, b_j) is itself a
+    labelled pair of the batch.
     """
     a, b = text.chunk(2)
     return (a[:, None] != b[None, :]) & (a[:, None] != a[None, :]) & (b[:, None] != b[None, :])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from flipkd_sdk.training.config.schema import StudentConfig
-    from flipkd_sdk.training.data.tokens import TokenizedTexts
+    from flipkd_sdk.training.tokens import TokenizedTexts
 
 _GATED = ("gate_proj", "up_proj", "down_proj")
 _BATCH = 32

@@ -14,7 +14,6 @@ from transformers import AutoModel
 
 from flipkd_sdk.artifact.manifest import sha256_of
 from flipkd_sdk.errors import ModelSourceError
-from flipkd_sdk.training.data.tokens import encode, tokenize
 from flipkd_sdk.training.models.pretrained import loading, read_config, read_model, read_tokenizer
 from flipkd_sdk.training.models.readout import pool
 from flipkd_sdk.training.models.sentence_modules import (
@@ -24,6 +23,7 @@ from flipkd_sdk.training.models.sentence_modules import (
     write_modules,
 )
 from flipkd_sdk.training.models.sources import revision_of
+from flipkd_sdk.training.tokens import encode, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from flipkd_sdk.artifact.manifest import ModelReference
-    from flipkd_sdk.training.data.tokens import TokenizedTexts
     from flipkd_sdk.training.models.sources import ResolvedModel
+    from flipkd_sdk.training.tokens import TokenizedTexts
 
 
 class TextEncoder(nn.Module):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.evaluation.bootstrap import Measured
+from flipkd_sdk.evaluation.evaluate import advantage
 from flipkd_sdk.pages.verdict import caution, decisions
-from flipkd_sdk.training.evaluation import advantage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flipkd_sdk.training.evaluation import Evaluation
+    from flipkd_sdk.evaluation.evaluate import Evaluation
 
 
 def conclude(systems: Mapping[str, Evaluation], split: str) -> tuple[str, list[str]]:

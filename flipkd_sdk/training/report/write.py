@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flipkd_sdk.evaluation.behaviour import Behaviour
+    from flipkd_sdk.evaluation.evaluate import Evaluation
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.data.noise_filter import NoiseFilter
     from flipkd_sdk.training.data.splits import TrainingData
-    from flipkd_sdk.training.evaluation import Evaluation
     from flipkd_sdk.training.run_directory import RunResult
 
 _EXAMPLES = 8
@@ -46,7 +46,6 @@ def write_report(
     records: Sequence[Mapping[str, Any]],
     data: TrainingData,
     noise: NoiseFilter,
-    mined: Pairs,
     *,
     behaviour: Behaviour | None = None,
 ) -> None:
@@ -72,7 +71,7 @@ def write_report(
         _systems(result, split),
         *_retrieval(result),
         _curves(systems, records, split),
-        _training_data(result, data.train, noise, mined),
+        _training_data(result, data.train, noise),
         options_section(config),
     ]
     footer = f"Written by flipkd_sdk {result.sdk_version}. {_RECONSTRUCTION}"
@@ -146,7 +145,7 @@ def _curves(systems: Mapping[str, Evaluation], records: Sequence[Mapping[str, An
     return Section("curves", "Curves", element("div", *charts, class_="charts"))
 
 
-def _training_data(result: RunResult, train: Pairs, noise: NoiseFilter, mined: Pairs) -> Section:
+def _training_data(result: RunResult, train: Pairs, noise: NoiseFilter) -> Section:
     texts = f"{result.pairs['train']:,} labelled train pairs and {result.texts:,} distinct texts."
     if result.altered_copies:
         texts += f" {result.altered_copies:,} altered copies of them were added for the alignment."
@@ -162,12 +161,6 @@ def _training_data(result: RunResult, train: Pairs, noise: NoiseFilter, mined: P
         rows = noise.dropped(train.label, value)[:_EXAMPLES]
         if len(rows):
             body += [element("h3", f"Dropped although labelled {name}"), _pairs(train, rows)]
-    if len(mined):
-        note = (
-            f"{result.mined_negatives:,} pairs that the teacher finds close, but below mining.ceiling, joined the "
-            "train pairs with label 0. If some of these are matches, lower mining.ceiling."
-        )
-        body += [element("h3", "Mined negatives"), element("p", note), _pairs(mined, range(min(len(mined), _EXAMPLES)))]
     return Section("training-data", "Training data", join(body))
 
 

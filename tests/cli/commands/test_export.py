@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
+from old_run import copy_old_run
 
 from flipkd_sdk.artifact.limits import LIMITS
 from flipkd_sdk.artifact.manifest import Manifest, TrimmedVocabulary, read_manifest
@@ -36,6 +38,14 @@ def asked(tiny_matcher: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
 
 def flipkd(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["export", *arguments])
+
+
+def test_a_run_of_release_0_1_0_is_exported_with_the_measures_of_its_result(tmp_path: Path) -> None:
+    run = copy_old_run(tmp_path / "old")
+    done = flipkd(str(run), "--out", str(tmp_path / "matcher"), "--variants", "fp32")
+    assert done.exit_code == 0, done.stderr
+    expected = json.loads((run / "result.json").read_text())["measures"]["student"]["test"]
+    assert read_manifest(tmp_path / "matcher").metrics["test/fp32"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_defaults_are_those_of_the_exporter(asked: dict[str, Any]) -> None:
@@ -78,8 +88,8 @@ def test_it_says_what_is_left_of_the_vocabulary(tiny_matcher: Path, monkeypatch:
     manifest = replace(read_manifest(tiny_matcher), trimmed_vocabulary=trimmed)
     monkeypatch.setattr(exporting, "export", lambda *_, **__: manifest)
     assert flipkd("run", "--out", "m", "--trim-vocab").stdout.splitlines()[0] == (
-        "vocabulary: 16,384 of 49,152 tokens, 37.7 of 113.2 MB in float32; of the development texts' tokens 98.2% are "
-        "as they were, and there are 2.2% more; Spearman with the whole vocabulary 0.9930, cosines moved by up to "
+        "vocabulary: 16,384 of 49,152 tokens, 37.7 of 113.2 MB in float32; 98.2% of the development texts' tokens are "
+        "unchanged, and their number grows by 2.2%; Spearman with the full vocabulary 0.9930, cosines changed by up to "
         "0.2249, average precision by -0.0021"
     )
 
@@ -88,7 +98,7 @@ def test_it_says_what_was_written_and_measured(asked: dict[str, Any], tiny_match
     lines = flipkd("run", "--out", "m").stdout.splitlines()
     megabytes = (tiny_matcher / "model_int8.onnx").stat().st_size / 1e6
     assert (
-        f"model_int8.onnx: {megabytes:.1f} MB, Spearman with its reference 1.0000, cosines moved by up to 0.0000"
+        f"model_int8.onnx: {megabytes:.1f} MB, Spearman with its reference 1.0000, cosines changed by up to 0.0000"
         in lines[1]
     )
     assert lines[-1] == "Matcher: m"
@@ -106,7 +116,7 @@ def test_it_says_what_was_written_and_measured(asked: dict[str, Any], tiny_match
         (["--out", "m", "--limit", "int8.f1=1"], 1, "unknown limit 'int8.f1'; there are: fp32.spearman, "),
         (["--out", "m", "--limit", "int8.spearman=nan"], 1, "limit int8.spearman: nan is not a number"),
         (["--out", "m", "--variants", "int3"], 1, "unknown variant 'int3'; there are: fp32, fp16, int8, int4"),
-        (["--out", "m", "--vocab-size", "9"], 2, "--vocab-size says how much --trim-vocab keeps; pass that option too"),
+        (["--out", "m", "--vocab-size", "9"], 2, "--vocab-size sets the size for --trim-vocab; pass --trim-vocab too"),
         (["--out", "m", "--trim-vocab", "--vocab-size", "-1"], 2, "-1 is not in the range x>=0"),
         (["--out", "m", "--variants", ","], 1, "no variant to export; choose from: fp32, fp16, int8, int4"),
     ],

@@ -25,16 +25,16 @@ def test_pairs_are_all_that_is_needed() -> None:
         ({}, "option data: Field required"),
         ({"data": {}}, "option data.pairs: Field required"),
         ({"data": {"pairs": "p", "queries": "q"}}, "option data: queries and exemplars go together; give both files"),
-        ({"teacher": {"kind": "none"}}, "test: teacher.kind = 'none' leaves nothing to loss.mcl"),
-        ({"teacher": {"kind": "scores", "epochs": 1}}, "test: teacher.epochs: there is nothing to fine-tune where"),
+        ({"teacher": {"kind": "none"}}, "test: teacher.kind = 'none' has no use for loss.mcl"),
+        ({"teacher": {"kind": "scores", "epochs": 1}}, "test: teacher.epochs: there is nothing to fine-tune if"),
         ({"teacher": {"from_scratch": True, "epochs": 0}}, "test: teacher.from_scratch needs teacher.epochs above 0"),
         ({"sed": 1}, "option sed: there is no such option"),
         ({"student": {"lyer": 1}}, "option student.lyer: there is no such option"),
         ({"student": {"layer": "four"}}, "option student.layer: Input should be a valid integer"),
         ({"student": {"layer": -2}}, "option student.layer: Input should be greater than or equal to -1"),
-        ({"preset": "papers"}, "option preset: Input should be 'paper', 'edge' or 'labels'"),
-        ({"preset": "edge", "student": 4}, "option student: Input should be a valid dictionary"),
-        ({"preset": "edge", "student": {"lyer": 1}}, "option student.lyer: there is no such option"),
+        ({"preset": "papers"}, "option preset: Input should be 'paper' or 'labels'"),
+        ({"preset": "paper", "student": 4}, "option student: Input should be a valid dictionary"),
+        ({"preset": "paper", "student": {"lyer": 1}}, "option student.lyer: there is no such option"),
         ({"student": {"attention": "both"}}, "option student.attention: Input should be 'causal' or 'bidirectional'"),
         ({"student": 4}, "option student: Input should be a valid dictionary"),
         ({"alignment": {"learning_rate": float("nan")}}, "option alignment.learning_rate: "),
@@ -53,6 +53,21 @@ def test_an_option_that_cannot_be_is_named_in_one_line(content: dict[str, Any], 
     given = content if "data" in content or not content else MINIMAL | content
     with pytest.raises(ConfigError, match=f"^test: .*{message}|^{message}") as raised:
         validate_config(given, origin="test")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"preset": "edge"}, r"option preset = 'edge' was removed: .* leave it out, and set noise_filter.positive_qu"),
+        ({"student": {"blocks": "spread"}}, "option student.blocks was removed: .* cost 0.035 .*; leave it out"),
+        ({"student": {"blocks": "first"}}, "option student.blocks was removed"),
+        ({"mining": {"negatives": 0}}, "option mining.negatives was removed: .*no measured gain; leave it out"),
+    ],
+)
+def test_a_removed_option_is_refused_with_the_reason_and_the_remedy(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^test: {message}") as raised:
+        validate_config(MINIMAL | content, origin="test")
     assert "\n" not in str(raised.value)
 
 
@@ -137,11 +152,9 @@ def test_a_preset_is_a_start_and_what_is_given_comes_before_it(preset: Preset) -
 
 
 def test_the_presets_are_what_the_method_calls_for() -> None:
-    paper, edge, labels = (validate_config(MINIMAL | {"preset": name}, origin="") for name in PRESETS)
+    paper, labels = (validate_config(MINIMAL | {"preset": name}, origin="") for name in PRESETS)
     assert (paper.student.rank, paper.student.layer, paper.student.attention) == (256, -1, "causal")
     assert paper.loss.label_lm > 0
     assert paper.noise_filter.positive_quantile > 0
-    assert (edge.student.attention, edge.loss.label_lm) == ("bidirectional", 0)
-    assert edge.student.layer < 6
     assert (labels.loss.mcl, labels.loss.similarity, labels.loss.alignment, labels.alignment.epochs) == (0, 0, 0, 0)
     assert labels.loss.cosent > 0

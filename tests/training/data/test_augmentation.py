@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flipkd_sdk.training.data.augmentation import altered_copies
@@ -16,6 +16,7 @@ SENTENCES = [
 texts_of_any_kind = st.lists(st.text(max_size=30), max_size=6, unique=True)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine draws texts slowly
 @given(texts=texts_of_any_kind, count=st.integers(-3, 40), seed=st.integers(0, 2**32 - 1), held=st.sets(st.text()))
 def test_copies_are_new_distinct_made_of_what_is_there_and_no_more_than_asked_for(
     texts: list[str], count: int, seed: int, held: set[str]

@@ -9,7 +9,7 @@ from tiny_models import pretrained_tokenizer, tiny_pairs
 
 from flipkd_sdk.errors import TrainingError
 from flipkd_sdk.training.data.datasets import PairDataset, TextDataset
-from flipkd_sdk.training.data.tokens import TokenizedTexts, encode, tokenize
+from flipkd_sdk.training.tokens import TokenizedTexts, encode, tokenize
 
 
 def test_tokens_are_cut_and_counted_and_never_none() -> None:

@@ -14,7 +14,6 @@ from tiny_students import FAMILIES, OPTIONS, trained, write_family
 
 from flipkd_sdk.errors import ConfigError, ModelSourceError, TrainingError
 from flipkd_sdk.training.config.schema import StudentConfig
-from flipkd_sdk.training.data.tokens import encode, tokenize
 from flipkd_sdk.training.models.blocks import cut_blocks, find_site
 from flipkd_sdk.training.models.readout import site_input
 from flipkd_sdk.training.models.student import (
@@ -24,6 +23,7 @@ from flipkd_sdk.training.models.student import (
     load_student,
     load_tokenizer,
 )
+from flipkd_sdk.training.tokens import encode, tokenize
 
 if TYPE_CHECKING:
     from pathlib import Path

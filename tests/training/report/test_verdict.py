@@ -5,7 +5,7 @@ import pytest
 from tiny_models import tiny_pairs
 
 from flipkd_sdk.evaluation import metrics
-from flipkd_sdk.training.evaluation import Evaluation, advantage, evaluate_scores
+from flipkd_sdk.evaluation.evaluate import Evaluation, advantage, evaluate_scores
 from flipkd_sdk.training.report.verdict import conclude
 
 

@@ -12,11 +12,11 @@ from tiny_models import tiny_pairs
 
 from flipkd_sdk.artifact.manifest import ModelReference
 from flipkd_sdk.evaluation.behaviour import Behaviour, FailedPair, KindBehaviour
+from flipkd_sdk.evaluation.evaluate import evaluate
 from flipkd_sdk.pairs import Pairs
 from flipkd_sdk.training.config.load import validate_config
 from flipkd_sdk.training.data.noise_filter import NoiseFilter
 from flipkd_sdk.training.data.splits import TrainingData
-from flipkd_sdk.training.evaluation import evaluate
 from flipkd_sdk.training.report.write import write_report
 from flipkd_sdk.training.run_directory import RunResult
 
@@ -92,9 +92,7 @@ def page(
     config = validate_config({"data": {"pairs": "pairs.csv"}, "teacher": {"source": NASTY}}, origin="test")
     systems = {"teacher": evaluation, "student": evaluation}
     data = TrainingData(train, DEV, test, frozenset(), train.texts)
-    write_report(
-        path, config, result, systems, records, data, NoiseFilter(keep, 0.25, 0.75), train.take([]), behaviour=behaviour
-    )
+    write_report(path, config, result, systems, records, data, NoiseFilter(keep, 0.25, 0.75), behaviour=behaviour)
     return Page(path.read_text(encoding="utf-8"))
 
 

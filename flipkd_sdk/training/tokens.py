@@ -1,4 +1,4 @@
-"""Texts as token ids, in batches that are encoded."""
+"""Texts as token ids, and encoding them in batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from flipkd_sdk.training.models.student import empty_token_id
-from flipkd_sdk.training.out_of_memory import advising
+from flipkd_sdk.training.out_of_memory import explain_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenizedTexts:
-    """Token ids of texts, cut at a maximum length."""
+    """Token ids of texts, truncated at a maximum length."""
 
     token_ids: list[list[int]]
     pad_token_id: int
     truncated: int
-    """How many texts were longer than the limit."""
+    """Number of texts that were longer than the limit."""
 
-    def batch(self, positions: Sequence[int], *, left: bool = False) -> dict[str, Tensor]:
-        """``input_ids`` and ``attention_mask``, int64 (batch, seq), padded on the right or on the left."""
-        rows = [self.token_ids[i] for i in positions]
-        width = max(len(row) for row in rows)
-        input_ids = torch.full((len(rows), width), self.pad_token_id, dtype=torch.int64)
-        attention_mask = torch.zeros((len(rows), width), dtype=torch.int64)
-        for i, row in enumerate(rows):
-            filled = slice(width - len(row), width) if left else slice(len(row))
-            input_ids[i, filled] = torch.tensor(row)
+    def batch(self, rows: Sequence[int], *, left: bool = False) -> dict[str, Tensor]:
+        """Return ``input_ids`` and ``attention_mask``, int64 (batch, seq), padded on the right or on the left."""
+        texts = [self.token_ids[i] for i in rows]
+        width = max(len(ids) for ids in texts)
+        input_ids = torch.full((len(texts), width), self.pad_token_id, dtype=torch.int64)
+        attention_mask = torch.zeros((len(texts), width), dtype=torch.int64)
+        for i, ids in enumerate(texts):
+            filled = slice(width - len(ids), width) if left else slice(len(ids))
+            input_ids[i, filled] = torch.tensor(ids)
             attention_mask[i, filled] = 1
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
@@ -46,11 +46,11 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     """Tokenize texts; one without tokens becomes the single token of `empty_token_id`, as in the exported matcher."""
     if not texts:
         return TokenizedTexts([], int(tokenizer.pad_token_id), 0)
-    whole = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
+    full = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
     cut = tokenizer(list(texts), add_special_tokens=True, truncation=True, max_length=max_length)["input_ids"]
-    truncated = sum(len(long) > len(short) for long, short in zip(whole, cut, strict=True))
-    stand_in = [empty_token_id(tokenizer)]
-    return TokenizedTexts([ids or stand_in for ids in cut], int(tokenizer.pad_token_id), truncated)
+    truncated = sum(len(long) > len(short) for long, short in zip(full, cut, strict=True))
+    empty = [empty_token_id(tokenizer)]
+    return TokenizedTexts([ids or empty for ids in cut], int(tokenizer.pad_token_id), truncated)
 
 
 @torch.inference_mode()
@@ -69,15 +69,15 @@ def encode(
         texts: n tokenized texts.
         forward: maps ``input_ids`` and ``attention_mask`` to vectors (batch, d).
         batch_size: texts a batch.
-        progress: what the progress bar says; none without it.
-        device: where the model is.
+        progress: label of the progress bar; None shows no bar.
+        device: device of the model.
         left: pad on the left.
 
     Returns:
         float32, shape (n, d), in the order of the texts.
 
     Raises:
-        TrainingError: memory ran out; the message says what to change.
+        TrainingError: memory ran out; the message names the option to change.
     """
     order = np.argsort([len(ids) for ids in texts.token_ids], kind="stable")
     parts = []
@@ -85,7 +85,7 @@ def encode(
     for start in tqdm(starts, desc=progress, unit="batch", disable=None if progress else True, leave=False):
         batch = texts.batch(order[start : start + batch_size].tolist(), left=left)
         longest = batch["input_ids"].shape[1]
-        with advising(f"encoding texts of up to {longest} tokens", "lower the model's max_length"):
+        with explain_out_of_memory(f"encoding texts of up to {longest} tokens", "lower the model's max_length"):
             vectors = forward(batch["input_ids"].to(device), batch["attention_mask"].to(device))
             parts.append(vectors.float().cpu().numpy())
     by_length = np.concatenate(parts)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.random_projection import GaussianRandomProjection
 
-from flipkd_sdk.training.corpus import alignment_targets
+from flipkd_sdk.training.data.corpus import alignment_targets
 
 
 def unit(rows: int, columns: int, seed: int = 0) -> np.ndarray:
