@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,15 +14,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@contextmanager
+def few_resamples() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(bootstrap, "RESAMPLES", 50)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_intervals() -> Iterator[None]:
+    """Bootstrap intervals take most of the time of a tiny run; tests of other folders keep all resamples."""
+    with few_resamples():
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """No test uses the user's cache; toy models are fastest on one thread, and their intervals need few resamples."""
+    """No test reads or writes the user's cache; and toy models are fastest on one thread."""
     path = tmp_path_factory.mktemp("cache")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("FLIPKD_CACHE", str(path))
-        monkeypatch.setattr(bootstrap, "RESAMPLES", 50)
         yield path
     torch.set_num_threads(threads)
 
@@ -39,4 +53,5 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run directory; tests that change it must copy it."""
-    return write_tiny_run(tmp_path_factory.mktemp("runs") / "run")
+    with few_resamples():
+        return write_tiny_run(tmp_path_factory.mktemp("runs") / "run")

@@ -71,7 +71,7 @@ def test_what_the_cpu_has_says_nothing_of_another_device(monkeypatch: pytest.Mon
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=40), st.integers(2, 5))
 def test_shares_have_one_length_and_make_up_the_batch_in_the_order_of_its_rows(rows: list[int], count: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distributed, "count", lambda: count)
+        patch.setattr(distributed, "process_count", lambda: count)
         shares = []
         for rank in range(count):
             patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
@@ -83,7 +83,7 @@ def test_shares_have_one_length_and_make_up_the_batch_in_the_order_of_its_rows(r
 def test_a_batch_that_cannot_be_shared_out_is_refused_before_anything_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "process_count", lambda: 3)
     config = tiny_config(tmp_path, alignment={"batch_size": 9}, labels={"batch_size": 8})
     message = r"^option labels.batch_size = 8 cannot be split over 3 processes; choose a multiple of 3$"
     with pytest.raises(ConfigError, match=message):

@@ -59,7 +59,7 @@ class DataConfig(_Section):
     text_column: str = "text"
     """Column of the unlabelled texts, the queries and the exemplars."""
     queries: Path | None = None
-    """Queries with their intents, CSV or JSONL. Retrieval is measured on them at the end; they are not trained on."""
+    """Queries with their intents, CSV or JSONL, for measuring retrieval at the end; they are not trained on."""
     exemplars: Path | None = None
     """Texts with their intents among which the queries are searched; add them to `texts` to train on them."""
     intent_column: str = "intent"
