@@ -53,9 +53,9 @@ def verify(
 ) -> None:
     """Check that MATCHER, a directory made by 'flipkd export', computes on this machine as at export.
 
-    For every variant it checks the size and SHA-256 of the file, the reference vectors of random tokens, and that scores
-    are the same alone, in batches, in another order and with other threads. If the float32 variant exists, it measures
-    the drift from it. With --pairs, it measures F1 and average precision as well.
+    For every variant it checks the size and SHA-256 of the file, the reference vectors of random tokens, and that
+    scores are the same alone, in batches, in another order and with other threads. If the float32 variant exists, it
+    measures the drift from it. With --pairs, it measures F1 and average precision as well.
 
     The exit code is 1 if a limit is exceeded.
     """
