@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -369,6 +371,16 @@ def test_batches_hold_every_item_once_an_epoch_and_texts_of_similar_length(tmp_p
     for epoch in (first, second):
         assert sorted(i for batch in epoch for i in batch) == list(range(64))
         assert padding(epoch) < 0.7 * min(by_chance)
+
+
+@pytest.mark.parametrize("method", ["_save", "_load_from_checkpoint"])
+def test_a_trainer_without_a_method_that_is_overridden_is_refused(method: str) -> None:
+    script = (
+        f"import transformers\ndelattr(transformers.Trainer, {method!r})\nimport flipkd_sdk.training.loop.trainer\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert f"Trainer has no {method}; install transformers 5" in done.stderr
 
 
 @pytest.mark.parametrize("ratio", [1.0, 8.0])
