@@ -11,7 +11,7 @@ from flipkd_sdk.artifact.manifest import MANIFEST_FILE, EncoderSpec, Manifest, T
 from flipkd_sdk.atomic import atomic_directory, check_directory
 from flipkd_sdk.errors import MatcherDirectoryError
 from flipkd_sdk.exporters.model_card import model_card
-from flipkd_sdk.training.models.student import empty_token_id
+from flipkd_sdk.training.tokens import empty_token_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -94,7 +94,7 @@ def summary(probability: Scores, label: Labels, threshold: float) -> dict[str, f
 
 
 def agreement(cosine: Scores, reference: Scores, label: Labels) -> dict[str, float]:
-    """How far pairs' cosines are from a reference's: rank correlation, largest change, change of average precision.
+    """Return the agreement of cosines with a reference: rank correlation, largest change, AP change.
 
     Args:
         cosine: of each pair, shape (n,).

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from flipkd_sdk.training.models.student import empty_token_id
 from flipkd_sdk.training.out_of_memory import explain_out_of_memory
 
 if TYPE_CHECKING:
@@ -40,6 +39,14 @@ class TokenizedTexts:
             input_ids[i, filled] = torch.tensor(ids)
             attention_mask[i, filled] = 1
         return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def empty_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token that replaces a text without tokens: BOS, else EOS, else padding."""
+    for token_id in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        if isinstance(token_id, int):
+            return token_id
+    return 0
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenizedTexts:

@@ -44,7 +44,7 @@ _POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentenceModules:
-    """What turns the states of an encoder into a text's vector."""
+    """Modules between the states of an encoder and the vector of a text."""
 
     pooling: str = "mean"
     """``mean`` over the tokens, ``cls`` for the first one, ``last`` for the last one."""

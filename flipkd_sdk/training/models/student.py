@@ -194,14 +194,6 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def empty_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token that replaces a text without tokens: BOS, else EOS, else padding."""
-    for token_id in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
-        if isinstance(token_id, int):
-            return token_id
-    return 0
-
-
 def locate(location: str, config: StudentConfig) -> StudentConfig:
     """Return the options with the encoder site's block counted from the first one.
 

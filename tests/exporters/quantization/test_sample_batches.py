@@ -6,7 +6,7 @@ from tiny import TEXTS
 from tiny_models import pretrained_tokenizer
 
 from flipkd_sdk.exporters.quantization.sample_batches import sample_batches
-from flipkd_sdk.training.models.student import empty_token_id
+from flipkd_sdk.training.tokens import empty_token_id
 
 TOKENIZER = pretrained_tokenizer()
 MANY = [f"{text} {number}" for number in range(8) for text in TEXTS]

@@ -19,8 +19,9 @@ from flipkd_sdk.exporters.export import ExportOptions
 from flipkd_sdk.exporters.model_card import model_card
 from flipkd_sdk.exporters.vocabulary.trimming import domain_texts, keep_rows, trim_student
 from flipkd_sdk.runtimes.matcher import Matcher
-from flipkd_sdk.training.models.student import empty_token_id, load_tokenizer
+from flipkd_sdk.training.models.student import load_tokenizer
 from flipkd_sdk.training.run_directory import FinishedRun, read_run
+from flipkd_sdk.training.tokens import empty_token_id
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,11 +19,10 @@ from flipkd_sdk.training.models.readout import site_input
 from flipkd_sdk.training.models.student import (
     Student,
     create_student,
-    empty_token_id,
     load_student,
     load_tokenizer,
 )
-from flipkd_sdk.training.tokens import encode, tokenize
+from flipkd_sdk.training.tokens import empty_token_id, encode, tokenize
 
 if TYPE_CHECKING:
     from pathlib import Path
