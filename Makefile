@@ -5,6 +5,7 @@
 # make dist    sdist and wheel in dist/, checked; the wheel scores in an environment of its own
 # make lock    rewrite locks/*.txt (UPGRADE=1: with newer versions); make audit: their known vulnerabilities
 # make chromium   Debian's Chromium, for the tests of the HTML reports
+# make fuzz [MINUTES=20] [FUZZ="--seed 1"]   damaged files for every reader (benchmarks/results/fuzz.json)
 # make bench MATCHER=DIR [RUN=DIR]   the matcher beside its peers: speed, size, quality (benchmarks/results/peers.*)
 # make experiments [RUNS="NAME ..."]   train the experiments that have no results file yet: hours; stop it and go on
 # make experiments-table   the tables of docs/results.md from the experiments' results files
@@ -19,10 +20,11 @@ TOOLS := .venv-tools
 PIP_INSTALL = -m pip --disable-pip-version-check --quiet install --no-compile --no-deps --require-hashes
 SOURCES := $(shell find flipkd_sdk exporters runtimes cli -name '*.py' -o -name '*.toml' -o -name '*.css' -o -name '*.js' -o -name py.typed)
 FAQ := examples/bank_faq
+MINUTES ?= 1
 # Test processes; each computes on one thread.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() or 1))")
 
-.PHONY: demo test check docs dist lock audit chromium bench experiments experiments-table clean
+.PHONY: demo test check fuzz docs dist lock audit chromium bench experiments experiments-table clean
 .DELETE_ON_ERROR:
 # Environments are filled in the order in which a target names their stamps.
 .NOTPARALLEL:
@@ -46,6 +48,10 @@ check: $(VENV)/.test $(VENV)/.package
 	$(BIN)/ruff format --check .
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p flipkd_sdk
 	cd $(VENV) && bin/lint-imports --config ../pyproject.toml
+
+# In tests/, where the checkout's flipkd_sdk/ does not shadow the installed package.
+fuzz: $(VENV)/.test $(VENV)/.package
+	cd tests && ../$(BIN)/python -m fuzz.run --minutes $(MINUTES) $(FUZZ)
 
 docs: $(VENV)/.test $(VENV)/.package
 	$(BIN)/mkdocs build --strict

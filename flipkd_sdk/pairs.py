@@ -208,7 +208,7 @@ def _score(records: Records, record: Record, column: str) -> float:
     value = records.value(record, column)
     try:
         score = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not -1 <= score <= 1:  # NaN fails this comparison too.
         found = json.dumps(value, ensure_ascii=False)[:60]

@@ -120,7 +120,7 @@ class Journal:
     def _foreign(self, header: bytes) -> str:
         try:
             before = dict(json.loads(header.partition(b"\n")[0]))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             before = {}
         if not before.keys() >= _VERSION.keys():
             return f"{self._path}: not a resume file of flipkd; move it away"

@@ -91,7 +91,7 @@ class ParquetSource:
             usable, found = self._usable(part)
             self._done += len(part)
             pairs += found
-            taken.append(usable)
+            taken += usable
         if not pairs:
             return None
         return Chunk(pairs, pa.Table.from_batches(taken, self.schema), self._done)
@@ -153,7 +153,7 @@ class ParquetSource:
                 return f", column {name!r}"
         return ""
 
-    def _usable(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[str, str]]]:
+    def _usable(self, batch: pa.RecordBatch) -> tuple[list[pa.RecordBatch], list[tuple[str, str]]]:
         """Return the rows that have both texts, and these; the others are rejected."""
         a, b = (_decoded(batch.column(name)) for name in self._texts)
         usable: list[int] = []
@@ -168,7 +168,7 @@ class ParquetSource:
             problem = "null" if value is None else "bytes that are not UTF-8"
             reason = f"{self.head.source}: row {row}: column {name!r}: {problem}; expected a text"
             self._reject(BadRecord(row, _row_text(batch.slice(i, 1)), reason))
-        return batch if len(usable) == len(batch) else batch.take(pa.array(usable, pa.int64())), pairs
+        return [batch] if len(usable) == len(batch) else _selected(batch, usable), pairs
 
 
 class ParquetSink:
@@ -273,6 +273,13 @@ def _opened(path: str) -> pq.ParquetFile:
         return pq.ParquetFile(path, buffer_size=_READ_BYTES)
     except _READ_ERRORS as error:
         raise InvalidPairsError(f"{path}: not a readable Parquet file ({error})") from error
+
+
+def _selected(batch: pa.RecordBatch, indices: Sequence[int]) -> list[pa.RecordBatch]:
+    try:
+        return [batch.take(pa.array(indices, pa.int64()))]
+    except pa.ArrowNotImplementedError:  # pyarrow takes no values of string views.
+        return [batch.slice(index, 1) for index in indices]
 
 
 def _decoded(column: pa.Array) -> list[str | bytes | None]:

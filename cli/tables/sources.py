@@ -146,7 +146,14 @@ def rows_at(
     rows: Sequence[Record] | pa.Table, indices: Sequence[int] | NDArray[np.int64]
 ) -> Sequence[Record] | pa.Table:
     """Return the rows of a chunk at the given indices, in that order."""
-    return [rows[i] for i in indices] if isinstance(rows, Sequence) else rows.take(indices)
+    if isinstance(rows, Sequence):
+        return [rows[i] for i in indices]
+    try:
+        return rows.take(indices)
+    except NotImplementedError:  # pyarrow takes no values of string views.
+        import pyarrow as pa
+
+        return pa.concat_tables([rows.slice(0, 0), *(rows.slice(int(i), 1) for i in indices)])
 
 
 def refuse_row(bad: BadRecord) -> None:

@@ -68,7 +68,7 @@ def _read(source: str) -> dict[str, Any]:
             ) from error
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib also raises what int() and deep nesting raise.
         raise ConfigError(f"{source}: malformed TOML: {' '.join(str(error).split())}") from error
     _reject_unknown(source, table, "", "")
     base = table.pop("extends", None)

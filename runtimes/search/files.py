@@ -42,6 +42,8 @@ TEXTS_FILE = "texts.jsonl"
 VECTORS_FILE = "vectors.npy"
 
 _MAX_MANIFEST_BYTES = 1 << 16
+_MAX_LINE_BYTES = 1 << 28
+"""Longest text as JSON. Without a limit a sparse file, which claims any size, would fill the memory."""
 _BLOCK_BYTES = 1 << 22
 _LENGTH_TOLERANCE = 0.01
 """Largest deviation of a vector's length from 1. A half-precision model deviates by 0.001."""
@@ -111,10 +113,7 @@ def read_candidates(
         raise CandidateSetError(
             f"{path}: made by another model, tokenizer, precision or release; encode the texts again with this matcher"
         )
-    if sha256_of(files[TEXTS_FILE]) != manifest.texts_sha256:
-        raise CandidateSetError(f"{files[TEXTS_FILE]}: its SHA-256 differs from the manifest's; the file was changed")
-    with files[TEXTS_FILE].open("rb") as lines:
-        texts = [_text(line, files[TEXTS_FILE]) for line in lines]
+    texts = _read_texts(files[TEXTS_FILE], manifest)
     if len(texts) != manifest.count:
         raise CandidateSetError(f"{path}: {len(texts)} texts instead of {manifest.count}; save the candidates again")
     with files[VECTORS_FILE].open("rb") as content:
@@ -143,6 +142,20 @@ def _read_manifest(path: Path) -> CandidatesManifest:
     if content.keys() != fields.keys() or any(type(content[name]) is not kind for name, kind in fields.items()):
         raise CandidateSetError(f"{path}: expected the keys {', '.join(fields)} alone, numbers and strings")
     return CandidatesManifest(**content, **absent)
+
+
+def _read_texts(path: Path, manifest: CandidatesManifest) -> list[str]:
+    """Read and check the texts in one pass, so that what was checked is what is returned."""
+    hashed, lines = hashlib.sha256(), []
+    with path.open("rb") as file:
+        while line := file.readline(_MAX_LINE_BYTES + 1):
+            if len(line) > _MAX_LINE_BYTES:
+                raise CandidateSetError(f"{path}: a line of more than {_MAX_LINE_BYTES:,} bytes; the file was changed")
+            hashed.update(line)
+            lines.append(line)
+    if hashed.hexdigest() != manifest.texts_sha256:
+        raise CandidateSetError(f"{path}: its SHA-256 differs from the manifest's; the file was changed")
+    return [_text(line, path) for line in lines]
 
 
 def _text(line: bytes, path: Path) -> str:

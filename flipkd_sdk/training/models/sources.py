@@ -150,6 +150,9 @@ def revision_of(directory: Path) -> str:
         return sha256_of(weights)
     # The index names the shards without their content.
     names = sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values()))
+    for name in names:
+        if Path(name).name != name:
+            raise ModelSourceError(f"{weights}: {name!r} is outside the directory")
     return hashlib.sha256("".join(sha256_of(directory / name) for name in names).encode()).hexdigest()
 
 
@@ -162,7 +165,7 @@ def _from_directory(path: Path, source: str, licence: str, *, weights: bool = Tr
         raise ModelSourceError(f"model source {source!r}: no weights there (looked for {', '.join(_WEIGHTS)})")
     try:
         revision = revision_of(path)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelSourceError(f"model source {source!r}: weights that cannot be read: {first_line(error)}") from error
     return ResolvedModel(str(path), ModelReference(source, revision, licence))
 
