@@ -128,7 +128,7 @@ def test_tokens_are_kept_for_train_and_unlabelled_texts_alone(
     file.unlink()
     with caplog.at_level(logging.WARNING, logger="flipkd_sdk"):
         assert domain_texts(run) == list(train.texts)
-    assert caplog.messages == [f"{file}: missing, so the vocabulary is trimmed to the texts of the train pairs alone"]
+    assert caplog.messages == [f"{file}: missing, the vocabulary is trimmed to the texts of the train pairs only"]
 
 
 def test_the_tokenizers_special_tokens_have_their_new_ids(tiny_run: Path, llama: Exported) -> None:
