@@ -89,12 +89,13 @@ def row_progress(total_bytes: int | None) -> Iterator[Callable[[int, int], None]
 
 def columns(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
     """Return rows of cells in columns of equal width; unprintable characters are replaced."""
-    clean = [[_printable(cell) for cell in row] for row in rows]
+    clean = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean)
     return "\n".join(indent + line for line in lines)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a line of text with its unprintable characters replaced."""
     # Control characters in a foreign file must not reach the terminal.
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

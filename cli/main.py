@@ -45,6 +45,8 @@ SUBCOMMANDS = {
     "score": Subcommand("Score the pairs of a table, or of a folder of them.", "cpu"),
     "rank": Subcommand("Find the candidates that match each query best.", "cpu"),
     "evaluate": Subcommand("Measure a matcher on labelled pairs.", "cpu"),
+    "check": Subcommand("Check a matcher's behaviour by kinds of pairs.", "cpu"),
+    "calibrate": Subcommand("Fit probabilities and threshold to your pairs.", "cpu"),
     "inspect": Subcommand("Show and verify a matcher directory.", "cpu"),
     "doctor": Subcommand("Check what this machine can run.", "cpu"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -114,18 +115,40 @@ def blank_option(command: Command) -> Command:
     )(command)
 
 
+def threshold_option(command: Command) -> Command:
+    """Add ``--threshold``: the least score of a match."""
+    return click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1),
+        callback=finite,
+        metavar="SCORE",
+        help="Least score of a match, from 0 to 1.  [default: the matcher's]",
+    )(command)
+
+
 def execution_options(command: Command) -> Command:
     """Add ``--device``, ``--precision`` and ``--threads``: how the matcher runs."""
-    threads = click.option(
-        "--threads",
-        type=click.IntRange(1, _MAX_THREADS),
-        help="CPU threads.  [default: the processors of this process]",
-    )
     precision = click.option(
         "--precision", default="auto", show_default=True, help="Variant of the model: fp32, fp16, int8 or int4."
     )
     device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-    return device(precision(threads(command)))
+    return device(precision(threads_option(command)))
+
+
+def threads_option(command: Command) -> Command:
+    """Add ``--threads``: the CPU threads of the matcher."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(1, _MAX_THREADS),
+        help="CPU threads.  [default: the processors of this process]",
+    )(command)
+
+
+def finite(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    """Check that a number is not NaN, which passes the comparisons of a range."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no number between 0 and 1")
+    return value
 
 
 def delimiter(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

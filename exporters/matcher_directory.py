@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flipkd_sdk import __version__
 from flipkd_sdk.artifact.manifest import MANIFEST_FILE, EncoderSpec, Manifest, TokenizerSpec, read_manifest, sha256_of
+from flipkd_sdk.artifact.recalibration import is_earlier_manifest
 from flipkd_sdk.atomic import atomic_directory, check_directory
 from flipkd_sdk.errors import MatcherDirectoryError
 from flipkd_sdk.exporters.model_card import model_card
@@ -51,7 +52,8 @@ def _foreign(directory: Path) -> str | None:
     except MatcherDirectoryError as error:
         return f"not a matcher directory ({error})"
     own = {MANIFEST_FILE, CARD_FILE, *(entry.file for entry in manifest.files)}
-    foreign = sorted(path.name for path in directory.iterdir() if path.name not in own)
+    names = [path.name for path in directory.iterdir() if not is_earlier_manifest(path.name)]
+    foreign = sorted(set(names) - own)
     return f"contains {foreign[0]!r}, which is not part of a matcher" if foreign else None
 
 

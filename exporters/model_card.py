@@ -28,7 +28,7 @@ Scores the probability that two texts mean the same. Made by flipkd_sdk {manifes
 from flipkd_sdk import Matcher
 
 matcher = Matcher.load("path/to/this/directory")
-matcher.score("first text", "second text")  # probability in [0, 1]; at least {calibration.threshold:.3f} is a match
+matcher.score("first text", "second text")  # probability in [0, 1]; at least matcher.threshold is a match
 ```
 
 ## Provenance
@@ -47,7 +47,8 @@ The encoder is the LoRA A matrix of `{encoder.module}` in block {encoder.layer} 
 |---|---|---|---|
 {chr(10).join(rows)}
 
-Probability and threshold were fitted on {calibration.size} development pairs (objective `{calibration.objective}`).
+At export, probability and threshold ({calibration.threshold:.3f}) were fitted on {calibration.size} development pairs
+(objective `{calibration.objective}`). `flipkd calibrate` changes them, and `flipkd inspect` shows the present ones.
 
 | variant | file | size | Spearman with its reference | largest change of a cosine | alone against batched |
 |---|---|---|---|---|---|

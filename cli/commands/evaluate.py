@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import columns
+from flipkd_sdk.cli.console import columns, printable
 from flipkd_sdk.cli.tables.files import check_output, open_output
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ _SHOWN_CHARACTERS = 60
 @click.option(
     "--label-column", default="label", show_default=True, metavar="COLUMN", help="Column of the labels, 0 or 1."
 )
+@click.option(
+    "--kind-column", metavar="COLUMN", help="Column of the kinds, for pass rates by kind.  [default: kind, if there]"
+)
+@options.threshold_option
 @options.dialect_options
 @click.option("--compare", "other", metavar="OTHER", type=click.Path(), help="Another matcher to compare with.")
 @click.option(
@@ -56,6 +60,8 @@ def evaluate(
     a_column: str | None,
     b_column: str | None,
     label_column: str,
+    kind_column: str | None,
+    threshold: float | None,
     delimiter: str | None,
     encoding: str,
     other: str | None,
@@ -70,9 +76,10 @@ def evaluate(
 ) -> None:
     """Measure MATCHER, a directory made by 'flipkd export', on the labelled PAIRS of a CSV or JSONL file.
 
-    Accuracy, precision, recall and F1 are those at the matcher's own threshold; average precision, the area under the
-    ROC curve and Spearman's rank correlation with the label need no threshold. The calibration error is the mean
-    distance of match probabilities from match rates. Each measure has a 95% bootstrap interval.
+    Accuracy, precision, recall and F1 are those at the threshold; average precision, the area under the ROC curve and
+    Spearman's rank correlation with the label need no threshold. The calibration error is the mean distance of match
+    probabilities from match rates. Each measure has a 95% bootstrap interval. Pairs with a kind, such as negation, add
+    a table of pass rates by kind: a match passes if it reaches the threshold, a non-match if it does not.
 
     --compare adds the differences to another matcher, the pairs that the two decide differently, and McNemar's exact
     test of the number of right decisions.
@@ -81,6 +88,7 @@ def evaluate(
     """
     options.refuse_swapped(matcher, pairs, "evaluate")
     from flipkd_sdk.cli.evaluation.comparison import compare, measure
+    from flipkd_sdk.cli.evaluation.kinds import behaviour_of, read_kinds
     from flipkd_sdk.pairs import read_pairs
 
     if report is not None:
@@ -93,37 +101,47 @@ def evaluate(
         delimiter=delimiter,
         encoding=encoding,
     )
-    scoring = _score(matcher, data, device, precision, threads)
+    kinds = read_kinds(pairs, kind_column, delimiter=delimiter, encoding=encoding)
+    scoring = _score(matcher, data, device, precision, threads, threshold)
     measured = measure(scoring, data.label, resamples=resamples, seed=seed)
+    behaviour = None if kinds is None else behaviour_of(scoring, data, kinds)
     comparison = second = None
     if other is not None:
-        second = _score(other, data, device, precision, threads)
+        second = _score(other, data, device, precision, threads, threshold)
         comparison = compare(scoring, second, data, resamples=resamples, seed=seed)
     if report is not None:
         from flipkd_sdk.cli.evaluation.report import report_html
 
         systems = [scoring] if second is None else [scoring, second]
-        html = report_html(pairs, data, systems, measured, comparison, _shown_options())
+        html = report_html(pairs, data, systems, measured, comparison, _shown_options(), behaviour=behaviour)
         with open_output(report, overwrite=overwrite) as stream:
             stream.write(html.encode())
     if as_json:
-        click.echo(json.dumps(_as_json(data, scoring, measured, second, comparison), indent=2, ensure_ascii=False))
+        content = _as_json(data, scoring, measured, second, comparison)
+        if behaviour is not None:
+            content["behaviour"] = behaviour.to_dict()
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
     counts = f"{len(data):,} pairs, {int(data.label.sum()):,} of them matches"
     click.echo(f"{counts}; {scoring.variant} on {scoring.device}\n")
     click.echo(_measures_table(scoring, measured))
+    if behaviour is not None:
+        click.echo("\n" + "\n".join(f"  {printable(line)}" for line in behaviour.table().splitlines()))
     if second is not None and comparison is not None:
         click.echo("\n" + "\n\n".join(_comparison_text(second, comparison)))
 
 
-def _score(directory: str, pairs: Pairs, device: str, precision: str, threads: int | None) -> Scoring:
+def _score(
+    directory: str, pairs: Pairs, device: str, precision: str, threads: int | None, threshold: float | None
+) -> Scoring:
     from flipkd_sdk.cli.evaluation.comparison import Scoring
     from flipkd_sdk.runtimes.matcher import Matcher
 
     with Matcher.load(directory, device=device, precision=precision, threads=threads) as matcher:
         probability = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))
         variant, device = matcher.precision, matcher.device
-        return Scoring(directory, variant, device, matcher.threshold, probability, matcher.manifest)
+        least = matcher.threshold if threshold is None else threshold
+        return Scoring(directory, variant, device, least, probability, matcher.manifest)
 
 
 def _shown_options() -> dict[str, str]:

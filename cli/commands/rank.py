@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flipkd_sdk.runtimes.search.candidates import CandidateSet
 
 _CHUNK_QUERIES = 2048
+_MANY_CANDIDATES = 100
+"""Number of candidates from which on the share of matches is far below that of labelled pairs."""
 
 
 @click.command(
@@ -41,6 +43,7 @@ _CHUNK_QUERIES = 2048
 @click.option("--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="Most candidates for a query.")
 @click.option("--score-cutoff", type=click.FloatRange(0, 1), help="Leave out candidates that score less.")
 @click.option("--only-matches", is_flag=True, help="Leave out candidates that are no matches.")
+@options.threshold_option
 @click.option("--out", type=click.Path(allow_dash=True), default="-", help="File to write.  [default: standard output]")
 @click.option("--overwrite", is_flag=True, help="Replace the output if there is one.")
 @click.option("--save-candidates", type=click.Path(), help="Keep the encoded candidates in this directory.")
@@ -57,6 +60,7 @@ def rank(
     top_k: int,
     score_cutoff: float | None,
     only_matches: bool,
+    threshold: float | None,
     out: str,
     overwrite: bool,
     save_candidates: str | None,
@@ -118,7 +122,8 @@ def rank(
         form = TextFormat(float_format, escape_formulas)
         sink = stack.enter_context(open_sink(stream, out, source, text_encoding, added, form))
         advance = stack.enter_context(row_progress(source.total))
-        least = max(score_cutoff or 0.0, model.threshold if only_matches else 0.0)
+        least_match = model.threshold if threshold is None else threshold
+        least = max(score_cutoff or 0.0, least_match if only_matches else 0.0)
         blank = 0
         while chunk := source.take(_CHUNK_QUERIES):
             texts = [text for text, _ in chunk.pairs]
@@ -135,12 +140,18 @@ def rank(
                     [match.index + 1 for _, _, match in rows],
                     [match.text for _, _, match in rows],
                     [match.score for _, _, match in rows],
-                    [match.score >= model.threshold for _, _, match in rows],
+                    [match.score >= least_match for _, _, match in rows],
                 ),
             )
             advance(len(texts), chunk.position)
             blank += chunk.blank_rows
     note_blank_texts(queries, blank, source.blank_lines)
+    if threshold is None and len(candidate_set) >= _MANY_CANDIDATES and not model.manifest.calibration.has_prior:
+        click.echo(
+            f"flipkd: warning: the threshold {least_match:.4f} was fitted on pairs; among {len(candidate_set):,} "
+            "candidates matches are rarer, so set --threshold, or fit one with 'flipkd calibrate --prior'",
+            err=True,
+        )
 
 
 def _candidates(matcher: Matcher, path: str, reading: TableOptions) -> CandidateSet:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @options.output_text_options
 @click.option("--score-cutoff", type=click.FloatRange(0, 1), help="Write only rows that score at least this.")
 @click.option("--only-matches", is_flag=True, help="Write only rows that are matches.")
+@options.threshold_option
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
@@ -82,6 +83,7 @@ def score(
     escape_formulas: bool,
     score_cutoff: float | None,
     only_matches: bool,
+    threshold: float | None,
     on_error: str,
     rejects: str | None,
     engine: str,
@@ -96,7 +98,7 @@ def score(
 
     TABLE is a CSV, JSONL or Parquet file, gzipped or not, or a folder of them; - reads standard input. The output
     contains its rows in their order, with all their columns unchanged and two more: the probability in [0, 1] that the
-    two texts mean the same, and 1 if it reaches the matcher's threshold, else 0. Tables of any length are scored in
+    two texts mean the same, and 1 if it reaches the threshold, else 0. Tables of any length are scored in
     constant memory, and repeated texts are encoded once.
 
     A run that was stopped, even by a power cut, continues with --resume and writes the same output.
@@ -129,7 +131,7 @@ def score(
     writing = OutputOptions(
         added=(Column(score_column, "score", "--score-column"), Column(match_column, "flag", "--match-column")),
         form=TextFormat(float_format, escape_formulas),
-        selection=Selection(score_cutoff, only_matches),
+        selection=Selection(score_cutoff, only_matches, threshold),
         overwrite=overwrite,
         resume=resume,
         skip=on_error == "skip",

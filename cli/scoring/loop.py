@@ -41,11 +41,13 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows to be written."""
+    """Rows to be written, and rows to be called matches."""
 
     score_cutoff: float | None = None
     """Least score; None for any."""
     only_matches: bool = False
+    threshold: float | None = None
+    """Least score of a match; None for the matcher's."""
 
     def indices(self, scores: NDArray[np.float64], matches: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the indices of those rows; shape (selected,)."""
@@ -71,7 +73,7 @@ def score_rows(
         sink: receives the rows in their order.
         engine: computes the scores.
         journal: scores of an earlier run, to which the new ones are appended; None to keep none.
-        selection: rows to be written.
+        selection: rows to be written, and the threshold.
         advance: called with the rows done since the last call, and the position in the source.
 
     Returns:
@@ -80,11 +82,12 @@ def score_rows(
     Raises:
         ResumeError: the earlier run's scores are those of other texts.
     """
+    threshold = engine.threshold if selection.threshold is None else selection.threshold
     blank = 0
     for chunk, scores in _scored(source, engine, journal):
         # In float64, in which thresholds are chosen.
         exact = scores.astype(np.float64)
-        matches = exact >= engine.threshold
+        matches = exact >= threshold
         rows, chosen = chunk.rows, selection.indices(exact, matches)
         if len(chosen) < len(exact):
             rows, exact, matches = rows_at(rows, chosen), exact[chosen], matches[chosen]

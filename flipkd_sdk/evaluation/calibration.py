@@ -1,10 +1,12 @@
 """From cosine similarity to match probability: Platt scaling and the choice of a threshold.
 
-Both are fitted on a development split, never on the test split, and travel in the manifest.
+Both are fitted on a development split, never on the test split, and travel in the manifest. ``flipkd calibrate`` fits
+them again on pairs of the user's.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAX_NEWTON_STEPS = 100
+_AT_PRIOR = " at prior "
+_ROUNDING = 1e-9
+"""Numbers of pairs computed from a share are rounded up, except by less than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +34,14 @@ class Calibration:
     threshold: float
     """Least match probability of a match, in [0, 1]."""
     objective: str
-    """Objective of the threshold: ``"f1"`` or ``"precision>=P"``."""
+    """Objective of the threshold: ``"f1"``, ``"precision>=P"`` or ``"recall>=R"``, with the prior if one was given."""
     size: int
-    """Number of development pairs that both were fitted on."""
+    """Number of pairs that both were fitted on."""
+
+    @property
+    def has_prior(self) -> bool:
+        """Return True if it holds for a share of matches that the user gave, not for that of the fitted pairs."""
+        return _AT_PRIOR in self.objective
 
     def probability(self, cosine: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map cosines of any shape to match probabilities in [0, 1] of the same shape, float32."""
@@ -41,44 +51,54 @@ class Calibration:
         return np.where(logit >= 0, 1.0 / (1.0 + small), small / (1.0 + small)).astype(np.float32)
 
 
-def fit(cosine: NDArray[np.floating], label: NDArray[np.integer], *, objective: str = "f1") -> Calibration:
+def fit(
+    cosine: NDArray[np.floating], label: NDArray[np.integer], *, objective: str = "f1", prior: float | None = None
+) -> Calibration:
     """Fit Platt scaling and choose the threshold for an objective.
 
     Platt (1999), with his smoothed targets (N+ + 1)/(N+ + 2) and 1/(N− + 2), which keep the slope finite when the
     classes are separable; minimised by Newton's method as in Lin, Lin & Weng (2007).
 
+    A prior moves the intercept by logit(prior) − logit(N+/(N+ + N−)). This is exact if only the share of matches
+    differs in use, and matches and non-matches are like those of the pairs (Saerens, Latinne & Decaestecker, 2002).
+
     Args:
-        cosine: similarities of the development pairs, shape (n,).
+        cosine: similarities of the pairs, shape (n,).
         label: 1 for a match, 0 for none, shape (n,).
-        objective: ``"f1"`` for the best F1, or ``"precision>=P"`` for the best recall with precision of at least P.
+        objective: ``"f1"`` for the best F1, ``"precision>=P"`` for the best recall with precision of at least P, or
+            ``"recall>=R"`` for the best precision with recall of at least R.
+        prior: share of matches in use, in (0, 1); by default that of the pairs.
 
     Raises:
         InvalidPairsError: one of the two classes is missing, or the cosines are not finite or do not rise with the
             label.
-        ConfigError: the objective is unknown.
+        ConfigError: the objective is unknown or out of reach, or the prior is outside (0, 1).
     """
     cosine = np.asarray(cosine, dtype=np.float64)
     label = np.asarray(label)
-    positives = int(label.sum())
-    negatives = len(label) - positives
-    if not positives or not negatives:
-        raise InvalidPairsError(
-            "calibration needs development pairs of both labels, 0 and 1; add pairs of the missing one"
-        )
+    positives, negatives = _both_labels(label)
     if not np.isfinite(cosine).all():
-        raise InvalidPairsError("a similarity of the development pairs is not a finite number; the model is broken")
+        raise InvalidPairsError("a similarity of the pairs is not a finite number; the model is broken")
     slope, intercept = _platt(cosine, label, positives, negatives)
     # If all cosines are equal, the slope is undetermined and its sign is rounding noise.
     if slope <= 0 or np.ptp(cosine) == 0:
         raise InvalidPairsError(
-            "on the development pairs the similarity does not rise with the label; check that label 1 means a match"
+            "on these pairs the similarity does not rise with the label; check that label 1 means a match"
         )
-    curve = Calibration(slope, intercept, 0.5, objective, len(label))
-    threshold = choose_threshold(curve.probability(cosine.astype(np.float32)), label, objective=objective)
-    return Calibration(slope, intercept, threshold, objective, len(label))
+    named = objective
+    if prior is not None:
+        _check_prior(prior)
+        intercept += math.log(prior / (1 - prior)) - math.log(positives / negatives)
+        named += f"{_AT_PRIOR}{prior:g}"
+    curve = Calibration(slope, intercept, 0.5, named, len(label))
+    score = curve.probability(cosine.astype(np.float32))
+    threshold = choose_threshold(score, label, objective=objective, prior=prior)
+    return Calibration(slope, intercept, threshold, named, len(label))
 
 
-def choose_threshold(score: NDArray[np.floating], label: NDArray[np.integer], *, objective: str = "f1") -> float:
+def choose_threshold(
+    score: NDArray[np.floating], label: NDArray[np.integer], *, objective: str = "f1", prior: float | None = None
+) -> float:
     """Choose the least score of a match.
 
     The threshold is half-way between the two neighbouring scores that it separates, so that rounding of a score does
@@ -88,30 +108,33 @@ def choose_threshold(score: NDArray[np.floating], label: NDArray[np.integer], *,
         score: match probabilities, shape (n,).
         label: 1 for a match, 0 for none, shape (n,).
         objective: as for `fit`.
+        prior: share of matches for which precision and F1 are computed; by default that of the pairs.
 
     Raises:
         ConfigError: the objective is unknown, or no threshold reaches its precision.
     """
+    goal, least = _parsed(objective)
     order = np.argsort(-np.asarray(score, dtype=np.float64), kind="stable")
     ranked = np.asarray(score, dtype=np.float64)[order]
     hits = np.cumsum(np.asarray(label)[order])
     taken = np.arange(1, len(ranked) + 1)
     # No threshold separates equal scores.
     possible = np.append(ranked[:-1] > ranked[1:], True)
-    precision, recall = hits / taken, hits / max(int(hits[-1]), 1)
-    if objective == "f1":
-        value = 2 * hits / (taken + hits[-1])
-    elif objective.startswith("precision>="):
-        floor = _floor(objective)
+    match_weight, other_weight = _weights(int(hits[-1]), len(ranked), prior)
+    weighted_hits = match_weight * hits
+    weighted = weighted_hits + other_weight * (taken - hits)
+    precision, recall = weighted_hits / weighted, hits / max(int(hits[-1]), 1)
+    if goal == "f1":
+        value = 2 * weighted_hits / (weighted + match_weight * hits[-1])
+    elif goal == "precision":
         best_precision = precision[possible].max()
-        possible &= precision >= floor
+        possible &= precision >= least
         if not possible.any():
-            raise ConfigError(
-                f"objective {objective}: the best precision on the development pairs is {best_precision:.3f}"
-            )
+            raise ConfigError(f"objective {objective}: the best precision on these pairs is {best_precision:.3f}")
         value = recall
     else:
-        raise ConfigError(f"unknown threshold objective {objective!r}; use 'f1' or 'precision>=P'")
+        possible &= recall >= least
+        value = precision
     best = int(np.argmax(np.where(possible, value, -1.0)))
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
     middle = (ranked[best] + below) / 2
@@ -119,14 +142,80 @@ def choose_threshold(score: NDArray[np.floating], label: NDArray[np.integer], *,
     return float(middle if middle > below else ranked[best])
 
 
-def _floor(objective: str) -> float:
+def check_enough_pairs(label: NDArray[np.integer], *, objective: str, prior: float | None = None) -> None:
+    """Check that one wrong pair leaves the objective within reach.
+
+    With fewer pairs a threshold reaches the objective only if it makes no error on them at all, which proves little:
+    one false match among N+ + 1 answers, or one missed match among N+, would be too many.
+
+    Args:
+        label: 1 for a match, 0 for none, shape (n,).
+        objective: as for `fit`.
+        prior: as for `fit`.
+
+    Raises:
+        InvalidPairsError: one of the classes is missing, or more pairs are needed; the message names their number.
+        ConfigError: the objective or the prior is invalid.
+    """
+    positives, negatives = _both_labels(np.asarray(label))
+    goal, least = _parsed(objective)
+    if prior is not None:
+        _check_prior(prior)
+    if goal == "f1":
+        return
+    if least == 1:
+        raise InvalidPairsError(f"no number of pairs shows a {goal} of 1; ask for less, such as 0.99")
+    odds = least / (1 - least)
+    if goal == "recall":
+        kind, found, needed = "matches", positives, odds + 1
+    elif prior is None:
+        kind, found, needed = "matches", positives, odds
+    else:
+        kind, found, needed = "non-matches", negatives, odds * (1 - prior) / prior
+    least_number = math.ceil(needed - _ROUNDING * needed)
+    if found < least_number:
+        where = "" if prior is None or goal == "recall" else f" where {prior:g} of all pairs match"
+        raise InvalidPairsError(
+            f"too few pairs for a {goal} of {least:g}{where}: {least_number:,} {kind} are needed, found {found:,}; "
+            f"label more, or ask for less"
+        )
+
+
+def _both_labels(label: NDArray[np.integer]) -> tuple[int, int]:
+    """Return the numbers of matches and of non-matches."""
+    positives = int(label.sum())
+    negatives = len(label) - positives
+    if not positives or not negatives:
+        raise InvalidPairsError("calibration needs pairs of both labels, 0 and 1; add pairs of the missing one")
+    return positives, negatives
+
+
+def _check_prior(prior: float) -> None:
+    if not 0 < prior < 1:
+        raise ConfigError(f"prior={prior}: expected the share of matches in use, between 0 and 1")
+
+
+def _weights(positives: int, size: int, prior: float | None) -> tuple[float, float]:
+    """Return the weights of a match and of a non-match under a prior; 1 without a prior, so that counts stay whole."""
+    if prior is None:
+        return 1.0, 1.0
+    return prior / max(positives, 1), (1 - prior) / max(size - positives, 1)
+
+
+def _parsed(objective: str) -> tuple[str, float]:
+    """Return the measure that an objective names, and its least value."""
+    if objective == "f1":
+        return objective, 0.0
+    goal, _, value = objective.partition(">=")
+    if goal not in ("precision", "recall"):
+        raise ConfigError(f"unknown threshold objective {objective!r}; use 'f1', 'precision>=P' or 'recall>=R'")
     try:
-        floor = float(objective.removeprefix("precision>="))
+        least = float(value)
     except ValueError:
-        floor = -1.0
-    if not 0.0 < floor <= 1.0:
-        raise ConfigError(f"objective {objective!r}: the precision must be a number in (0, 1], as in 'precision>=0.95'")
-    return floor
+        least = math.nan
+    if not 0.0 < least <= 1.0:
+        raise ConfigError(f"objective {objective!r}: the {goal} must be a number in (0, 1], as in '{goal}>=0.95'")
+    return goal, least
 
 
 def _platt(

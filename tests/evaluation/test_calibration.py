@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from flipkd_sdk.errors import ConfigError, InvalidPairsError
-from flipkd_sdk.evaluation.calibration import Calibration, choose_threshold, fit
+from flipkd_sdk.evaluation.calibration import Calibration, check_enough_pairs, choose_threshold, fit
 from flipkd_sdk.evaluation.metrics import at_threshold
 
 Floats = NDArray[np.float32]
@@ -98,7 +98,7 @@ def test_the_precision_asked_for_is_reached_with_the_best_recall(data: tuple[Flo
     allowed = [cut["recall"] for cut in cuts if cut["precision"] >= floor]
     if not allowed:
         best = max(cut["precision"] for cut in cuts)
-        with pytest.raises(ConfigError, match=f"the best precision on the development pairs is {best:.3f}"):
+        with pytest.raises(ConfigError, match=f"the best precision on these pairs is {best:.3f}"):
             choose_threshold(score, label, objective=f"precision>={floor}")
         return
     chosen = at_threshold(score, label, choose_threshold(score, label, objective=f"precision>={floor}"))
@@ -126,11 +126,21 @@ def test_neighbouring_float64_scores_are_separated() -> None:
 
 @pytest.mark.parametrize(
     "objective",
-    ["", "F1", "recall>=0.5", "precision>=", "precision>=high", "precision>=0", "precision>=1.1", "precision>=nan"],
+    [
+        "",
+        "F1",
+        "accuracy>=0.5",
+        "recall>=2",
+        "precision>=",
+        "precision>=high",
+        "precision>=0",
+        "precision>=1.1",
+        "precision>=nan",
+    ],
 )
 def test_unknown_objectives_are_refused(objective: str) -> None:
     cosine, label = development_pairs(20, gap=0.5)
-    with pytest.raises(ConfigError, match="precision"):
+    with pytest.raises(ConfigError, match="objective"):
         fit(cosine, label, objective=objective)
 
 
@@ -149,3 +159,112 @@ def test_unknown_objectives_are_refused(objective: str) -> None:
 def test_pairs_that_cannot_be_calibrated_on_are_refused(cosine: list[float], label: list[int], message: str) -> None:
     with pytest.raises(InvalidPairsError, match=message):
         fit(np.array(cosine, np.float32), np.array(label, np.int8))
+
+
+@given(scored(), st.sampled_from([0.01, 0.5, 0.75, 0.9, 1.0]))
+@settings(deadline=None)
+def test_the_recall_asked_for_is_reached_with_the_best_precision(data: tuple[Floats, Labels], floor: float) -> None:
+    score, label = data
+    cuts = [at_threshold(score, label, float(cut)) for cut in score]
+    chosen = at_threshold(score, label, choose_threshold(score, label, objective=f"recall>={floor}"))
+    assert chosen["recall"] >= floor
+    assert chosen["precision"] == pytest.approx(max(cut["precision"] for cut in cuts if cut["recall"] >= floor))
+
+
+@given(scored(), st.integers(1, 30), st.sampled_from(["f1", "recall>=0.7"]))
+@settings(deadline=None)
+def test_a_lower_prior_chooses_as_if_every_non_match_occurred_more_often(
+    data: tuple[Floats, Labels], times: int, objective: str
+) -> None:
+    score, label = data
+    positives, negatives = int(label.sum()), int((label == 0).sum())
+    copies = np.where(label == 1, 1, times)
+    many, labels = np.repeat(score, copies), np.repeat(label, copies)
+    prior = positives / (positives + times * negatives)
+    chosen = choose_threshold(score, label, objective=objective, prior=prior)
+    expected = choose_threshold(many, labels, objective=objective)
+    measure = "f1" if objective == "f1" else "precision"
+    assert at_threshold(many, labels, chosen)[measure] == pytest.approx(at_threshold(many, labels, expected)[measure])
+
+
+@given(st.integers(0, 50), st.floats(1e-6, 0.999))
+@settings(deadline=None)
+def test_a_prior_moves_every_logit_by_the_change_of_the_log_odds(seed: int, prior: float) -> None:
+    cosine, label = development_pairs(60, gap=0.2, seed=seed)
+    plain, moved = fit(cosine, label), fit(cosine, label, prior=prior)
+    share = float(label.mean())
+    assert moved.slope == plain.slope
+    assert moved.intercept - plain.intercept == pytest.approx(np.log(prior / (1 - prior)) - np.log(share / (1 - share)))
+    assert moved.has_prior and not plain.has_prior
+    assert moved.objective == f"f1 at prior {prior:g}"
+
+
+def test_probabilities_of_a_prior_are_calibrated_for_pairs_with_that_share_of_matches() -> None:
+    cosine, label = development_pairs(4000, gap=0.2)
+    used, used_label = development_pairs(200_000, gap=0.2, seed=1)
+    rare = (used_label == 0) | (np.arange(len(used)) % 20 == 0)
+    used, used_label = used[rare], used_label[rare]
+    corrected = fit(cosine, label, prior=float(used_label.mean())).probability(used)
+    plain = fit(cosine, label).probability(used)
+    assert corrected.mean() == pytest.approx(used_label.mean(), rel=0.1)
+    assert plain.mean() > 2 * used_label.mean()
+
+
+def test_the_precision_asked_for_holds_at_the_prior() -> None:
+    cosine, label = development_pairs(4000, gap=0.4)
+    fitted = fit(cosine, label, objective="precision>=0.9", prior=0.01)
+    chosen = fitted.probability(cosine).astype(np.float64) >= fitted.threshold
+    found, false = 0.01 * chosen[label == 1].mean(), 0.99 * chosen[label == 0].mean()
+    assert found / (found + false) >= 0.9
+    assert chosen.sum() > 100
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_a_prior_outside_its_range_is_refused(prior: float) -> None:
+    cosine, label = development_pairs(20, gap=0.5)
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        fit(cosine, label, prior=prior)
+
+
+@pytest.mark.parametrize(
+    ("objective", "prior", "matches", "others"),
+    [
+        ("precision>=0.95", None, 19, 1),
+        ("precision>=0.9", None, 9, 1),
+        ("precision>=0.95", 0.01, 1, 1881),
+        ("precision>=0.5", 0.5, 1, 1),
+        ("recall>=0.9", None, 10, 1),
+        ("recall>=0.9", 0.01, 10, 1),
+    ],
+)
+def test_pairs_are_enough_if_one_error_leaves_the_objective_in_reach(
+    objective: str, prior: float | None, matches: int, others: int
+) -> None:
+    label = np.array([1] * matches + [0] * others, np.int8)
+    check_enough_pairs(label, objective=objective, prior=prior)
+    goal, least = objective.split(">=")
+    # One error: the lowest match is missed, or one non-match is called a match.
+    if goal == "recall":
+        assert (matches - 1) / matches >= float(least) - 1e-12
+        assert (matches - 2) / (matches - 1) < float(least)
+        return
+    share = matches / len(label) if prior is None else prior
+    one = share / (share + (1 - share) / others)
+    assert one >= float(least) - 1e-12
+    if max(matches, others) > 1:
+        fewer = label[1:] if prior is None else label[:-1]
+        needed = matches if prior is None else others
+        with pytest.raises(InvalidPairsError, match=f"{needed:,} .*matches are needed, found {needed - 1:,}"):
+            check_enough_pairs(fewer, objective=objective, prior=prior)
+
+
+def test_a_precision_or_recall_of_one_cannot_be_shown() -> None:
+    label = np.array([0, 1] * 1000, np.int8)
+    for goal in ("precision", "recall"):
+        with pytest.raises(InvalidPairsError, match=f"no number of pairs shows a {goal} of 1"):
+            check_enough_pairs(label, objective=f"{goal}>=1")
+
+
+def test_pairs_of_one_label_are_never_enough() -> None:
+    with pytest.raises(InvalidPairsError, match="both labels"):
+        check_enough_pairs(np.ones(100, np.int8), objective="f1")

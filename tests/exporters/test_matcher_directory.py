@@ -89,6 +89,13 @@ def test_a_matcher_is_replaced_when_asked(old: Path) -> None:
     assert names(old.parent) == ["matcher"]
 
 
+def test_manifests_of_earlier_calibrations_are_replaced_too(old: Path) -> None:
+    (old / "manifest.12.json").touch()
+    with publishing(old, overwrite=True) as working:
+        (working / "file").touch()
+    assert names(old) == ["file"]
+
+
 def test_a_failure_leaves_the_old_matcher(old: Path) -> None:
     before = read_manifest(old)
     with pytest.raises(ValueError, match="stop"), publishing(old, overwrite=True):

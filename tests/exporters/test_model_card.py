@@ -17,8 +17,8 @@ def test_the_figures_of_the_manifest_are_in_the_card(tiny_matcher: Path) -> None
     card = model_card(replace(manifest, variants={"int8": variant}, metrics={"test/int8": measures}))
     assert "| test/int8 | 0.9123 | 0.8432 | 0.7556 |" in card
     assert "| int8 | `model_int8.onnx` | 12.3 MB | 0.9988 | 0.0123 | 3e-07 |" in card
-    assert f"at least {manifest.calibration.threshold:.3f} is a match" in card
-    assert f"{manifest.calibration.size} development pairs (objective `f1`)" in card
+    assert f"threshold ({manifest.calibration.threshold:.3f})" in card
+    assert f"{manifest.calibration.size} development pairs\n(objective `f1`)" in card
     assert "| student | tiny-student | `0` | Apache-2.0 |" in card
     assert "`q_proj` in block 0 (bidirectional attention,\nmean pooling, 16 dimensions)" in card
 

@@ -135,3 +135,41 @@ def test_the_report_is_one_page_with_all_sections(
     assert "http" not in html.replace("http-equiv", "")
     again = CliRunner().invoke(cli, arguments)
     assert "exists already; pass --overwrite" in again.stderr
+
+
+def test_pairs_with_kinds_add_pass_rates(tiny_matcher: Path, tmp_path: Path) -> None:
+    path, report = tmp_path / "kinds.csv", tmp_path / "report.html"
+    kinds = ("same", "same", "", "part", "part")
+    lines = [f"{a},{b},{y},{kind}\n" for (a, b, y), kind in zip(ROWS, kinds, strict=True)]
+    path.write_text("text_a,text_b,label,kind\n" + "".join(lines), encoding="utf-8")
+    arguments = ["evaluate", str(tiny_matcher), str(path), "--device", "cpu", "--resamples", "0", "--threshold", "0.9"]
+    result = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
+    with Matcher.load(tiny_matcher, device="cpu") as matcher:
+        right = (matcher.score_pairs((a, b) for a, b, _ in ROWS) >= 0.9) == np.array([y for *_, y in ROWS], np.bool_)
+    passed = {(kind["kind"], kind["label"]): kind["passed"] for kind in result["behaviour"]["kinds"]}
+    assert passed == {
+        ("same", 1): right[0],
+        ("same", 0): right[1],
+        ("no kind", 0): right[2],
+        ("part", 1): right[3] + right[4],
+    }
+    shown = CliRunner().invoke(cli, [*arguments, "--report", str(report)])
+    assert shown.exit_code == 0, shown.stderr
+    assert any(line.split()[:2] == ["part", "match"] for line in shown.stdout.splitlines())
+    assert "Behaviour by kind" in report.read_text(encoding="utf-8")
+
+
+def test_pairs_without_kinds_have_no_pass_rates_unless_a_column_is_named(tiny_matcher: Path, pairs: Path) -> None:
+    arguments = ["evaluate", str(tiny_matcher), str(pairs), *COLUMNS, "--device", "cpu", "--resamples", "0"]
+    assert "behaviour" not in json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
+    done = CliRunner().invoke(cli, [*arguments, "--kind-column", "kind"])
+    assert done.exit_code == 1
+    assert "no column 'kind'" in done.stderr
+
+
+def test_the_threshold_of_the_command_decides(tiny_matcher: Path, pairs: Path) -> None:
+    arguments = ["evaluate", str(tiny_matcher), str(pairs), *COLUMNS, "--device", "cpu", "--resamples", "0", "--json"]
+    result = json.loads(
+        CliRunner().invoke(cli, [*arguments, "--threshold", "0", "--compare", str(tiny_matcher)]).stdout
+    )
+    assert (result["threshold"], result["recall"], result["comparison"]["threshold"]) == (0.0, 1.0, 0.0)

@@ -3,12 +3,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 
 from flipkd_sdk import Matcher
+from flipkd_sdk.artifact.manifest import read_manifest
 from flipkd_sdk.cli.main import cli
 
 if TYPE_CHECKING:
@@ -83,3 +86,27 @@ def test_errors_name_their_cause(rank: Callable[..., Result], folder: Path) -> N
     assert "faq.jsonl:1: no key 'absent'" in rank("--candidate-column", "absent").stderr
     (folder / "queries.csv").write_text("rank,text\n1,a\n", encoding="utf-8")
     assert "queries.csv: the table has a column 'rank' already; rename it" in rank().stderr
+
+
+def test_the_threshold_of_the_command_decides(rank: Callable[..., Result]) -> None:
+    for threshold, flag in (("0", "1"), ("1", "0")):
+        rows = list(csv.DictReader(io.StringIO(rank("--threshold", threshold).stdout, newline=""), delimiter=";"))
+        assert {row["match"] for row in rows if row["score"] != "1.000000"} == {flag}
+    assert len(rank("--threshold", "1", "--only-matches").stdout.splitlines()) == 1
+    assert rank("--threshold", "nan").exit_code == 2
+
+
+def test_a_threshold_of_pairs_is_warned_about_in_a_search(
+    rank: Callable[..., Result], folder: Path, tiny_matcher: Path, tmp_path: Path
+) -> None:
+    many = folder / "many.jsonl"
+    many.write_text("\n".join(json.dumps({"faq": f"Question {i}"}) for i in range(100)), encoding="utf-8")
+    warning = "was fitted on pairs; among 100 candidates matches are rarer"
+    assert warning in rank(candidates=many).stderr
+    assert rank("--threshold", "0.9", candidates=many).stderr == ""
+    search = shutil.copytree(tiny_matcher, tmp_path / "search")
+    manifest = read_manifest(search)
+    fitted = replace(manifest.calibration, objective="f1 at prior 0.01")
+    (search / "manifest.json").write_text(replace(manifest, calibration=fitted).to_json(), encoding="utf-8")
+    arguments = ["rank", str(search), str(folder / "queries.csv"), str(many), "--candidate-column", "faq"]
+    assert CliRunner().invoke(cli, arguments).stderr == ""

@@ -527,3 +527,14 @@ def test_environment_variables_set_options(
     assert "no column 'absent'" in failure(score(table))
     rows = parsed(score(table, "--a-column", "text_a").stdout)
     assert all(len(row[3]) == 4 for row in rows[1:])
+
+
+def test_the_threshold_of_the_command_decides(
+    score: Callable[..., Result], table: Path, expected: list[tuple[str, str]]
+) -> None:
+    for threshold, flag in (("0", "1"), ("1", "0")):
+        rows = list(csv.DictReader(io.StringIO(score(table, "--threshold", threshold).stdout, newline="")))
+        assert [(row["score"], row["match"]) for row in rows] == [(value, flag) for value, _ in expected]
+    assert score(table, "--threshold", "1", "--only-matches").stdout.splitlines() == ["id,text_a,text_b,score,match"]
+    for wrong in ("1.5", "-0.5", "nan", "high"):
+        assert score(table, "--threshold", wrong).exit_code == 2

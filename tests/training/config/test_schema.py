@@ -39,7 +39,7 @@ def test_pairs_are_all_that_is_needed() -> None:
         ({"student": 4}, "option student: Input should be a valid dictionary"),
         ({"alignment": {"learning_rate": float("nan")}}, "option alignment.learning_rate: "),
         ({"loss": {"margin": float("inf")}}, "option loss.margin: Input should be a finite number"),
-        ({"objective": "f2"}, "option objective: unknown threshold objective 'f2'; use 'f1' or 'precision>=P'"),
+        ({"objective": "f2"}, "option objective: unknown threshold objective 'f2'; use 'f1', 'precision>=P'"),
         ({"objective": "precision>=2"}, "option objective: .*the precision must be a number in"),
         ({"seed": -1, "sed": 1}, r"option seed: .* \(and 1 more\)"),
         ({"loss": {"similarity": 0, "alignment": 0}}, "test: alignment.epochs needs loss.similarity or loss.alignment"),
