@@ -124,7 +124,7 @@ def _text(result: Recalibrated) -> str:
     before, after = result.before, result.after
     rows = [("", "before", "now"), ("objective", before.calibration.objective, after.calibration.objective)]
     for name in ("slope", "intercept", "threshold"):
-        rows.append((name, *(f"{getattr(side.calibration, name):.4f}" for side in (before, after))))
+        rows.append((name, f"{getattr(before.calibration, name):.4f}", f"{getattr(after.calibration, name):.4f}"))
     for name in ("precision", "recall", "f1"):
         rows.append((name, f"{before.measures[name]:.4f}", f"{after.measures[name]:.4f}"))
     blank = f"; {result.blank:,} more with a blank text left out" if result.blank else ""

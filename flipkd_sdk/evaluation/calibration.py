@@ -1,7 +1,7 @@
 """From cosine similarity to match probability: Platt scaling and the choice of a threshold.
 
-Both are fitted on a development split, never on the test split, and travel in the manifest. ``flipkd calibrate`` fits
-them again on pairs of the user's.
+Both are fitted on a development split, never on the test split, and stored in the manifest. ``flipkd calibrate``
+fits them again on the user's pairs.
 """
 
 from __future__ import annotations
