@@ -235,6 +235,11 @@ def text_cells(record: Record, head: Head) -> list[str | None]:
     return [_cell(record.cells.get(name)) for name in head.columns]
 
 
+def encodable(text: str) -> str:
+    """Return a text with each half of a surrogate pair written out, which no encoding contains."""
+    return text.encode("utf-8", _UNENCODABLE).decode()
+
+
 def csv_line(values: Iterable[str], delimiter: str) -> str:
     """Return values as a line of CSV, without its end."""
     # With this line end csv quotes both of its characters in cells.

@@ -11,7 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flipkd_sdk.cli.tables.columns import Column, Head, Layout, TextSink, refuse_clash, refuse_twins, text_cells
+from flipkd_sdk.cli.tables.columns import (
+    Column,
+    Head,
+    Layout,
+    TextSink,
+    encodable,
+    refuse_clash,
+    refuse_twins,
+    text_cells,
+)
 from flipkd_sdk.cli.tables.files import STANDARD_STREAM
 from flipkd_sdk.cli.tables.sources import Chunk, RejectRow, TextColumn
 from flipkd_sdk.errors import InvalidPairsError
@@ -189,7 +198,7 @@ class ParquetSink:
         if schema is None:
             refuse_clash(added, head.columns, head.source)
             refuse_twins(head)
-            schema = pa.schema([(name, pa.string()) for name in head.columns])
+            schema = pa.schema([(encodable(name), pa.string()) for name in head.columns])
         self._own = schema
         self._schema = schema
         for column in added:
@@ -228,13 +237,13 @@ class ParquetSink:
     def _naming(self) -> Iterator[None]:
         try:
             yield
-        except pa.ArrowInvalid as error:
+        except pa.ArrowException as error:
             raise InvalidPairsError(f"{self._head.source}: cannot be written as Parquet ({error})") from error
 
     def _from_text(self, records: Sequence[Record]) -> pa.Table:
         cells = [text_cells(record, self._head) for record in records]
         columns = zip(*cells, strict=True) if cells else ([] for _ in self._own)
-        return pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=self._own)
+        return pa.Table.from_arrays([_text_array(column) for column in columns], schema=self._own)
 
 
 class ParquetAsText:
@@ -261,6 +270,13 @@ class ParquetAsText:
     def abandon(self) -> None:
         """Write nothing more."""
         self._sink.abandon()
+
+
+def _text_array(values: Sequence[str | None]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([value and encodable(value) for value in values], pa.string())
 
 
 def _opened(path: str) -> pq.ParquetFile:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+MAX_NESTING = 200
+"""Levels of lists and objects in a JSONL value. Python cannot write all that it can read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -279,10 +282,24 @@ def _json_rows(lines: Lines, on_bad_record: Callable[[BadRecord], None]) -> Iter
         except (ValueError, RecursionError) as error:
             on_bad_record(BadRecord(lines.number, raw, f"{where}: not valid JSON ({error})"))
             continue
-        if isinstance(cells, dict):
+        # Counting brackets is fast, and nearly all lines have few.
+        if line.count("[") + line.count("{") > MAX_NESTING and _is_too_deep(cells):
+            reason = f"{where}: values nested more than {MAX_NESTING} deep; flatten them"
+            on_bad_record(BadRecord(lines.number, raw, reason))
+        elif isinstance(cells, dict):
             yield Record(lines.number, raw, cells)
         else:
             on_bad_record(BadRecord(lines.number, raw, f"{where}: expected a JSON object with a key for each column"))
+
+
+def _is_too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        containers = [
+            inner.values() if isinstance(inner, dict) else inner for inner in level if type(inner) in (dict, list)
+        ]
+        level = [inner for container in containers for inner in container]
+    return bool(level)
 
 
 def _listed(names: tuple[str, ...]) -> str:

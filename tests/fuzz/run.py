@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "hostile" / "cases"
 RESULT = ROOT / "benchmarks" / "results" / "fuzz.json"
 TIME_LIMIT = 5.0
+RESIDENT_LIMIT = 500_000_000
 START_LIMIT = 120.0
 BATCH = 50
 BATCHES_PER_WORKER = 60
@@ -228,7 +229,7 @@ class Run:
                 self._confirm(task, answer, bytes.fromhex(answer["content"]))
             else:
                 self.report.outcomes[answer["outcome"]] += 1
-            if answer["peak"] > 500_000_000:
+            if answer["peak"] > RESIDENT_LIMIT:
                 self._replace(task, end)
 
     def _next(self, task: Task, end: float) -> None:
@@ -297,7 +298,7 @@ def written(report: Report, seconds: float, command: str, workers: int) -> dict[
         "found": report.findings[:50],
         "slowest_seconds": round(report.slowest, 2),
         "peak_resident_bytes": report.peak,
-        "limits": {"seconds": TIME_LIMIT, "resident_bytes": 500_000_000},
+        "limits": {"seconds": TIME_LIMIT, "resident_bytes": RESIDENT_LIMIT},
     }
 
 

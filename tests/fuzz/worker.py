@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 from fuzz.readers import READERS, Bench, WrongResultError
+from fuzz.run import RESIDENT_LIMIT
 from hypothesis import HealthCheck, Phase
 
 import flipkd_sdk
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 ADDRESS_SPACE = 4 << 30
 """Keeps a case that takes too much from taking the machine's memory."""
-RESIDENT_LIMIT = 500_000_000
 IN_OPEN, IN_ISDIR = 0x20, 0x40000000
 _NOTICE = struct.Struct("iIII")
 GENERATED = 5

@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from tiny_models import write_tiny_llama
 
+from flipkd_sdk.cli.main import cli
 from flipkd_sdk.contrast.pack_file import load_pack
 from flipkd_sdk.errors import ConfigError, InvalidPairsError, ModelSourceError
 from flipkd_sdk.pairs import read_pairs
@@ -52,6 +54,28 @@ def test_a_teacher_score_that_is_no_number_is_refused(tmp_path: Path, score: str
     ) as caught:
         read_pairs(path, teacher_score_column="s")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("depth", [150, 199, 250, *range(960, 1000), 5000, 100_000])
+@pytest.mark.parametrize("out", ["out.csv", "out.jsonl", "out.parquet"])
+def test_a_nested_value_is_copied_or_refused(tiny_matcher: Path, tmp_path: Path, out: str, depth: int) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"text_a": "a", "text_b": "b", "x": ' + "[" * depth + "]" * depth + "}\n")
+    done = CliRunner().invoke(cli, ["score", str(tiny_matcher), str(path), "--out", str(tmp_path / out)])
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    # The object itself is the first level.
+    assert (done.exit_code, (tmp_path / out).exists()) == ((0, True) if depth < 200 else (1, False))
+    if depth >= 200:
+        assert "p.jsonl:1: " in done.stderr
+
+
+def test_half_surrogate_pairs_are_written_out_in_parquet(tiny_matcher: Path, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"text_a": "a", "text_b": "b", "\\ud800": "\\udc00x"}\n')
+    out = tmp_path / "out.parquet"
+    assert CliRunner().invoke(cli, ["score", str(tiny_matcher), str(path), "--out", str(out)]).exit_code == 0
+    assert pq.read_table(out)["\\ud800"].to_pylist() == ["\\udc00x"]
 
 
 SHARDS = {
