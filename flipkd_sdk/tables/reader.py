@@ -26,7 +26,7 @@ from flipkd_sdk.tables.sniffing import Format, delimiter_line, delimiter_of, for
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 MAX_NESTING = 200
@@ -295,11 +295,14 @@ def _json_rows(lines: Lines, on_bad_record: Callable[[BadRecord], None]) -> Iter
 def _is_too_deep(value: object) -> bool:
     level = [value]
     for _ in range(MAX_NESTING + 1):
-        containers = [
-            inner.values() if isinstance(inner, dict) else inner for inner in level if type(inner) in (dict, list)
-        ]
-        level = [inner for container in containers for inner in container]
+        level = [inner for container in level for inner in _values(container)]
     return bool(level)
+
+
+def _values(container: object) -> Iterable[object]:
+    if isinstance(container, dict):
+        return container.values()
+    return container if isinstance(container, list) else ()
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -53,6 +53,7 @@ class Worker:
         self.base = base
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
         environment |= {"PYTHONPATH": str(ROOT / "tests"), "FLIPKD_CACHE": str(base / "case")}
+        environment["HYPOTHESIS_STORAGE_DIRECTORY"] = str(base.with_suffix(".hypothesis"))
         self.log = (base.with_suffix(".log")).open("w+b")
         self.process = subprocess.Popen(
             [sys.executable, *program, str(base)],
@@ -95,7 +96,8 @@ class Worker:
         printed = self.log.read()[-500:].decode(errors="replace")
         self.log.close()
         Path(self.log.name).unlink()
-        shutil.rmtree(self.base, ignore_errors=True)
+        for folder in (self.base, self.base.with_suffix(".hypothesis")):
+            shutil.rmtree(folder, ignore_errors=True)
         return " ".join(printed.split())
 
 

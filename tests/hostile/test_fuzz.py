@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -65,8 +66,10 @@ for name, code in json.load(sys.stdin).items():
 
 @pytest.fixture(scope="module")
 def detected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("fuzz")
     done = subprocess.run(
-        [sys.executable, "-c", DETECT, str(tmp_path_factory.mktemp("fuzz") / "worker")],
+        [sys.executable, "-c", DETECT, str(folder / "worker")],
+        env=os.environ | {"HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")},
         input=json.dumps({name: code for name, (code, _) in DETECTED.items()}),
         capture_output=True,
         text=True,
