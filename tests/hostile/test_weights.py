@@ -125,7 +125,7 @@ def test_damaged_settings_of_an_adapter_are_refused(llama: Path, adapter: Path, 
     refused(file, lambda: load_student(str(llama), path, SITE))
 
 
-@pytest.mark.parametrize("damage", SAFETENSORS.keys() - {"wrong dtype"})
+@pytest.mark.parametrize("damage", [damage for damage in SAFETENSORS if damage != "wrong dtype"])
 def test_damaged_weights_of_a_model_are_refused(llama: Path, tmp_path: Path, damage: str) -> None:
     path = shutil.copytree(llama, tmp_path / "llama")
     SAFETENSORS[damage](path / "model.safetensors")
