@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import re
@@ -78,7 +79,7 @@ def mutate_json(rng: random.Random, content: bytes, words: Sequence[bytes] = ())
         container, key = rng.choice(places(document))
         match rng.randrange(6):
             case 0:
-                container[key] = rng.choice(_VALUES)
+                container[key] = copy.deepcopy(rng.choice(_VALUES))
             case 1:
                 container[key], raw = _HOLE, rng.choice(_RAW_VALUES)
             case 2:
@@ -90,7 +91,7 @@ def mutate_json(rng: random.Random, content: bytes, words: Sequence[bytes] = ())
                 container[key] = [container[key]]
             case 5 if isinstance(container, dict):
                 word = rng.choice(words).decode(errors="replace") if words else "x"
-                container[word] = container[key]
+                container[word] = copy.deepcopy(container[key])
         if not document:
             break
     return json.dumps(document).replace(json.dumps(_HOLE), raw).encode("utf-8", "surrogatepass")

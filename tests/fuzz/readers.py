@@ -141,7 +141,7 @@ def read_tokenizer_file(bench: Bench, content: bytes) -> None:
     path = bench.directory / "tokenizer.json"
     path.write_bytes(content)
     tokenizer = load_tokenizer(path, SPEC)
-    for ids in tokenizer.encode([*TEXTS, "a" * 500, "\ufdfa \U0001f600 \ud800 \0"]):
+    for ids in tokenizer.encode([*TEXTS, "a" * 500, "\ufdfa \U0001f600 \ud800 \0", " a1<m>\u95ee" * 1000]):
         if not 0 < len(ids.ids) <= SPEC.max_length:
             raise WrongResultError(f"{len(ids.ids)} tokens")
 

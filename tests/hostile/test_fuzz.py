@@ -100,7 +100,7 @@ def test_the_main_process_detects_hangs_and_crashes(tmp_path: Path, program: str
 
 
 def mutate(seed: int, mutator: mutation.Mutator, content: bytes, words: Sequence[bytes]) -> list[bytes]:
-    return [mutator(random.Random(f"{seed} {i}"), content, words) for i in range(300)]  # noqa: S311
+    return [mutator(random.Random(f"{seed} {i}"), content, words) for i in range(1000)]  # noqa: S311
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,9 @@ SAFETENSORS: dict[str, Callable[[Path], object]] = ANY_FILE | {
     "huge header": header(2**63),
     "header past the end": header(10**6),
     "wrong dtype": lambda file: rewrite(file, lambda weights, name: weights.update({name: weights[name].long()})),
-    "wrong shape": lambda file: rewrite(file, lambda weights, name: weights.update({name: weights[name][:1, :1]})),
+    "wrong shape": lambda file: rewrite(
+        file, lambda weights, name: weights.update({name: weights[name][..., :1].clone()})
+    ),
     "NaN": lambda file: rewrite(file, lambda weights, name: weights[name].fill_(float("nan"))),
     "missing": lambda file: rewrite(file, lambda weights, name: weights.pop(name)),
     "JSON": lambda file: file.write_text("{}"),
