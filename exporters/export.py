@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.artifact.limits import LIMITS, Limits
+from flipkd_sdk.artifact.manifest import HeadSpec, sha256_of
 from flipkd_sdk.errors import ConfigError, TrainingError
 from flipkd_sdk.evaluation import metrics
 from flipkd_sdk.evaluation.encoders import encoder_cosines
@@ -20,8 +22,10 @@ from flipkd_sdk.exporters.quantization.smoothquant import smooth
 from flipkd_sdk.exporters.reference_vectors import add_self_test
 from flipkd_sdk.exporters.variants import ExportContext, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
 from flipkd_sdk.exporters.vocabulary.trimming import trim_student
+from flipkd_sdk.pair_head.weights import FILE, write_weights
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.evaluate_models import encode_with
+from flipkd_sdk.training.head.files import read_head
 from flipkd_sdk.training.run_directory import FinishedRun, read_run, trained_student
 
 if TYPE_CHECKING:
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.exporters.quantization.sample_batches import Batch
+    from flipkd_sdk.pair_head.weights import HeadWeights
+    from flipkd_sdk.training.head.files import TokenMaps
 
 logger = logging.getLogger("flipkd_sdk.exporters")
 
@@ -100,13 +106,14 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     student, tokenizer = trained_student(run)
     torch_cosines = encoder_cosines(partial(encode_with, student, tokenizer), dev)
 
-    path, trimmed = extract(student), None
+    head = None if run.result.head is None else read_head(run.directory)
+    path, trimmed = extract(student, None if head is None else head[1]), None
     if options.vocabulary_size is not None:
         logger.info("trimming the vocabulary")
         smaller = trim_student(run, tokenizer, path, dev, torch_cosines, size=options.vocabulary_size)
         tokenizer, torch_cosines, trimmed = smaller.tokenizer, smaller.cosines, smaller.report
     manifest = describe(run, tokenizer, path.encoder_weight.shape[0], working)
-    manifest = replace(manifest, trimmed_vocabulary=trimmed)
+    manifest = replace(manifest, trimmed_vocabulary=trimmed, head=_write_head(run, head, working))
     logger.info("translating the encoder path to ONNX")
     graph = export_graph(path)
     context = ExportContext(working, dev, options.limits)
@@ -125,6 +132,15 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     manifest = replace(manifest, metrics=_measures(run, working, options.variants))
     write_manifest(working, manifest)
     return manifest
+
+
+def _write_head(run: FinishedRun, head: tuple[HeadWeights, TokenMaps] | None, working: Path) -> HeadSpec | None:
+    """Write the weights of the run's pair head, if it has one, and describe them."""
+    if head is None or run.result.head is None:
+        return None
+    file = working / FILE
+    write_weights(file, head[0])
+    return HeadSpec(file.name, sha256_of(file), file.stat().st_size, head[0].dimension, run.result.head.calibration)
 
 
 def _add_smaller(
@@ -147,14 +163,15 @@ def _add_smaller(
 
 
 def _measures(run: FinishedRun, working: Path, variants: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Return the measures of `metrics.summary` for each held-out split and each variant."""
+    """Return the measures of `metrics.summary` for each held-out split and each variant, by cosine and by head."""
     measures = {}
-    for precision in variants:
+    systems = {"": False} | ({" with head": True} if run.result.head is not None else {})
+    for precision, (name, head) in itertools.product(variants, systems.items()):
         with Matcher.load(
-            working, precision=precision, device="cpu", on_truncate="ignore", on_blank="score"
+            working, precision=precision, device="cpu", on_truncate="ignore", on_blank="score", head=head
         ) as matcher:
             for split in ("dev", "test"):
                 if (pairs := run.split(split)) is not None:
                     score = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))
-                    measures[f"{split}/{precision}"] = metrics.summary(score, pairs.label, matcher.threshold)
+                    measures[f"{split}/{precision}{name}"] = metrics.summary(score, pairs.label, matcher.threshold)
     return measures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flipkd_sdk.artifact.manifest import Manifest, ModelReference, TrimmedVocabulary
+    from flipkd_sdk.artifact.manifest import HeadSpec, Manifest, ModelReference, TrimmedVocabulary
 
 
 def model_card(manifest: Manifest) -> str:
@@ -19,7 +19,8 @@ def model_card(manifest: Manifest) -> str:
         f"| {variant.drift.max_cosine_change:.4f} | {variant.drift.alone_vs_batched:.0e} |"
         for precision, variant in manifest.variants.items()
     ]
-    encoder, tokenizer, calibration = manifest.encoder, manifest.tokenizer, manifest.calibration
+    encoder, tokenizer = manifest.encoder, manifest.tokenizer
+    calibration = manifest.calibration if manifest.head is None else manifest.head.calibration
     return f"""# Text matcher
 
 Scores the probability that two texts mean the same. Made by flipkd_sdk {manifest.sdk_version} on {manifest.created}.
@@ -40,7 +41,7 @@ matcher.score("first text", "second text")  # probability in [0, 1]; at least ma
 
 The encoder is the LoRA A matrix of `{encoder.module}` in block {encoder.layer} ({encoder.attention} attention,
 {encoder.pooling} pooling, {encoder.dimension} dimensions). Texts are read up to {tokenizer.max_length} tokens.
-{_vocabulary(manifest.trimmed_vocabulary)}
+{_head(manifest.head)}{_vocabulary(manifest.trimmed_vocabulary)}
 ## Measurements
 
 | split / variant | average precision | F1 | accuracy |
@@ -56,6 +57,16 @@ At export, probability and threshold ({calibration.threshold:.3f}) were fitted o
 
 The reference of fp32 is the trained student in torch, with this vocabulary. The reference of every other variant is
 fp32. `flipkd verify path/to/this/directory` checks that the variants compute the same on another machine.
+"""
+
+
+def _head(head: HeadSpec | None) -> str:
+    if head is None:
+        return ""
+    return f"""
+`score` decides on a pair by a pair head, a small function of both texts' token vectors ({head.dimension} dimensions).
+Rows "with head" below measure it; the others measure the cosine, which `score_matrix` and the first pass of a search
+use.
 """
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from flipkd_sdk.artifact.manifest import Manifest, TokenizerSpec, Variant
+    from flipkd_sdk.artifact.manifest import Manifest, NamedFile
     from flipkd_sdk.runtimes.encoding.tokenizer import TextTokenizer
+    from flipkd_sdk.runtimes.pair_head import PairHead
 
 ON_TRUNCATE = ("warn", "error", "ignore")
 ON_BLANK = ("zero", "score")
@@ -58,11 +59,14 @@ class LoadOptions:
     cache_size: int = 0
     on_truncate: str = "warn"
     on_blank: str = "zero"
+    head: bool = True
 
     def __post_init__(self) -> None:
         for name in ("device", "precision", "on_truncate", "on_blank"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} must be a str; it is {shown(getattr(self, name))}")
+        if not isinstance(self.head, bool):
+            raise ConfigError(f"head must be True or False; it is {shown(self.head)}")
         if self.device != "auto":
             providers(self.device)
         for name in ("threads", "max_batch_tokens", "gpu_mem_limit"):
@@ -82,6 +86,7 @@ class OpenMatcher(NamedTuple):
     manifest: Manifest
     precision: str
     encoder: TextEncoder
+    head: PairHead | None
 
     @property
     def device(self) -> str:
@@ -130,7 +135,7 @@ def open_matcher(
     )
     if self_test and session.device == "cpu":
         refuse_other_vectors(directory, manifest, precision, encoder)
-    return OpenMatcher(manifest, precision, encoder)
+    return OpenMatcher(manifest, precision, encoder, _load_head(directory, manifest) if options.head else None)
 
 
 @contextlib.contextmanager
@@ -155,11 +160,24 @@ def _load_tokenizer(directory: Path, manifest: Manifest) -> TextTokenizer:
     return load_tokenizer(path, manifest.tokenizer)
 
 
+def _load_head(directory: Path, manifest: Manifest) -> PairHead | None:
+    """Return the pair head, or None if the directory has none."""
+    if manifest.head is None:
+        return None
+    # Imported late, so that a matcher without a head starts without them.
+    from flipkd_sdk.pair_head.weights import MAX_BYTES, read_weights
+    from flipkd_sdk.runtimes.pair_head import PairHead
+
+    path = _checked_file(directory, manifest.head, MAX_BYTES)
+    weights = read_weights(path, dimension=manifest.head.dimension)
+    return PairHead(weights, manifest.head.calibration, manifest.tokenizer.max_length)
+
+
 def _checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:
     return _checked_file(directory, manifest.variant(precision), _MAX_MODEL_BYTES)
 
 
-def _checked_file(directory: Path, entry: TokenizerSpec | Variant, largest: int) -> Path:
+def _checked_file(directory: Path, entry: NamedFile, largest: int) -> Path:
     from flipkd_sdk.artifact.manifest import checked_file
 
     # Checked before hashing, which would take hours for a sparse file of a terabyte.
@@ -198,6 +216,7 @@ def _open_session(
             device=device,
             threads=options.threads or available_threads(),
             dimension=manifest.encoder.dimension,
+            token_dimension=None if manifest.head is None else manifest.head.dimension,
             gpu_mem_limit=options.gpu_mem_limit,
         )
     except ExecutionError as error:

@@ -19,6 +19,7 @@ from flipkd_sdk.runtimes.encoding.inputs import (
     distinct_texts,
     several,
 )
+from flipkd_sdk.runtimes.encoding.vector_cache import VectorCache
 from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, open_matcher
 from flipkd_sdk.runtimes.options import check_integer, check_path
 
@@ -30,9 +31,13 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.evaluation.calibration import Calibration
+    from flipkd_sdk.runtimes.encoding.encoder import Encoded
     from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
 
 _logger = logging.getLogger("flipkd_sdk")
+
+_CACHED_CANDIDATES = 1024
+"""Candidates whose tokens are kept for the pair head: some ten megabytes of short texts."""
 
 
 class Matcher:
@@ -59,6 +64,7 @@ class Matcher:
         self._truncated_texts = 0
         self._blank_texts = 0
         self._counting = threading.Lock()
+        self._candidate_cache: VectorCache | None = None
 
     @classmethod
     def load(
@@ -73,6 +79,7 @@ class Matcher:
         cache_size: int = 0,
         on_truncate: Literal["warn", "error", "ignore"] = "warn",
         on_blank: Literal["zero", "score"] = "zero",
+        head: bool = True,
     ) -> Self:
         """Open a matcher directory made by ``flipkd export``.
 
@@ -91,6 +98,7 @@ class Matcher:
                 their number, ``"error"`` raises, ``"ignore"`` cuts it silently.
             on_blank: score of a pair with a blank text, that is an empty one or white space alone: ``"zero"`` for 0.0,
                 so that it is no match, ``"score"`` for the score of the model.
+            head: score pairs with the pair head, if the directory has one; False for the probability of the cosine.
 
         Raises:
             MatcherDirectoryError: a file is missing, changed, foreign or malformed, or the precision is not available.
@@ -110,6 +118,7 @@ class Matcher:
             cache_size=cache_size,
             on_truncate=on_truncate,
             on_blank=on_blank,
+            head=head,
         )
         # Absolute and without links, so that another process opens the same directory.
         return cls(Path(directory).resolve(), options)
@@ -144,7 +153,9 @@ class Matcher:
         return self._score_pairs(distinct_of_pairs(pairs), batch_size)
 
     def score_matrix(self, a_texts: Iterable[str], b_texts: Iterable[str]) -> NDArray[np.float32]:
-        """Return the match probability of every text of ``a_texts`` with every text of ``b_texts``.
+        """Return the match probability of every text of ``a_texts`` with every text of ``b_texts``, by their cosines.
+
+        The pair head reads pairs one by one, so it takes no part: a matrix proposes, and `score_pairs` decides.
 
         Returns:
             Shape (n, m).
@@ -180,35 +191,38 @@ class Matcher:
         *,
         top_k: int | None = 10,
         score_cutoff: float | None = None,
+        rescore: int = 10,
     ) -> list[Match]:
         """Return the candidates that match a query best, best first and equal ones in the order given.
 
-        Candidates that are searched more than once are better encoded once, by `candidates`.
+        With a pair head, the cosine proposes candidates and the head decides on the best of them, which are all that
+        is returned. Candidates that are searched more than once are better encoded once, by `candidates`.
 
         Args:
             query: the text to match.
             candidates: the texts to choose from.
             top_k: largest number of matches; None for all.
             score_cutoff: smallest score of a match; None for any.
+            rescore: number of candidates that the pair head decides on, at least ``top_k``; 0 ranks by the cosine.
 
         Raises:
             InvalidTextError: a text is not a str; the message names it.
             TextTooLongError: a text is too long and ``on_truncate="error"``.
-            ConfigError: ``top_k`` or ``score_cutoff`` is invalid.
+            ConfigError: ``top_k``, ``score_cutoff`` or ``rescore`` is invalid.
             MatcherClosedError: after `close`.
         """
-        from flipkd_sdk.runtimes.search.candidates import CandidateSet, matches
+        from flipkd_sdk.runtimes.search.candidates import CandidateSet, decide
         from flipkd_sdk.runtimes.search.exact import Ranking, Vectors, search
 
         if isinstance(candidates, CandidateSet):
-            return candidates.rank(query, top_k=top_k, score_cutoff=score_cutoff)
-        ranking = Ranking(self.calibration, top_k, score_cutoff)
+            return candidates.rank(query, top_k=top_k, score_cutoff=score_cutoff, rescore=rescore)
+        ranking = Ranking(self.calibration, top_k, score_cutoff, rescore if self.has_head else 0)
         distinct, _ = distinct_of_two(
             [query], several(candidates, "candidates"), lambda _: "query", "candidate {}".format
         )
         encoded = Vectors(self.encode_distinct(distinct), self.never_match(distinct.texts))
-        (found,) = search(encoded[:1], encoded.take(distinct.index[1:]), ranking)
-        return matches(found, [distinct.texts[index] for index in distinct.index[1:]])
+        (found,) = search(encoded[:1], encoded.take(distinct.index[1:]), ranking.proposing)
+        return decide(self, query, found, [distinct.texts[index] for index in distinct.index[1:]], ranking)
 
     def candidates(self, texts: Iterable[str]) -> CandidateSet:
         """Encode texts once, to rank them for many queries.
@@ -242,12 +256,23 @@ class Matcher:
     @property
     def threshold(self) -> float:
         """Return the score from which on a pair is a match."""
-        return self.calibration.threshold
+        return self.pair_calibration.threshold
 
     @property
     def calibration(self) -> Calibration:
         """Return the map from cosines to match probabilities, with its threshold."""
         return self.manifest.calibration
+
+    @property
+    def pair_calibration(self) -> Calibration:
+        """Return the calibration that `score` uses: the pair head's, or without one the cosine's."""
+        spec = self.manifest.head
+        return self.manifest.calibration if spec is None or not self._options.head else spec.calibration
+
+    @property
+    def has_head(self) -> bool:
+        """Return True if a pair head decides on pairs."""
+        return self._options.head and self.manifest.head is not None
 
     @property
     def dimension(self) -> int:
@@ -310,16 +335,30 @@ class Matcher:
         return type(self), (self._directory, self._options, self.manifest)
 
     def _score_pairs(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
-        vectors = self.encode_distinct(distinct, batch_size)
-        return self.pair_scores(distinct.texts, vectors, distinct.index[0::2], distinct.index[1::2])
+        encoded = self.encode_pairs(distinct, batch_size)
+        return self.pair_scores(distinct.texts, encoded, distinct.index[0::2], distinct.index[1::2])
 
     def encode_distinct(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
         """Return unit vectors of ``distinct.texts``, shape (distinct, d), and count; raise the errors of `encode`.
 
         For code that joins calls or keeps vectors, such as `MicroBatcher` and `CandidateSet`.
         """
+        return self._encode(distinct, batch_size).vectors
+
+    def encode_pairs(self, distinct: DistinctTexts, batch_size: int | None = None) -> Encoded:
+        """Return vectors of ``distinct.texts``, and with a pair head their tokens, for `pair_scores`."""
+        return self._encode(distinct, batch_size, with_tokens=self.has_head)
+
+    def _encode(
+        self,
+        distinct: DistinctTexts,
+        batch_size: int | None = None,
+        *,
+        with_tokens: bool = False,
+        cache: VectorCache | None = None,
+    ) -> Encoded:
         encoder = self._require_open().encoder
-        encoded = encoder.encode(distinct, max_rows=batch_size)
+        encoded = encoder.encode(distinct, max_rows=batch_size, with_tokens=with_tokens, cache=cache)
         blank = sum(map(_is_blank, distinct.texts))
         if encoded.cut or blank:
             with self._counting:
@@ -332,24 +371,42 @@ class Matcher:
                 len(distinct.texts),
                 encoder.tokenizer.max_length,
             )
-        return encoded.vectors
+        return encoded
 
     def pair_scores(
-        self, texts: Sequence[str], vectors: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]
+        self, texts: Sequence[str], encoded: Encoded, a: NDArray[np.int64], b: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Return the match probability of ``texts[a[i]]`` and ``texts[b[i]]`` for each i, shape (n,).
 
         Args:
             texts: distinct texts.
-            vectors: their vectors, from `encode_distinct`.
+            encoded: from `encode_pairs`.
             a: indices of texts, shape (n,).
             b: indices of texts, shape (n,).
         """
-        scores = self.calibration.probability(pair_cosines(vectors, a, b))
+        cosines = pair_cosines(encoded.vectors, a, b)
+        head = self._require_open().head
+        if head is None or encoded.tokens is None:
+            scores = self.calibration.probability(cosines)
+        else:
+            scores = head.probability(texts, encoded.tokens, a, b, cosines)
         never = self.never_match(texts)
         if never.any():
             scores[never[a] | never[b]] = 0.0
         return scores
+
+    def head_scores(self, query: str, candidates: Sequence[str]) -> NDArray[np.float32] | None:
+        """Return the pair head's score of a query with each of a few candidates, shape (n,); None without a head.
+
+        The tokens of the latest candidates are kept, because the same ones are proposed again and again.
+        """
+        if not self.has_head:
+            return None
+        if self._candidate_cache is None:
+            self._candidate_cache = VectorCache(_CACHED_CANDIDATES)
+        distinct = distinct_of_pairs((query, candidate) for candidate in candidates)
+        encoded = self._encode(distinct, with_tokens=True, cache=self._candidate_cache)
+        return self.pair_scores(distinct.texts, encoded, distinct.index[0::2], distinct.index[1::2])
 
     def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Return True for each text whose pairs all score 0.0, shape (n,); see ``on_blank`` of `load`."""

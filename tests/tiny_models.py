@@ -186,6 +186,7 @@ def tiny_config(directory: Path, **changes: dict[str, Any] | float | str) -> Tra
         "student": {"source": str(llama), "layer": 2, "rank": 4, "site_rank": 16, "alpha": 4.0, "max_length": 48},
         "alignment": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "fewest_texts": 0},
         "labels": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3},
+        "head": {"enabled": False},
     }
     for name, change in changes.items():
         content[name] = {**content.get(name, {}), **change} if isinstance(change, dict) else change

@@ -33,11 +33,12 @@ class LocalEngine:
 
 def identity_of(matcher: Matcher, on_blank: str) -> Mapping[str, str]:
     """Return all that decides the scores of a loaded matcher."""
-    calibration = matcher.manifest.calibration
+    calibration = matcher.pair_calibration
     return {
         "precision": matcher.precision,
         "--on-blank": on_blank,
         "device": matcher.device.partition(":")[0],
         "matcher": matcher.identity[:16],
+        "pair head": "on" if matcher.has_head else "off",
         "calibration": f"{calibration.slope!r} {calibration.intercept!r} {calibration.threshold!r}",
     }

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _MAX_BYTES = 2**31 - 1
 """Size limit of one protobuf message. The runtime opens no external data, so a graph must fit into one file."""
 
+OUTPUT, SECOND_OUTPUT = "sentence_embedding", "token_vectors"
+
 OPSET = 23
 """First opset with RMSNormalization, RotaryEmbedding and Attention, which onnxruntime runs as fused kernels."""
 
@@ -48,8 +50,11 @@ class EncoderPathConfig(ExporterConfig):  # type: ignore[misc]
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
-        """``sentence_embedding``, float32, dynamic in batch; the name ``embedding`` collides with one in the graph."""
-        return {"sentence_embedding": {0: "batch"}}
+        """Return the vectors, dynamic in batch, and the pair head's token vectors; paths without a head have none.
+
+        The name ``embedding`` would collide with one in the graph.
+        """
+        return {OUTPUT: {0: "batch"}, SECOND_OUTPUT: {0: "batch", 1: "sequence"}}
 
 
 def export_graph(path: EncoderPath) -> ir.Model:
@@ -59,6 +64,7 @@ def export_graph(path: EncoderPath) -> ir.Model:
         VerificationError: the translation failed, or the graph does not fit into one file.
     """
     description = EncoderPathConfig(path.model.config, task="feature-extraction")
+    outputs = list(description.outputs) if path.token_maps is not None else [OUTPUT]
     inputs = description.generate_dummy_inputs(batch_size=2, sequence_length=8)
     inputs["attention_mask"][0, 5:] = 0
     try:
@@ -69,7 +75,7 @@ def export_graph(path: EncoderPath) -> ir.Model:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(description.inputs),
-                output_names=list(description.outputs),
+                output_names=outputs,
                 dynamic_shapes=description.inputs,
                 verbose=False,
             )

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from flipkd_sdk.exporters.graph.edits import insert_before
 from flipkd_sdk.exporters.graph.nodes import input_of, linear_nodes
+from flipkd_sdk.exporters.graph.translation import OUTPUT
 from flipkd_sdk.exporters.quantization.activations import open_graph
 from flipkd_sdk.exporters.quantization.int8 import quantized_input
 
@@ -44,9 +45,9 @@ def most_sensitive(
     moved = dict.fromkeys(switches, 0.0)
     off = dict.fromkeys(switches.values(), _OFF)
     for batch in batches[:: -(-len(batches) // _BATCHES)]:
-        (reference,) = session.run(None, {**batch, **off})
+        (reference,) = session.run([OUTPUT], {**batch, **off})
         for layer, switch in switches.items():
-            (vectors,) = session.run(None, {**batch, **off, switch: _ON})
+            (vectors,) = session.run([OUTPUT], {**batch, **off, switch: _ON})
             moved[layer] += float(np.square(vectors - reference).sum())
     return sorted(moved, key=moved.__getitem__, reverse=True)
 

@@ -85,7 +85,7 @@ def trim_student(
     smaller = PreTrainedTokenizerFast(tokenizer_object=trimmed.tokenizer, padding_side="right", **special)
     smaller.pad_token = pad
     base_tokens, width = keep_rows(path, trimmed.kept)
-    moved = encoder_cosines(lambda texts: encode(tokenize(smaller, texts, path.options.max_length), path), dev)
+    moved = encoder_cosines(lambda texts: encode(tokenize(smaller, texts, path.options.max_length), path.encode), dev)
     report = TrimmedVocabulary(
         tokens=len(trimmed.kept),
         base_tokens=base_tokens,

@@ -19,10 +19,10 @@ from flipkd_sdk.artifact import strict_json
 from flipkd_sdk.errors import MatcherDirectoryError, UnsupportedFormatError
 from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - `decode` reads the field types at run time
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the directory format that this release writes; it reads every older one.
 
-Version 2 added the self-test and the trimmed vocabulary.
+Version 2 added the self-test and the trimmed vocabulary, version 3 the pair head.
 """
 
 SCORING_VERSION = 1
@@ -32,7 +32,7 @@ MANIFEST_FILE = "manifest.json"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_NAME_BYTES = 255
-_SINCE = {"self_test": 2, "trimmed_vocabulary": 2}
+_SINCE = {"self_test": 2, "trimmed_vocabulary": 2, "head": 3}
 """Format version that added a key of the manifest; older manifests lack the key, and its value is None."""
 
 
@@ -130,6 +130,19 @@ class SelfTestFile:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """The pair head: the file of its weights, see `flipkd_sdk.pair_head`, and what its numbers mean."""
+
+    file: str
+    sha256: str
+    bytes: int
+    dimension: int
+    """Length of the token vectors, the graphs' second output."""
+    calibration: Calibration
+    """From the head's numbers to match probabilities, with the threshold of pairs."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrimmedVocabulary:
     """Size of a trimmed vocabulary, and its effect on unseen texts.
 
@@ -173,6 +186,8 @@ class Manifest:
     """None in directories of format version 1, and while an export is not finished."""
     trimmed_vocabulary: TrimmedVocabulary | None = None
     """None where the vocabulary is the base model's, and in directories of format version 1."""
+    head: HeadSpec | None = None
+    """None where scores are those of the cosine, and in directories of format versions 1 and 2."""
     format_version: int = FORMAT_VERSION
     scoring_version: int = SCORING_VERSION
 
@@ -203,7 +218,8 @@ class Manifest:
     @property
     def files(self) -> tuple[NamedFile, ...]:
         """Return the files of the directory but ``manifest.json`` and the model card."""
-        return (self.tokenizer, *self.variants.values(), *((self.self_test,) if self.self_test else ()))
+        optional = (entry for entry in (self.self_test, self.head) if entry is not None)
+        return (self.tokenizer, *self.variants.values(), *optional)
 
 
 def read_manifest(directory: str | Path) -> Manifest:
@@ -281,13 +297,21 @@ def _parse(content: object) -> Manifest:
         _check_file_name(entry.file)
     if not manifest.variants:
         raise MatcherDirectoryError("manifest.variants: empty")
-    if not 0.0 <= manifest.calibration.threshold <= 1.0:
-        raise MatcherDirectoryError("manifest.calibration.threshold: not in [0, 1]")
-    if manifest.calibration.slope <= 0:
-        raise MatcherDirectoryError("manifest.calibration.slope: not positive")
+    _check_calibration(manifest.calibration, "manifest.calibration")
+    if manifest.head is not None:
+        _check_calibration(manifest.head.calibration, "manifest.head.calibration")
+        if manifest.head.dimension < 1:
+            raise MatcherDirectoryError("manifest.head.dimension: not positive")
     if manifest.tokenizer.max_length < 1 or manifest.encoder.dimension < 1:
         raise MatcherDirectoryError("manifest: max_length and dimension must be positive")
     return manifest
+
+
+def _check_calibration(calibration: Calibration, where: str) -> None:
+    if not 0.0 <= calibration.threshold <= 1.0:
+        raise MatcherDirectoryError(f"{where}.threshold: not in [0, 1]")
+    if calibration.slope <= 0:
+        raise MatcherDirectoryError(f"{where}.slope: not positive")
 
 
 def _check_file_name(name: str) -> None:

@@ -21,6 +21,7 @@ from flipkd_sdk.training.data.datasets import PairDataset
 from flipkd_sdk.training.data.noise_filter import filter_noise
 from flipkd_sdk.training.data.splits import TrainingData, read_data, write_splits
 from flipkd_sdk.training.evaluate_models import evaluate_student
+from flipkd_sdk.training.head.add import add_head
 from flipkd_sdk.training.models import shrink
 from flipkd_sdk.training.models.mlp_pruning import check_width
 from flipkd_sdk.training.models.sources import resolve
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.config.schema import StageConfig, TeacherConfig, TrainConfig
     from flipkd_sdk.training.data.corpus import Corpus
     from flipkd_sdk.training.data.noise_filter import NoiseFilter
+    from flipkd_sdk.training.head.files import HeadResult
     from flipkd_sdk.training.models.sources import ResolvedModel
     from flipkd_sdk.training.models.student import Student
 
@@ -109,7 +111,9 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
         run.systems |= distributed.broadcast_from_main(
             partial(evaluate_student, run.config, run.student, run.tokenizer, run.data)
         )
-    return distributed.broadcast_from_main(partial(_finish, run, corpus, noise, records))
+    with run.timed("head"):
+        head = distributed.broadcast_from_main(partial(_add_head, run, noise))
+    return distributed.broadcast_from_main(partial(_finish, run, corpus, noise, records, head))
 
 
 def _prepare(config: TrainConfig, directory: Path, *, overwrite: bool, resume: bool) -> _Run:
@@ -209,7 +213,17 @@ def _labelled_pairs(run: _Run, corpus: Corpus, noise: NoiseFilter) -> PairDatase
     return PairDataset(corpus, run.data.train, noise.keep, prompts)
 
 
-def _finish(run: _Run, corpus: Corpus, noise: NoiseFilter, records: list[dict[str, Any]]) -> RunResult:
+def _add_head(run: _Run, noise: NoiseFilter) -> HeadResult | None:
+    added = add_head(run.config, run.student, run.tokenizer, run.data, noise.keep, run.teacher, run.directory)
+    if added is None:
+        return None
+    run.systems["student with head"] = added.evaluation
+    return added.result
+
+
+def _finish(
+    run: _Run, corpus: Corpus, noise: NoiseFilter, records: list[dict[str, Any]], head: HeadResult | None
+) -> RunResult:
     """Save the adapter, write the report and, last, the result."""
     run.student.model.save_pretrained(str(run.directory / "adapter"))
     data, queries, label = run.data, run.data.queries, run.data.train.label
@@ -218,6 +232,7 @@ def _finish(run: _Run, corpus: Corpus, noise: NoiseFilter, records: list[dict[st
         student=run.source.reference,
         teacher=run.teacher.reference if run.teacher else _reference_without_encoder(run.config),
         calibration=run.systems["student"].calibration,
+        head=head,
         **_measured(run.systems),
         pairs=data.sizes,
         texts=len(data.texts),

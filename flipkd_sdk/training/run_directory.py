@@ -21,6 +21,7 @@ from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - pydan
 from flipkd_sdk.pairs import read_pairs
 from flipkd_sdk.training.config.removed import drop_removed_options
 from flipkd_sdk.training.config.schema import TrainConfig
+from flipkd_sdk.training.head.files import HeadResult  # noqa: TC001 - pydantic reads the field types at run time
 from flipkd_sdk.training.loop import checkpoints
 from flipkd_sdk.training.models.sources import resolve
 from flipkd_sdk.training.models.student import load_student, load_tokenizer
@@ -54,7 +55,8 @@ class RunResult(BaseModel):
     calibration: Calibration
     """Calibration of the student, fitted on the development split."""
     measures: dict[str, dict[str, dict[str, float]]]
-    """Measures by system (``teacher as is``, ``teacher``, ``student``, ``student's answer``), then by split."""
+    """Measures by system, then by split; systems: ``teacher as is``, ``teacher``, ``student``, ``student with head`` and
+    ``student's answer``."""
     intervals: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
     """95% bootstrap intervals of `measures`."""
     pairs: dict[str, int]
@@ -79,6 +81,8 @@ class RunResult(BaseModel):
     """``top1`` and ``mrr`` by system that encodes texts; empty without queries."""
     retrieval_intervals: dict[str, dict[str, tuple[float, float]]] = {}
     """95% bootstrap intervals of `retrieval` over the queries."""
+    head: HeadResult | None = None
+    """The pair head, if one was trained."""
     trainable_parameters: int
     seconds: dict[str, float]
     """Wall time by phase."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from flipkd_sdk.errors import TextTooLongError
 from flipkd_sdk.runtimes.encoding.batching import plan_batches
+from flipkd_sdk.runtimes.encoding.text_tokens import TextTokens
 from flipkd_sdk.runtimes.encoding.vector_cache import CachedVector, VectorCache
 from flipkd_sdk.runtimes.onnx import malloc_trim
 
@@ -42,6 +43,8 @@ class Encoded(NamedTuple):
     """Unit vectors, shape (distinct, d)."""
     cut: int
     """Number of texts longer than ``max_length``."""
+    tokens: list[TextTokens] | None = None
+    """Tokens of each text, for the pair head; None if they were not asked for."""
 
 
 class TextEncoder:
@@ -73,12 +76,21 @@ class TextEncoder:
         self._cache = cache
         self._refuse_long = refuse_long
 
-    def encode(self, distinct: DistinctTexts, *, max_rows: int | None = None) -> Encoded:
+    def encode(
+        self,
+        distinct: DistinctTexts,
+        *,
+        max_rows: int | None = None,
+        with_tokens: bool = False,
+        cache: VectorCache | None = None,
+    ) -> Encoded:
         """Return the vectors of ``distinct.texts``, in that order.
 
         Args:
             distinct: the texts.
             max_rows: most texts of one run.
+            with_tokens: return the tokens too, for a pair head.
+            cache: used where the encoder has none of its own.
 
         Raises:
             TextTooLongError: a text is too long and ``refuse_long`` is set.
@@ -86,7 +98,9 @@ class TextEncoder:
         """
         texts = distinct.texts
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        pending, cut = self._fill_from_cache(texts, vectors)
+        tokens_of: list[TextTokens | None] = [None] * len(texts)
+        cache = self._cache if self._cache is not None else cache
+        pending, cut = _fill_from_cache(cache, texts, vectors, tokens_of if with_tokens else None)
         for window in _chunks(pending, _WINDOW):
             tokens = self._tokenize([texts[i] for i in window])
             cut_texts = [i for i, text_ids in zip(window, tokens, strict=True) if text_ids.was_cut]
@@ -96,17 +110,19 @@ class TextEncoder:
                     "matcher reads; shorten it, or load with on_truncate='warn'"
                 )
             cut += len(cut_texts)
-            vectors[window] = self.encode_tokens(tokens, max_rows=max_rows)
-            if self._cache is not None:
+            vectors[window], token_vectors = self._run(tokens, max_rows=max_rows, with_tokens=with_tokens)
+            for i, text_ids, own in zip(window, tokens, token_vectors, strict=False):
+                tokens_of[i] = TextTokens(text_ids.ids, own)
+            if cache is not None:
                 # The cache keeps whole texts, so huge ones would fill the memory.
-                self._cache.put(
-                    (texts[i], CachedVector(vectors[i].copy(), text_ids.was_cut))
+                cache.put(
+                    (texts[i], CachedVector(vectors[i].copy(), text_ids.was_cut, tokens_of[i]))
                     for i, text_ids in zip(window, tokens, strict=True)
                     if not self.tokenizer.is_huge(texts[i])
                 )
         if len(pending) >= _MANY:
             malloc_trim.trim()
-        return Encoded(vectors, cut)
+        return Encoded(vectors, cut, [own for own in tokens_of if own is not None] if with_tokens else None)
 
     def encode_tokens(self, tokens: Sequence[TokenIds], *, max_rows: int | None = None) -> NDArray[np.float32]:
         """Return the unit vectors of tokenized texts, in that order, shape (n, d).
@@ -114,7 +130,13 @@ class TextEncoder:
         Raises:
             ExecutionError: the model could not be run.
         """
+        return self._run(tokens, max_rows=max_rows)[0]
+
+    def _run(
+        self, tokens: Sequence[TokenIds], *, max_rows: int | None = None, with_tokens: bool = False
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
         vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
+        token_vectors: list[NDArray[np.float32]] = [vectors[:0]] * len(tokens) if with_tokens else []
         batches = plan_batches(
             [len(text.ids) for text in tokens],
             max_length=self.tokenizer.max_length,
@@ -123,25 +145,43 @@ class TextEncoder:
         )
         for batch in batches:
             ids, mask = pad([tokens[row].ids for row in batch.rows], batch.width, self.tokenizer.padding_id)
-            vectors[batch.rows] = self.session.run(ids, mask)
-        return vectors
-
-    def _fill_from_cache(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Sequence[int], int]:
-        """Fill in cached vectors; return the indices of the other texts, and how many of the cached ones were cut."""
-        if self._cache is None:
-            return range(len(texts)), 0
-        pending: list[int] = []
-        cut = 0
-        for i, entry in enumerate(self._cache.get(texts)):
-            if entry is None:
-                pending.append(i)
-            else:
-                vectors[i] = entry.vector
-                cut += entry.was_cut
-        return pending, cut
+            if not with_tokens:
+                vectors[batch.rows] = self.session.run(ids, mask)
+                continue
+            vectors[batch.rows], padded = self.session.run_with_tokens(ids, mask)
+            for row, own in zip(batch.rows, padded, strict=True):
+                # Copied, so that the padding is freed.
+                token_vectors[row] = own[: len(tokens[row].ids)].copy()
+        return vectors, token_vectors
 
     def _tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         return [ids for chunk in _chunks(texts, _TOKENIZER_CHUNK) for ids in self.tokenizer.encode(chunk)]
+
+
+def _fill_from_cache(
+    cache: VectorCache | None,
+    texts: Sequence[str],
+    vectors: NDArray[np.float32],
+    tokens: list[TextTokens | None] | None,
+) -> tuple[Sequence[int], int]:
+    """Fill in cached vectors, and cached tokens if a list is given.
+
+    Returns:
+        The indices of the other texts, and how many of the cached ones were cut.
+    """
+    if cache is None:
+        return range(len(texts)), 0
+    pending: list[int] = []
+    cut = 0
+    for i, entry in enumerate(cache.get(texts)):
+        if entry is None or (tokens is not None and entry.tokens is None):
+            pending.append(i)
+            continue
+        vectors[i] = entry.vector
+        cut += entry.was_cut
+        if tokens is not None:
+            tokens[i] = entry.tokens
+    return pending, cut
 
 
 def pad(

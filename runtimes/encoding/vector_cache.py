@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from flipkd_sdk.runtimes.encoding.text_tokens import TextTokens
+
 
 class CachedVector(NamedTuple):
     """Cache entry of a text."""
@@ -20,6 +22,8 @@ class CachedVector(NamedTuple):
     """Shape (d,)."""
     was_cut: bool
     """True if the text was truncated, so that later calls report it too."""
+    tokens: TextTokens | None = None
+    """Its tokens, if a pair head asked for them."""
 
 
 class VectorCache:

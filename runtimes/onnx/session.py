@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OUTPUT = "sentence_embedding"
+SECOND_OUTPUT = "token_vectors"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -56,24 +57,41 @@ class EncoderSession:
         Raises:
             ExecutionError: onnxruntime failed, or the model did not return one finite vector per text.
         """
+        return self._run([OUTPUT], input_ids, attention_mask)[0]
+
+    def run_with_tokens(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run a padded batch of a model with a pair head; arguments and errors as for `run`.
+
+        Returns:
+            Unit vectors, shape (batch, dimension), and token vectors, shape (batch, sequence, k).
+        """
+        vectors, tokens = self._run([OUTPUT, SECOND_OUTPUT], input_ids, attention_mask)
+        return vectors, tokens
+
+    def _run(
+        self, outputs: list[str], input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> list[NDArray[np.float32]]:
         try:
-            vectors: NDArray[np.float32] = self._inner.run(
-                [OUTPUT], {"input_ids": input_ids, "attention_mask": attention_mask}
-            )[0]
+            arrays: list[NDArray[np.float32]] = self._inner.run(
+                outputs, {"input_ids": input_ids, "attention_mask": attention_mask}
+            )
         except self._errors as error:
             raise ExecutionError(
                 f"onnxruntime failed on a batch of {input_ids.shape[0]} texts of {input_ids.shape[1]} tokens on "
                 f"{self.device} ({_one_line(error)}); if memory ran out, load with a smaller max_batch_tokens"
             ) from error
-        if len(vectors) != len(input_ids):
-            raise ExecutionError(
-                f"the model returned {len(vectors)} vectors for {len(input_ids)} texts; export it again"
-            )
-        if not np.isfinite(vectors).all():
-            raise ExecutionError(
-                f"the model returned a vector that is not finite on {self.device}; use another precision"
-            )
-        return vectors
+        for vectors, axes in zip(arrays, (1, 2), strict=False):
+            if vectors.shape[:axes] != input_ids.shape[:axes]:
+                raise ExecutionError(
+                    f"the model returned {len(vectors)} vectors for {len(input_ids)} texts; export it again"
+                )
+            if not np.isfinite(vectors).all():
+                raise ExecutionError(
+                    f"the model returned a vector that is not finite on {self.device}; use another precision"
+                )
+        return arrays
 
     def abandon(self) -> None:
         """Mark the session as unusable and leak it, because destroying it would wait for its threads for ever."""
@@ -95,7 +113,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def open_session(
-    model: Path, *, device: str, threads: int, dimension: int, gpu_mem_limit: int | None = None
+    model: Path,
+    *,
+    device: str,
+    threads: int,
+    dimension: int,
+    token_dimension: int | None = None,
+    gpu_mem_limit: int | None = None,
 ) -> EncoderSession:
     """Open a model file that was checked against the manifest.
 
@@ -104,6 +128,7 @@ def open_session(
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: threads of one run on the CPU.
         dimension: length of the vectors in the manifest.
+        token_dimension: length of the token vectors, if the matcher has a pair head.
         gpu_mem_limit: most bytes of device memory on CUDA; None for no limit.
 
     Raises:
@@ -130,7 +155,7 @@ def open_session(
             f"onnxruntime could not start CUDA for device {device!r} and would run on the CPU; check "
             "the driver and the CUDA and cuDNN libraries, or load with device='cpu'"
         )
-    check_signature(model, inner, dimension)
+    check_signature(model, inner, dimension, token_dimension)
     return EncoderSession(inner, device)
 
 
@@ -180,8 +205,13 @@ def session_options(onnxruntime: Any, threads: int) -> Any:  # noqa: ANN401 - on
     return options
 
 
-def check_signature(model: Path, inner: Any, dimension: int) -> None:  # noqa: ANN401 - onnxruntime ships no types
-    """Check that the graph has the inputs and the output of an encoder.
+def check_signature(
+    model: Path,
+    inner: Any,  # noqa: ANN401 - onnxruntime ships no types
+    dimension: int,
+    token_dimension: int | None = None,
+) -> None:
+    """Check that the graph has the inputs and the outputs of an encoder, the second one only with a pair head.
 
     Raises:
         MatcherDirectoryError: they differ; the message names the first difference.
@@ -200,14 +230,19 @@ def check_signature(model: Path, inner: Any, dimension: int) -> None:  # noqa: A
                 "export it again"
             )
     outputs = {value.name: value for value in inner.get_outputs()}
-    value = outputs.get(OUTPUT)
-    if value is None:
-        raise MatcherDirectoryError(f"{model}: it has no output {OUTPUT}; export it again")
-    if value.type != "tensor(float)" or len(value.shape) != 2 or value.shape[1] != dimension:
-        raise MatcherDirectoryError(
-            f"{model}: output {OUTPUT} is {value.type} {value.shape} instead of float32 [batch, {dimension}]; "
-            "export it again"
-        )
+    expected = [(OUTPUT, "batch", dimension)]
+    if token_dimension is not None:
+        expected.append((SECOND_OUTPUT, "batch, sequence", token_dimension))
+    for name, axes, size in expected:
+        value = outputs.get(name)
+        if value is None:
+            raise MatcherDirectoryError(f"{model}: it has no output {name}; export it again")
+        rank = axes.count(",") + 2
+        if value.type != "tensor(float)" or len(value.shape) != rank or value.shape[-1] != size:
+            raise MatcherDirectoryError(
+                f"{model}: output {name} is {value.type} {value.shape} instead of float32 [{axes}, {size}]; "
+                "export it again"
+            )
 
 
 def _path_or_content(model: Path) -> str | bytes:

@@ -41,6 +41,13 @@ class Encoder(Protocol):
     def encode_distinct(self, distinct: DistinctTexts) -> NDArray[np.float32]:
         """Return unit vectors of ``distinct.texts``, shape (distinct, d)."""
 
+    @property
+    def has_head(self) -> bool:
+        """True if a pair head decides on pairs."""
+
+    def head_scores(self, query: str, candidates: Sequence[str]) -> NDArray[np.float32] | None:
+        """Return the pair head's score of a query with each candidate, shape (n,); None without a head."""
+
     def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Return True for each text whose pairs all score 0.0, shape (n,)."""
 
@@ -62,6 +69,33 @@ def matches(found: Found, texts: Sequence[str]) -> list[Match]:
         Match(index, texts[index], score)
         for index, score in zip(found.indices.tolist(), found.scores.tolist(), strict=True)
     ]
+
+
+def decide(encoder: Encoder, query: str | None, found: Found, texts: Sequence[str], ranking: Ranking) -> list[Match]:
+    """Return the best candidates of those that a search proposes, by the pair head's scores if there is one.
+
+    Args:
+        encoder: with the head.
+        query: the query's text; None if only its vector is known, which leaves the search's scores.
+        found: from a search by ``ranking.proposing``.
+        texts: of all candidates.
+        ranking: the options.
+    """
+    if not ranking.rescore:
+        return matches(found, texts)
+    scores = None
+    if query is not None and len(found.indices):
+        scores = encoder.head_scores(query, [texts[index] for index in found.indices])
+    if scores is not None:
+        # Equal scores by index, as in the search.
+        order = np.lexsort((found.indices, -scores))
+        found = Found(found.indices[order], scores[order])
+    kept = slice(ranking.top_k)
+    found = Found(found.indices[kept], found.scores[kept])
+    if ranking.score_cutoff is not None:
+        high = found.scores >= ranking.score_cutoff
+        found = Found(found.indices[high], found.scores[high])
+    return matches(found, texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,25 +208,28 @@ class CandidateSet:
         view.flags.writeable = False
         return view
 
-    def rank(self, query: str, *, top_k: int | None = 10, score_cutoff: float | None = None) -> list[Match]:
+    def rank(
+        self, query: str, *, top_k: int | None = 10, score_cutoff: float | None = None, rescore: int = 10
+    ) -> list[Match]:
         """Return the candidates that match a query best, best first and equal ones in their order.
 
         Args:
             query: the text to match.
             top_k: largest number of matches; None for all.
             score_cutoff: smallest score of a match; None for any.
+            rescore: number of candidates that the pair head decides on, see `Matcher.rank`.
 
         Raises:
             InvalidTextError: the query is not a str.
             TextTooLongError: the query is too long and the matcher was loaded with ``on_truncate="error"``.
-            ConfigError: ``top_k`` or ``score_cutoff`` is invalid.
+            ConfigError: ``top_k``, ``score_cutoff`` or ``rescore`` is invalid.
             MatcherClosedError: the matcher was closed.
         """
-        (found,) = self._rank(distinct_texts([query], lambda _: "query"), top_k, score_cutoff)
+        (found,) = self._rank(distinct_texts([query], lambda _: "query"), top_k, score_cutoff, rescore)
         return found
 
     def rank_many(
-        self, queries: Iterable[str], *, top_k: int | None = 10, score_cutoff: float | None = None
+        self, queries: Iterable[str], *, top_k: int | None = 10, score_cutoff: float | None = None, rescore: int = 10
     ) -> Iterator[list[Match]]:
         """Return the result of `rank` for each query, in order, with the queries encoded and searched together.
 
@@ -202,14 +239,15 @@ class CandidateSet:
             queries: the texts to match.
             top_k: largest number of matches per query; None for all.
             score_cutoff: smallest score of a match; None for any.
+            rescore: number of candidates per query that the pair head decides on, see `Matcher.rank`.
 
         Raises:
             InvalidTextError: a query is not a str; the message names it.
             TextTooLongError: a query is too long and the matcher was loaded with ``on_truncate="error"``.
-            ConfigError: ``top_k`` or ``score_cutoff`` is invalid.
+            ConfigError: ``top_k``, ``score_cutoff`` or ``rescore`` is invalid.
             MatcherClosedError: the matcher was closed.
         """
-        return self._rank(distinct_texts(several(queries, "queries"), "query {}".format), top_k, score_cutoff)
+        return self._rank(distinct_texts(several(queries, "queries"), "query {}".format), top_k, score_cutoff, rescore)
 
     def append(self, texts: Iterable[str]) -> None:
         """Encode further texts and add them at the end.
@@ -257,15 +295,17 @@ class CandidateSet:
         texts: Sequence[str] | None = None,
         top_k: int | None = 10,
         score_cutoff: float | None = None,
+        rescore: int = 10,
     ) -> Iterator[list[Match]]:
         """Return the result of `rank_many` for queries that `Matcher.encode` has encoded already.
 
         Args:
             queries: unit vectors, shape (q, d).
-            texts: the texts of the queries. With them, a blank query scores as in `rank_many`; without, it has the
-                model's score.
+            texts: the texts of the queries. Without them, a blank query has the model's score, and scores are those of
+                the cosine, because the pair head reads texts.
             top_k: largest number of matches per query; None for all.
             score_cutoff: smallest score of a match; None for any.
+            rescore: number of candidates per query that the pair head decides on, see `Matcher.rank`.
 
         Raises:
             InvalidTextError: an element of ``texts`` is not a str.
@@ -273,24 +313,35 @@ class CandidateSet:
         """
         content = self._content
         vectors = _query_vectors(queries, content.vectors.shape[1])
+        asked: list[str | None] = [None] * len(vectors)
         if texts is None:
             never = np.zeros(len(vectors), dtype=np.bool_)
         else:
             # Checked as every other text is.
             distinct = distinct_texts(several(texts, "texts"))
             never = self._encoder.never_match(distinct.texts)[distinct.index]
+            asked = [distinct.texts[index] for index in distinct.index]
         if len(never) != len(vectors):
             raise ConfigError(f"there are {len(never)} texts, but {len(vectors)} query vectors")
-        ranking = Ranking(self._encoder.calibration, top_k, score_cutoff)
-        candidates = Vectors(content.used, content.never_match)
-        return (matches(found, content.texts) for found in search(Vectors(vectors, never), candidates, ranking))
+        ranking = self._ranking(top_k, score_cutoff, rescore if texts is not None else 0)
+        proposed = search(Vectors(vectors, never), Vectors(content.used, content.never_match), ranking.proposing)
+        return (
+            decide(self._encoder, query, found, content.texts, ranking)
+            for query, found in zip(asked, proposed, strict=True)
+        )
 
-    def _rank(self, distinct: DistinctTexts, top_k: int | None, score_cutoff: float | None) -> Iterator[list[Match]]:
+    def _rank(
+        self, distinct: DistinctTexts, top_k: int | None, score_cutoff: float | None, rescore: int
+    ) -> Iterator[list[Match]]:
         # Before the queries are encoded, which may take long.
-        Ranking(self._encoder.calibration, top_k, score_cutoff)
+        self._ranking(top_k, score_cutoff, rescore)
         vectors = self._encoder.encode_distinct(distinct)[distinct.index]
         texts = [distinct.texts[index] for index in distinct.index]
-        return self.rank_vectors(vectors, texts=texts, top_k=top_k, score_cutoff=score_cutoff)
+        return self.rank_vectors(vectors, texts=texts, top_k=top_k, score_cutoff=score_cutoff, rescore=rescore)
+
+    def _ranking(self, top_k: int | None, score_cutoff: float | None, rescore: int) -> Ranking:
+        ranking = Ranking(self._encoder.calibration, top_k, score_cutoff, rescore)
+        return ranking if self._encoder.has_head else Ranking(self._encoder.calibration, top_k, score_cutoff)
 
 
 def _query_vectors(queries: ArrayLike, dimension: int) -> NDArray[np.float32]:

@@ -41,10 +41,20 @@ class Ranking:
     """Largest number of vectors per query; None for all."""
     score_cutoff: float | None
     """Smallest match probability; None for any."""
+    rescore: int = 0
+    """Number of vectors per query that a pair head decides on, at least ``top_k``; 0 for the cosine alone."""
 
     def __post_init__(self) -> None:
         check_integer("top_k", self.top_k, none="for all")
         check_number("score_cutoff", self.score_cutoff, none="for any score")
+        check_integer("rescore", self.rescore, least=0)
+
+    @property
+    def proposing(self) -> Ranking:
+        """Return the ranking by cosine that proposes what the head decides on."""
+        if not self.rescore:
+            return self
+        return Ranking(self.calibration, None if self.top_k is None else max(self.top_k, self.rescore), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,22 @@ class Cuda:
         self.limits: list[int | None] = []
 
     def open(
-        self, model: Path, *, device: str, threads: int, dimension: int, gpu_mem_limit: int | None
+        self,
+        model: Path,
+        *,
+        device: str,
+        threads: int,
+        dimension: int,
+        token_dimension: int | None,
+        gpu_mem_limit: int | None,
     ) -> EncoderSession:
         self.tried.append((device, model.name))
         self.limits.append(gpu_mem_limit)
         if device != "cpu" and not self.starts:
             raise ExecutionError("no driver")
-        opened = open_session(model, device="cpu", threads=threads, dimension=dimension)
+        opened = open_session(
+            model, device="cpu", threads=threads, dimension=dimension, token_dimension=token_dimension
+        )
         opened.device = device
         return opened
 

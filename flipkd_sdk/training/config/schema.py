@@ -214,6 +214,46 @@ class LabelsConfig(StageConfig):
     learning_rate: NonNegative = 3e-4
 
 
+class HeadConfig(_Section):
+    """The pair head: it decides on a pair from both texts' token vectors, after the label stage."""
+
+    enabled: bool = True
+    """Train a pair head. Off, scores are those of the cosine."""
+    texts: Positive = 5000
+    """Most texts that pairs are made from: those of the train pairs, and some of the unlabelled ones."""
+    teacher_pairs: Annotated[int, Field(ge=0)] = 9000
+    """Pairs of these texts, near ones and strangers, that get the teacher's opinion."""
+    sibling_pairs: Annotated[int, Field(ge=0)] = 1500
+    """Non-matches in which one word of a text has given way to a related one."""
+    labels_weight: NonNegative = 0.1
+    """Weight of the labelled pairs. The student has learned them, so they say little about other pairs."""
+    teacher_weight: NonNegative = 2.0
+    """Weight of the teacher's opinion."""
+    contrast_weight: NonNegative = 1.5
+    """Weight of contrast pairs and siblings."""
+    context: Positive = 48
+    """Numbers of a token vector that come from the student's hidden state."""
+    lexical: Positive = 24
+    """Numbers of a token vector that come from the token's embedding."""
+    neurons: Positive = 48
+    """Neurons of each layer."""
+    epochs: Positive = 4
+    """Passes over the head's pairs."""
+    batch_size: Positive = 128
+    """Pairs a step."""
+    learning_rate: PositiveFloat = 3e-3
+    """Peak learning rate."""
+
+
+class ContrastConfig(_Section):
+    """Contrast pairs, made by the rules of a language pack: small changes of a text that change its meaning or not."""
+
+    language: str = "auto"
+    """``auto`` detects it, ``none`` makes no contrast pairs; else the name of a language pack, or a file of one."""
+    pairs_per_kind: Annotated[int, Field(ge=0)] = 150
+    """Most pairs of each kind of change."""
+
+
 class TrainConfig(_Section):
     """All options of a training run."""
 
@@ -227,6 +267,8 @@ class TrainConfig(_Section):
     noise_filter: NoiseFilterConfig = NoiseFilterConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     labels: LabelsConfig = LabelsConfig()
+    head: HeadConfig = HeadConfig()
+    contrast: ContrastConfig = ContrastConfig()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the computation, with weights in float32; ``auto`` is bfloat16 if the GPU or CPU has
     instructions for it, else float32."""

@@ -82,10 +82,13 @@ def test_a_set_needs_no_more_than_an_encoder() -> None:
     class Letters:
         """An encoder of one number: 1 for an "a", -1 for any other text."""
 
-        identity, dimension, calibration = "letters", 1, CALIBRATION
+        identity, dimension, calibration, has_head = "letters", 1, CALIBRATION, False
 
         def encode_distinct(self, distinct: DistinctTexts) -> NDArray[np.float32]:
             return np.array([[1.0] if text == "a" else [-1.0] for text in distinct.texts], dtype=np.float32)
+
+        def head_scores(self, query: str, candidates: Sequence[str]) -> None:
+            raise NotImplementedError
 
         def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
             return np.array([text == "never" for text in texts], dtype=np.bool_)

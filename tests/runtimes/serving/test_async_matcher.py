@@ -54,13 +54,13 @@ def test_every_method_returns_the_result_of_the_matcher(matcher: Matcher) -> Non
 
 def test_concurrent_calls_run_together(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    encode_distinct = matcher.encode_distinct
+    encode_pairs = matcher.encode_pairs
 
     def count(distinct: DistinctTexts) -> NDArray[np.float32]:
         runs.append(len(distinct.texts))
-        return encode_distinct(distinct)
+        return encode_pairs(distinct)
 
-    monkeypatch.setattr(matcher, "encode_distinct", count)
+    monkeypatch.setattr(matcher, "encode_pairs", count)
 
     async def use() -> None:
         async with AsyncMatcher(matcher, max_batch_size=200) as served:
@@ -72,14 +72,14 @@ def test_concurrent_calls_run_together(matcher: Matcher, monkeypatch: pytest.Mon
 
 def test_calls_do_not_block_the_event_loop(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = threading.Event()
-    encode_distinct = matcher.encode_distinct
+    encode_pairs = matcher.encode_pairs
 
     def wait(distinct: DistinctTexts, *arguments: int | None) -> NDArray[np.float32]:
         assert opened.wait(60)
-        return encode_distinct(distinct, *arguments)
+        return encode_pairs(distinct, *arguments)
 
     candidates = matcher.candidates(TEXTS)
-    monkeypatch.setattr(matcher, "encode_distinct", wait)
+    monkeypatch.setattr(matcher, "encode_pairs", wait)
 
     async def use() -> None:
         async with AsyncMatcher(matcher) as served:
@@ -116,15 +116,15 @@ def test_each_coroutine_gets_its_own_error(tiny_matcher: Path) -> None:
 def test_a_cancelled_call_leaves_the_queue(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     entered, opened = threading.Event(), threading.Event()
-    encode_distinct = matcher.encode_distinct
+    encode_pairs = matcher.encode_pairs
 
     def wait(distinct: DistinctTexts) -> NDArray[np.float32]:
         seen.extend(distinct.texts)
         entered.set()
         assert opened.wait(60)
-        return encode_distinct(distinct)
+        return encode_pairs(distinct)
 
-    monkeypatch.setattr(matcher, "encode_distinct", wait)
+    monkeypatch.setattr(matcher, "encode_pairs", wait)
 
     async def use() -> None:
         async with AsyncMatcher(matcher) as served:

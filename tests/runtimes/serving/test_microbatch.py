@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flipkd_sdk.runtimes.encoding.encoder import Encoded
     from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
 
 PAIRS = [(a, b) for a in TEXTS for b in TEXTS]
@@ -48,11 +49,11 @@ class Gate:
         self.opened = threading.Event()
         self._matcher = matcher
 
-    def encode_distinct(self, distinct: DistinctTexts) -> NDArray[np.float32]:
+    def encode_pairs(self, distinct: DistinctTexts) -> Encoded:
         self.runs.append(len(distinct.texts))
         self.entered.release()
         assert self.opened.wait(60)
-        return self._matcher.encode_distinct(distinct)
+        return self._matcher.encode_pairs(distinct)
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def test_an_unexpected_error_reaches_its_callers_and_the_next_call_is_served(
 
     with MicroBatcher(matcher) as batcher:
         with monkeypatch.context() as patch:
-            patch.setattr(matcher, "encode_distinct", fail)
+            patch.setattr(matcher, "encode_pairs", fail)
             for future in [batcher.submit_pair("a", "b"), batcher.submit_pair("a", "c")]:
                 with pytest.raises(MemoryError):
                     future.result(60)
@@ -179,7 +180,7 @@ def test_system_exit_in_a_run_reaches_its_callers(matcher: Matcher, monkeypatch:
 
     with MicroBatcher(matcher) as batcher:
         with monkeypatch.context() as patch:
-            patch.setattr(matcher, "encode_distinct", fail)
+            patch.setattr(matcher, "encode_pairs", fail)
             with pytest.raises(SystemExit):
                 batcher.submit_pair("a", "b").result(60)
         assert 0 <= batcher.submit_pair("a", "b").result(60) <= 1

@@ -1,0 +1,1 @@
+"""The pair head: a small learned function of both texts' token vectors and their cosine."""

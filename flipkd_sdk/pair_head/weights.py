@@ -1,0 +1,127 @@
+"""Weights of a pair head and their file, a plain ``.npz`` that is never unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray  # noqa: TC002 - the field types are read at run time
+
+from flipkd_sdk.errors import MatcherDirectoryError
+from flipkd_sdk.pair_head.cues import CUES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = "head.npz"
+
+MAX_BYTES = 1 << 21
+
+MATCH_FEATURES = 9
+"""Features of a token beside its vectors, see `flipkd_sdk.pair_head.scoring`."""
+PAIR_FEATURES = 5 + CUES
+"""Features of a pair beside those of its tokens."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadWeights:
+    """Weights of a pair head: k numbers of a token vector are contextual, l lexical, h neurons read each token."""
+
+    sharpness: NDArray[np.float32]
+    """Weights of contextual and lexical similarity, of equal tokens and of equal neighbours in the alignment; (4,)."""
+    unaligned: NDArray[np.float32]
+    """Weight of aligning a token with none, shape (1,)."""
+    compare_1: NDArray[np.float32]
+    """Shape (h, 3 (k + l) + MATCH_FEATURES)."""
+    compare_1_bias: NDArray[np.float32]
+    compare_2: NDArray[np.float32]
+    """Shape (h, h)."""
+    compare_2_bias: NDArray[np.float32]
+    importance: NDArray[np.float32]
+    """Shape (1, k + l)."""
+    importance_bias: NDArray[np.float32]
+    decide_1: NDArray[np.float32]
+    """Shape (m, 4 h + PAIR_FEATURES)."""
+    decide_1_bias: NDArray[np.float32]
+    decide_2: NDArray[np.float32]
+    """Shape (1, m)."""
+    decide_2_bias: NDArray[np.float32]
+    cosine: NDArray[np.float32]
+    """Weight of the cosine of the text vectors, shape (1,)."""
+    context: NDArray[np.int64]
+    """Number k of contextual numbers in a token vector, shape ()."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            expected = np.int64 if field.name == "context" else np.float32
+            if value.dtype != expected or not np.isfinite(value).all():
+                raise ValueError(f"{field.name}: expected finite numbers of type {np.dtype(expected)}")
+        shapes = self._shapes()
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name}: shape {getattr(self, name).shape} instead of {shape}")
+        if not 0 < int(self.context) < self.dimension:
+            raise ValueError(f"context: {int(self.context)} of {self.dimension} numbers of a token vector")
+
+    @property
+    def dimension(self) -> int:
+        """Return the dimension k + l of the token vectors."""
+        return int(self.importance.shape[-1])
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        hidden, decisive = self.compare_1_bias.size, self.decide_1_bias.size
+        return {
+            "sharpness": (4,),
+            "unaligned": (1,),
+            "compare_1": (hidden, 3 * self.dimension + MATCH_FEATURES),
+            "compare_1_bias": (hidden,),
+            "compare_2": (hidden, hidden),
+            "compare_2_bias": (hidden,),
+            "importance": (1, self.dimension),
+            "importance_bias": (1,),
+            "decide_1": (decisive, 4 * hidden + PAIR_FEATURES),
+            "decide_1_bias": (decisive,),
+            "decide_2": (1, decisive),
+            "decide_2_bias": (1,),
+            "cosine": (1,),
+            "context": (),
+        }
+
+
+def write_weights(path: Path, weights: HeadWeights) -> None:
+    """Write weights; the same weights give the same bytes."""
+    arrays = {field.name: getattr(weights, field.name) for field in fields(weights)}
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_weights(path: Path, *, dimension: int) -> HeadWeights:
+    """Read weights that fit token vectors of a dimension.
+
+    Raises:
+        MatcherDirectoryError: the file is missing, malformed, or belongs to other token vectors.
+    """
+    try:
+        return _read(path, dimension)
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MatcherDirectoryError(f"{path}: not the weights of this matcher's pair head ({reason})") from error
+
+
+def _read(path: Path, dimension: int) -> HeadWeights:
+    names = [field.name for field in fields(HeadWeights)]
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES} bytes")
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    # Sizes first: a small archive may unpack to gigabytes.
+    if sorted(sizes) != sorted(f"{name}.npy" for name in names) or sum(sizes.values()) > MAX_BYTES:
+        raise ValueError("other arrays than those of a pair head")
+    with np.load(path, allow_pickle=False) as content:
+        weights = HeadWeights(**{name: content[name] for name in names})
+    if weights.dimension != dimension:
+        raise ValueError(f"made for token vectors of dimension {weights.dimension} instead of {dimension}")
+    return weights

@@ -1,0 +1,83 @@
+"""Non-matches made from the texts themselves: one word of a text is exchanged for a related one.
+
+Rules know the words that a language pack lists. Any other word may be what a decision hangs on, so the head also learns
+from texts in which a word has given way to one of the same texts that means something close, but not the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_MOST_WORDS = 3000
+_FREQUENT = 0.03
+"""Words of a larger share of the texts are seldom what a text is about."""
+_FEWEST = 3
+_RELATED = (0.25, 0.75)
+"""Cosines of the teacher between which words are related and not the same."""
+_NEAREST = 60
+_STEM = 4
+"""Words that begin with as many equal letters are often forms of one word."""
+_ROUNDS = 3
+
+
+def sibling_pairs(
+    texts: Sequence[str], encode: Callable[[Sequence[str]], NDArray[np.float32]], *, count: int, seed: int
+) -> list[tuple[str, str]]:
+    """Return pairs of a text and its copy with one word exchanged.
+
+    Args:
+        texts: distinct texts.
+        encode: maps words to unit vectors, shape (n, d).
+        count: most pairs; fewer where the texts have few words that occur often enough.
+        seed: the same texts and seed give the same pairs.
+    """
+    words = _vocabulary(texts)
+    if len(words) < 2:
+        return []
+    siblings = _siblings(words, encode(words))
+    rng = np.random.default_rng(seed)
+    pairs: dict[tuple[str, str], None] = {}
+    for i in np.concatenate([rng.permutation(len(texts)) for _ in range(_ROUNDS)]).tolist():
+        if len(pairs) == count:
+            break
+        places = [match for match in _WORD.finditer(texts[i]) if siblings.get(match[0].lower())]
+        if places:
+            place = places[int(rng.integers(len(places)))]
+            others = siblings[place[0].lower()]
+            pairs[texts[i], _exchange(texts[i], place, others[int(rng.integers(len(others)))])] = None
+    return list(pairs)
+
+
+def _vocabulary(texts: Sequence[str]) -> list[str]:
+    counts = Counter(word for text in texts for word in {match[0].lower() for match in _WORD.finditer(text)})
+    most = max(_FREQUENT * len(texts), _FEWEST)
+    return [word for word, count in counts.most_common() if _FEWEST <= count <= most][:_MOST_WORDS]
+
+
+def _siblings(words: Sequence[str], vectors: NDArray[np.float32]) -> dict[str, list[str]]:
+    cosines = vectors @ vectors.T
+    siblings = {}
+    for i, word in enumerate(words):
+        nearest = np.argsort(-cosines[i], kind="stable")[:_NEAREST].tolist()
+        siblings[word] = [
+            words[j] for j in nearest if _RELATED[0] < cosines[i, j] < _RELATED[1] and word[:_STEM] != words[j][:_STEM]
+        ]
+    return siblings
+
+
+def _exchange(text: str, place: re.Match[str], other: str) -> str:
+    if place[0].isupper():
+        other = other.upper()
+    elif place[0][0].isupper():
+        other = other.capitalize()
+    return text[: place.start()] + other + text[place.end() :]

@@ -1,0 +1,91 @@
+"""The pair head in numpy: the torch module's numbers, the same for a pair in any batch and either order."""
+
+import numpy as np
+import pytest
+import torch
+
+from flipkd_sdk.errors import MatcherDirectoryError
+from flipkd_sdk.pair_head.scoring import Tokens, pair_logits
+from flipkd_sdk.pair_head.weights import read_weights, write_weights
+from flipkd_sdk.training.head.model import PairHead, TokenStates
+
+CONTEXT, LEXICAL = 5, 3
+A_WIDTH, B_WIDTH = 8, 4
+
+
+def make_head(seed=0):
+    torch.manual_seed(seed)
+    maps = [(torch.randn(size, width), torch.randn(size)) for size, width in ((CONTEXT, 12), (LEXICAL, 10))]
+    head = PairHead(*maps, neurons=6, decisive=7)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return head.eval()
+
+
+def make_states(rng, count, width):
+    lengths = rng.integers(1, width + 1, count)
+    real = np.arange(width) < lengths[:, None]
+    ids = np.where(real, rng.integers(0, 6, real.shape), -1)
+    parts = [torch.from_numpy(rng.normal(size=(count, width, size)).astype(np.float32)) for size in (12, 10)]
+    return TokenStates(torch.from_numpy(ids), *(part * torch.from_numpy(real)[..., None] for part in parts))
+
+
+@torch.inference_mode()
+def tokens_of(head, states):
+    return Tokens(states.ids.numpy(), torch.cat(head._vectors(states), dim=-1).numpy())
+
+
+@pytest.fixture(scope="module")
+def case():
+    rng, head = np.random.default_rng(0), make_head()
+    a, b = make_states(rng, 9, A_WIDTH), make_states(rng, 9, B_WIDTH)
+    cosines = rng.uniform(-1, 1, 9).astype(np.float32)
+    cues = rng.integers(0, 2, (9, 4)).astype(np.float32)
+    return head, a, b, cosines, cues
+
+
+def test_numpy_computes_what_torch_computes(case):
+    head, a, b, cosines, cues = case
+    with torch.inference_mode():
+        expected = head(a, b, torch.from_numpy(cosines), torch.from_numpy(cues)).numpy()
+    found = pair_logits(head.weights(), tokens_of(head, a), tokens_of(head, b), cosines, cues)
+    np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-5)
+    assert np.ptp(expected) > 0.1
+
+
+def test_a_pair_has_the_same_bits_alone_and_in_a_batch(case):
+    head, a, b, cosines, cues = case
+    weights, left, right = head.weights(), tokens_of(head, a), tokens_of(head, b)
+    together = pair_logits(weights, left, right, cosines, cues)
+    for i in range(len(together)):
+        one = slice(i, i + 1)
+        alone = pair_logits(
+            weights,
+            Tokens(left.ids[one].copy(), left.vectors[one].copy()),
+            Tokens(right.ids[one].copy(), right.vectors[one].copy()),
+            cosines[one],
+            cues[one],
+        )
+        assert alone.tobytes() == together[one].tobytes()
+
+
+def test_the_order_of_the_texts_does_not_matter(case):
+    head, a, b, cosines, cues = case
+    weights, left, right = head.weights(), tokens_of(head, a), tokens_of(head, b)
+    forward = pair_logits(weights, left, right, cosines, cues)
+    np.testing.assert_allclose(pair_logits(weights, right, left, cosines, cues), forward, atol=1e-5)
+
+
+def test_weights_survive_a_file(tmp_path):
+    weights = make_head().weights()
+    write_weights(tmp_path / "head.npz", weights)
+    again = read_weights(tmp_path / "head.npz", dimension=CONTEXT + LEXICAL)
+    for name in weights.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(again, name), getattr(weights, name))
+
+
+def test_weights_for_other_token_vectors_are_refused(tmp_path):
+    write_weights(tmp_path / "head.npz", make_head().weights())
+    with pytest.raises(MatcherDirectoryError, match="dimension 8 instead of 9"):
+        read_weights(tmp_path / "head.npz", dimension=9)
