@@ -55,7 +55,7 @@ class RunResult(BaseModel):
     calibration: Calibration
     """Calibration of the student, fitted on the development split."""
     measures: dict[str, dict[str, dict[str, float]]]
-    """Measures by system, then by split; systems: ``teacher as is``, ``teacher``, ``student``, ``student with head`` and
+    """Measures by system, then by split; ``teacher as is``, ``teacher``, ``student``, ``student with head`` and
     ``student's answer``."""
     intervals: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
     """95% bootstrap intervals of `measures`."""
