@@ -96,7 +96,7 @@ class _TokenVectors(nn.Module):
     def forward(self, hidden: Tensor, embedded: Tensor) -> Tensor:
         context = self.context(hidden.flatten(0, 1).float())
         lexical = self.lexical(embedded.flatten(0, 1).float())
-        return torch.cat([context, lexical], dim=-1).unflatten(0, hidden.shape[:2])
+        return torch.cat([context, lexical], dim=-1).reshape(*hidden.shape[:2], -1)
 
 
 def _linear(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> nn.Linear:

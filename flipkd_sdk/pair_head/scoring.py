@@ -97,7 +97,8 @@ def pair_logits(
     )[:, None, :]
     hidden = _relu(features @ weights.decide_1.T + weights.decide_1_bias)
     logits: NDArray[np.float32] = (hidden @ weights.decide_2.T + weights.decide_2_bias)[:, 0, 0]
-    return logits + weights.cosine[0] * cosines
+    logits += weights.cosine[0] * cosines
+    return logits
 
 
 def _side(weights: HeadWeights, tokens: Tokens) -> _Side:
@@ -111,7 +112,8 @@ def _side(weights: HeadWeights, tokens: Tokens) -> _Side:
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     length = np.sqrt(np.square(vectors).sum(axis=-1, keepdims=True))
-    return vectors / np.maximum(length, np.float32(1e-6))
+    unit: NDArray[np.float32] = vectors / np.maximum(length, np.float32(1e-6))
+    return unit
 
 
 def _likeness(a: _Side, b: _Side, a_ids: NDArray[np.int64], b_ids: NDArray[np.int64]) -> _Likeness:
@@ -190,4 +192,4 @@ def _relu(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1 / (1 + np.exp(-np.clip(values, -30, 30)))
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -30, 30))), np.float32)

@@ -16,7 +16,7 @@ A_WIDTH, B_WIDTH = 8, 4
 def make_head(seed=0):
     torch.manual_seed(seed)
     maps = [(torch.randn(size, width), torch.randn(size)) for size, width in ((CONTEXT, 12), (LEXICAL, 10))]
-    head = PairHead(*maps, neurons=6, decisive=7)
+    head = PairHead(*maps, neurons=6, decisive=7, cosine=(9.0, -2.0))
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -237,7 +237,7 @@ class HeadConfig(_Section):
     """Numbers of a token vector that come from the token's embedding."""
     neurons: Positive = 48
     """Neurons of each layer."""
-    epochs: Positive = 4
+    epochs: Positive = 3
     """Passes over the head's pairs."""
     batch_size: Positive = 128
     """Pairs a step."""

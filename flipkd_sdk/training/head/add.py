@@ -79,7 +79,7 @@ def add_head(
     write_head(directory, head)
     result = HeadResult(
         calibration=evaluation.calibration,
-        share=head.share,
+        restraint=head.restraint,
         examples=head.counts,
         contrast=head.contrast.counts,
         contrast_left_out=head.contrast.left_out,

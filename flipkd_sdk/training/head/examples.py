@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,9 @@ _FORM, _SURFACE = 0.7, 0.95
 former is lower than that of a paraphrase: a change that the head does not notice in two texts that look alike must not
 put them above texts that mean the same in other words."""
 _IDENTICAL = 200
+_WORD = re.compile(r"\w+")
+_SHARED = 0.5
+"""Share of common words from which on the teacher is not asked."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +53,8 @@ class Examples:
     target: NDArray[np.float32]
     weight: NDArray[np.float32]
     """Shape (n,), mean 1."""
+    natural: NDArray[np.bool_]
+    """True for labelled pairs and the teacher's opinions, which the cosine is good at, shape (n,)."""
     counts: dict[str, int]
     """Examples by source."""
     contrast: ContrastSet
@@ -124,9 +130,16 @@ def build_examples(
         [b for _, b in pairs],
         np.concatenate([source.target for source in sources]),
         np.concatenate(weight),
+        np.repeat([source.name in ("labels", "teacher") for source in sources], [len(s.pairs) for s in sources]),
         {source.name: len(source.pairs) for source in sources},
         made,
     )
+
+
+def _look_alike(a: str, b: str) -> bool:
+    """Return True if two texts share most words: there a teacher that pools does not see what differs."""
+    one, other = set(_WORD.findall(a.casefold())), set(_WORD.findall(b.casefold()))
+    return len(one & other) > _SHARED * len(one | other)
 
 
 def _form_target(pair: ContrastPair) -> float:
@@ -189,6 +202,6 @@ class Opinion:
             chosen = [rng.choice(near[:8]), rng.choice(near), rng.integers(len(texts))]
             chosen += [rng.choice(unsure)] if len(unsure) else []
             for j in map(int, chosen):
-                if i != j:
+                if i != j and not _look_alike(texts[i], texts[j]):
                     found[min(i, j), max(i, j)] = float(probability[j])
         return [(texts[i], texts[j]) for i, j in found], np.array(list(found.values()), np.float32)

@@ -32,8 +32,8 @@ class HeadResult(BaseModel):
 
     calibration: Calibration
     """The head's own, fitted on the development split."""
-    share: float
-    """Share of the head in a pair's logit; the rest is the cosine's."""
+    restraint: float
+    """Weight of the squared correction of the cosine on natural pairs."""
     examples: dict[str, int]
     """Pairs that it learned from, by source."""
     contrast: dict[str, int]
@@ -64,7 +64,13 @@ def write_head(directory: Path, head: TrainedHead) -> None:
     write_weights(folder / FILE, head.module.weights())
     (context, context_bias), (lexical, lexical_bias) = head.maps()
     with (folder / _MAPS_FILE).open("wb") as file:
-        np.savez(file, **dict(zip(_NAMES, (context, context_bias, lexical, lexical_bias), strict=True)))
+        np.savez(
+            file,
+            context_weight=context,
+            context_bias=context_bias,
+            lexical_weight=lexical,
+            lexical_bias=lexical_bias,
+        )
 
 
 def read_head(directory: Path) -> tuple[HeadWeights, TokenMaps]:

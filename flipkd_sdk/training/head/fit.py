@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from flipkd_sdk.evaluation import calibration
 from flipkd_sdk.evaluation.metrics import average_precision
 from flipkd_sdk.training.head.examples import Opinion, build_examples
 from flipkd_sdk.training.head.model import PairHead, TokenStates
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     Encode = Callable[[Sequence[str]], NDArray[np.float32]]
     Map = tuple[NDArray[np.float32], NDArray[np.float32]]
-    Batch = tuple[tuple[TokenStates, TokenStates, Tensor, Tensor], Tensor, Tensor]
+    Batch = tuple[tuple[TokenStates, TokenStates, Tensor, Tensor], Tensor, Tensor, Tensor]
 
 logger = logging.getLogger("flipkd_sdk")
 
@@ -42,8 +43,8 @@ _SAMPLE = 1500
 """Texts that the reduction is found on."""
 _TOLERANCE = 0.002
 """Average precision on the development pairs that the head may cost against the cosine."""
-_CAUTION = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
-"""Shares of the head in the logit that are tried, the rest is the cosine's."""
+_RESTRAINTS = (0.05, 0.2, 0.8)
+"""Weights of the squared correction on natural pairs that are tried, until the development pairs are content."""
 _WARM_UP = 0.1
 
 
@@ -53,8 +54,8 @@ class TrainedHead:
 
     module: PairHead
     tokens: StudentTokens
-    share: float
-    """Share of the head in the logit; the rest is the cosine's."""
+    restraint: float
+    """Weight of the squared correction on natural pairs."""
     counts: dict[str, int]
     """Examples by source."""
     contrast: ContrastSet
@@ -84,8 +85,8 @@ def train_head(
 ) -> TrainedHead:
     """Train a head for a student.
 
-    The development pairs choose the epoch, and how far the head may depart from the cosine: the largest share whose
-    average precision is at most `_TOLERANCE` below the cosine's.
+    On natural pairs the head is held to the cosine, as firmly as the development pairs ask for: the first of
+    `_RESTRAINTS` is taken with which an epoch's average precision is at most `_TOLERANCE` below the cosine's.
 
     Args:
         config: all options.
@@ -109,17 +110,27 @@ def train_head(
     for side in (examples.a, examples.b, dev.texts):
         tokens.add(side)
     encoded = time.monotonic() - started
-    head = PairHead(
-        _first(tokens.context, options.context),
-        _first(tokens.lexical, options.lexical),
-        neurons=options.neurons,
-        decisive=options.neurons,
-    )
-    history = _optimize(head, tokens, examples, dev, config)
-    share = _hold_back(head, tokens, dev)
+    cosines = tokens.batch(dev.a, dev.b)[2].numpy()
+    platt = calibration.fit(cosines, dev.label)
+    floor = average_precision(cosines, dev.label) - _TOLERANCE
+    batches = _batches(tokens, examples, options.batch_size, config.seed)
+    for restraint in _RESTRAINTS:
+        head = PairHead(
+            _first(tokens.context, options.context),
+            _first(tokens.lexical, options.lexical),
+            neurons=options.neurons,
+            decisive=options.neurons,
+            cosine=(platt.slope, platt.intercept),
+        )
+        history, precision = _optimize(head, tokens, batches, dev, config, restraint, floor)
+        if precision >= floor:
+            break
+    else:
+        logger.warning("the pair head costs %.4f of average precision on the development pairs", floor - precision)
     seconds = time.monotonic() - started
-    logger.info("pair head: %s; %.0f s, of which %.0f s encoding; share %.2f", examples.counts, seconds, encoded, share)
-    return TrainedHead(head.eval(), tokens, share, examples.counts, examples.contrast, history, seconds)
+    message = "pair head: %s; %.0f s, of which %.0f s encoding; restraint %g"
+    logger.info(message, examples.counts, seconds, encoded, restraint)
+    return TrainedHead(head.eval(), tokens, restraint, examples.counts, examples.contrast, history, seconds)
 
 
 def _choose(train: Pairs, texts: Sequence[str], most: int, seed: int) -> list[str]:
@@ -144,11 +155,20 @@ def _composed(layer: torch.nn.Linear, reduction: Reduction) -> tuple[NDArray[np.
 
 
 def _optimize(
-    head: PairHead, tokens: StudentTokens, examples: Examples, dev: Pairs, config: TrainConfig
-) -> list[dict[str, float]]:
-    """Train and leave the head at its best epoch on the development pairs, the first one excepted."""
+    head: PairHead,
+    tokens: StudentTokens,
+    batches: list[Batch],
+    dev: Pairs,
+    config: TrainConfig,
+    restraint: float,
+    floor: float,
+) -> tuple[list[dict[str, float]], float]:
+    """Train and leave the head at its last epoch above the floor, or else at its best one.
+
+    Returns:
+        The history, and the average precision of the epoch that was chosen.
+    """
     options = config.head
-    batches = _batches(tokens, examples, options.batch_size, config.seed)
     optimizer = torch.optim.AdamW(head.parameters(), lr=options.learning_rate, weight_decay=0.02)
     steps = len(batches) * options.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -156,13 +176,12 @@ def _optimize(
     )
     rng = np.random.default_rng(config.seed)
     history: list[dict[str, float]] = []
-    best: tuple[float, dict[str, Tensor]] | None = None
+    chosen: tuple[float, dict[str, Tensor]] = (-1.0, {})
     for epoch in range(options.epochs):
         head.train()
         losses = []
         for i in rng.permutation(len(batches)):
-            inputs, target, weight = batches[i]
-            loss = functional.binary_cross_entropy_with_logits(head(*inputs), target, weight)
+            loss = _loss(head, batches[i], restraint)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -171,12 +190,19 @@ def _optimize(
             losses.append(loss.item())
         precision = average_precision(_logits(head, tokens, dev.a, dev.b), dev.label)
         history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "average_precision": precision})
-        # Contrast takes an epoch to be learned at all; after it, a later epoch wins unless it costs precision.
-        if best is None or epoch == 1 or precision >= best[0] - _TOLERANCE:
-            best = (max(precision, best[0]) if best and epoch > 1 else precision, copy.deepcopy(head.state_dict()))
-    if best is not None:
-        head.load_state_dict(best[1])
-    return history
+        # Contrast takes more than an epoch to be learned, so later epochs are better unless they cost precision.
+        if precision >= min(floor, chosen[0]) or epoch == 1:
+            chosen = (precision, copy.deepcopy(head.state_dict()))
+    head.load_state_dict(chosen[1])
+    return history, chosen[0]
+
+
+def _loss(head: PairHead, batch: Batch, restraint: float) -> Tensor:
+    (a, b, cosines, cues), target, weight, natural = batch
+    correction = head.correction(a, b, cosines, cues)
+    logits = correction + head.cosine * cosines + head.intercept
+    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (weight * (loss + restraint * natural * correction.square())).mean()
 
 
 def _batches(tokens: StudentTokens, examples: Examples, size: int, seed: int) -> list[Batch]:
@@ -187,7 +213,9 @@ def _batches(tokens: StudentTokens, examples: Examples, size: int, seed: int) ->
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         inputs = tokens.batch([examples.a[i] for i in rows], [examples.b[i] for i in rows])
-        batches.append((inputs, torch.from_numpy(examples.target[rows]), torch.from_numpy(examples.weight[rows])))
+        parts = (examples.target, examples.weight, examples.natural.astype(np.float32))
+        target, weight, natural = (torch.from_numpy(part[rows]) for part in parts)
+        batches.append((inputs, target, weight, natural))
     return batches
 
 
@@ -202,20 +230,3 @@ def _logits(
         rows = order[start : start + size]
         logits[rows] = head(*tokens.batch([a[i] for i in rows], [b[i] for i in rows])).numpy()
     return logits
-
-
-def _hold_back(head: PairHead, tokens: StudentTokens, dev: Pairs) -> float:
-    """Mix the cosine into the head's logit as far as the development pairs ask for; return the head's share."""
-    logits = _logits(head, tokens, dev.a, dev.b)
-    cosines = tokens.batch(dev.a, dev.b)[2].numpy()
-    floor = average_precision(cosines, dev.label) - _TOLERANCE
-    steepness = float(logits.std() / max(float(cosines.std()), 1e-6))
-    share = next(
-        (s for s in _CAUTION if average_precision(s * logits + (1 - s) * steepness * cosines, dev.label) >= floor),
-        _CAUTION[-1],
-    )
-    with torch.no_grad():
-        for value in (head.decide_2.weight, head.decide_2.bias, head.cosine):
-            value.mul_(share)
-        head.cosine.add_((1 - share) * steepness)
-    return share

@@ -39,10 +39,17 @@ class PairHead(nn.Module):
         lexical: those of the map from token embeddings, (l, e) and (l,).
         neurons: that read each token.
         decisive: neurons that read a pair.
+        cosine: slope and intercept of the cosine's own calibration.
     """
 
     def __init__(
-        self, context: tuple[Tensor, Tensor], lexical: tuple[Tensor, Tensor], *, neurons: int, decisive: int
+        self,
+        context: tuple[Tensor, Tensor],
+        lexical: tuple[Tensor, Tensor],
+        *,
+        neurons: int,
+        decisive: int,
+        cosine: tuple[float, float],
     ) -> None:
         super().__init__()
         self.context, self.lexical = _linear(*context), _linear(*lexical)
@@ -54,13 +61,22 @@ class PairHead(nn.Module):
         self.importance = nn.Linear(dimension, 1)
         self.decide_1 = nn.Linear(4 * neurons + PAIR_FEATURES, decisive)
         self.decide_2 = nn.Linear(decisive, 1)
-        self.cosine = nn.Parameter(torch.tensor([8.0]))
-        # The head starts as a steep function of the cosine, and learns where it is wrong.
+        # The head starts as the cosine's calibration, and learns where that is wrong.
+        slope, intercept = cosine
+        self.register_buffer("cosine", torch.tensor([slope]))
+        self.register_buffer("intercept", torch.tensor([intercept]))
         nn.init.zeros_(self.decide_2.weight)
-        nn.init.constant_(self.decide_2.bias, -3.0)
+        nn.init.zeros_(self.decide_2.bias)
+
+    cosine: Tensor
+    intercept: Tensor
 
     def forward(self, a: TokenStates, b: TokenStates, cosines: Tensor, cues: Tensor) -> Tensor:
         """Return the logit of each pair, shape (n,)."""
+        return self.correction(a, b, cosines, cues) + self.cosine * cosines + self.intercept
+
+    def correction(self, a: TokenStates, b: TokenStates, cosines: Tensor, cues: Tensor) -> Tensor:
+        """Return what the head adds to the cosine's own logit, shape (n,)."""
         equal = (a.ids[:, :, None] == b.ids[:, None, :]) & (a.ids >= 0)[:, :, None]
         u, v = self._vectors(a), self._vectors(b)
         mask_a, mask_b = (a.ids >= 0).float(), (b.ids >= 0).float()
@@ -81,8 +97,8 @@ class PairHead(nn.Module):
             dim=1,
         )
         hidden = functional.relu(self.decide_1(self._drop(features)))
-        logits: Tensor = self.decide_2(hidden)[:, 0] + self.cosine * cosines
-        return logits
+        correction: Tensor = self.decide_2(hidden)[:, 0]
+        return correction
 
     def weights(self) -> HeadWeights:
         """Return what scores token vectors: all but the maps that make them."""
@@ -98,6 +114,7 @@ class PairHead(nn.Module):
         for name in ("compare_1", "compare_2", "importance", "decide_1", "decide_2"):
             layer = self.get_submodule(name)
             arrays[name], arrays[f"{name}_bias"] = array(layer.weight), array(layer.bias)  # type: ignore[arg-type]
+        arrays["decide_2_bias"] += array(self.intercept)
         return HeadWeights(**arrays, context=np.array(len(self.context.bias), dtype=np.int64))
 
     def _vectors(self, states: TokenStates) -> tuple[Tensor, Tensor]:
@@ -117,8 +134,8 @@ class PairHead(nn.Module):
         left = functional.pad(equal[:, :-1, :-1], (1, 0, 1, 0))
         right = functional.pad(equal[:, 1:, 1:], (0, 1, 0, 1))
         parts = (context, lexical, equal, left + right)
-        strength = sum(weight * part for weight, part in zip(self.sharpness, parts, strict=True))
-        strength = strength.masked_fill(mask_v[:, None] == 0, -1e9)  # type: ignore[union-attr]
+        strength = torch.stack([weight * part for weight, part in zip(self.sharpness, parts, strict=True)]).sum(dim=0)
+        strength = strength.masked_fill(mask_v[:, None] == 0, -1e9)
         none = self.unaligned.expand(*strength.shape[:2], 1)
         shares = torch.softmax(torch.cat([strength, none], dim=-1), dim=-1)
         alignment, alone = shares[..., :-1], shares[..., -1:]

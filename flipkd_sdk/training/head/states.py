@@ -7,7 +7,7 @@ pools hardly sees a negation. With A·h contrast pairs were told apart far less 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.training.models.student import Student
@@ -45,8 +45,7 @@ class Reduction:
 
     def __call__(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
         """Reduce states of shape (…, c) to (…, k)."""
-        reduced: NDArray[np.float32] = (states - self.mean) @ self.directions.T
-        return reduced
+        return np.asarray((states - self.mean) @ self.directions.T, np.float32)
 
 
 class StudentTokens:
@@ -71,7 +70,7 @@ class StudentTokens:
     ) -> None:
         self._student, self._tokenizer = student.eval(), tokenizer
         base = student.model.get_base_model()
-        self._embedding = base.get_input_embeddings()
+        self._embedding = cast("nn.Module", base.get_input_embeddings())  # type: ignore[operator]
         self._ids: dict[str, NDArray[np.int64]] = {}
         self._context: dict[str, NDArray[np.float32]] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
