@@ -219,7 +219,7 @@ class HeadConfig(_Section):
 
     enabled: bool = True
     """Train a pair head. Off, scores are those of the cosine."""
-    texts: Positive = 5000
+    texts: Positive = 4000
     """Most texts that pairs are made from: those of the train pairs, and some of the unlabelled ones."""
     teacher_pairs: Annotated[int, Field(ge=0)] = 9000
     """Pairs of these texts, near ones and strangers, that get the teacher's opinion."""

@@ -16,9 +16,9 @@ from flipkd_sdk.runtimes.serving.async_matcher import AsyncMatcher
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Any
 
-    from numpy.typing import NDArray
-
+    from flipkd_sdk.runtimes.encoding.encoder import Encoded
     from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
 
 PAIRS = [(a, b) for a in TEXTS for b in TEXTS]
@@ -56,7 +56,7 @@ def test_concurrent_calls_run_together(matcher: Matcher, monkeypatch: pytest.Mon
     runs = []
     encode_pairs = matcher.encode_pairs
 
-    def count(distinct: DistinctTexts) -> NDArray[np.float32]:
+    def count(distinct: DistinctTexts) -> Encoded:
         runs.append(len(distinct.texts))
         return encode_pairs(distinct)
 
@@ -72,14 +72,14 @@ def test_concurrent_calls_run_together(matcher: Matcher, monkeypatch: pytest.Mon
 
 def test_calls_do_not_block_the_event_loop(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = threading.Event()
-    encode_pairs = matcher.encode_pairs
+    encode = matcher._encode
 
-    def wait(distinct: DistinctTexts, *arguments: int | None) -> NDArray[np.float32]:
+    def wait(*arguments: Any, **options: Any) -> Encoded:
         assert opened.wait(60)
-        return encode_pairs(distinct, *arguments)
+        return encode(*arguments, **options)
 
     candidates = matcher.candidates(TEXTS)
-    monkeypatch.setattr(matcher, "encode_pairs", wait)
+    monkeypatch.setattr(matcher, "_encode", wait)
 
     async def use() -> None:
         async with AsyncMatcher(matcher) as served:
@@ -118,7 +118,7 @@ def test_a_cancelled_call_leaves_the_queue(matcher: Matcher, monkeypatch: pytest
     entered, opened = threading.Event(), threading.Event()
     encode_pairs = matcher.encode_pairs
 
-    def wait(distinct: DistinctTexts) -> NDArray[np.float32]:
+    def wait(distinct: DistinctTexts) -> Encoded:
         seen.extend(distinct.texts)
         entered.set()
         assert opened.wait(60)
