@@ -20,7 +20,7 @@ def model_card(manifest: Manifest) -> str:
         for precision, variant in manifest.variants.items()
     ]
     encoder, tokenizer = manifest.encoder, manifest.tokenizer
-    calibration = manifest.calibration if manifest.head is None else manifest.head.calibration
+    calibration = manifest.pair_calibration
     return f"""# Text matcher
 
 Scores the probability that two texts mean the same. Made by flipkd_sdk {manifest.sdk_version} on {manifest.created}.

@@ -170,7 +170,7 @@ def _load_head(directory: Path, manifest: Manifest) -> PairHead | None:
 
     path = _checked_file(directory, manifest.head, MAX_BYTES)
     weights = read_weights(path, dimension=manifest.head.dimension)
-    return PairHead(weights, manifest.head.calibration, manifest.tokenizer.max_length)
+    return PairHead(weights, manifest.tokenizer.max_length)
 
 
 def _checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:

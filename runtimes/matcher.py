@@ -266,8 +266,7 @@ class Matcher:
     @property
     def pair_calibration(self) -> Calibration:
         """Return the calibration that `score` uses: the pair head's, or without one the cosine's."""
-        spec = self.manifest.head
-        return self.manifest.calibration if spec is None or not self._options.head else spec.calibration
+        return self.manifest.pair_calibration if self._options.head else self.manifest.calibration
 
     @property
     def has_head(self) -> bool:
@@ -384,16 +383,21 @@ class Matcher:
             a: indices of texts, shape (n,).
             b: indices of texts, shape (n,).
         """
-        cosines = pair_cosines(encoded.vectors, a, b)
-        head = self._require_open().head
-        if head is None or encoded.tokens is None:
-            scores = self.calibration.probability(cosines)
-        else:
-            scores = head.probability(texts, encoded.tokens, a, b, cosines)
+        scores = self.pair_calibration.probability(self.pair_values(texts, encoded, a, b))
         never = self.never_match(texts)
         if never.any():
             scores[never[a] | never[b]] = 0.0
         return scores
+
+    def pair_values(
+        self, texts: Sequence[str], encoded: Encoded, a: NDArray[np.int64], b: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return what `pair_calibration` maps to scores: the pair head's numbers, or without one the cosines."""
+        cosines = pair_cosines(encoded.vectors, a, b)
+        head = self._require_open().head
+        if head is None or encoded.tokens is None:
+            return cosines
+        return head.logits(texts, encoded.tokens, a, b, cosines)
 
     def head_scores(self, query: str, candidates: Sequence[str]) -> NDArray[np.float32] | None:
         """Return the pair head's score of a query with each of a few candidates, shape (n,); None without a head.

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flipkd_sdk.evaluation.calibration import Calibration
     from flipkd_sdk.pair_head.weights import HeadWeights
     from flipkd_sdk.runtimes.encoding.text_tokens import TextTokens
 
@@ -24,21 +23,19 @@ _BLOCK_NUMBERS = 1 << 17
 
 
 class PairHead:
-    """A pair head with its calibration; safe to share between threads.
+    """An open pair head; safe to share between threads.
 
     Args:
         weights: of the head.
-        calibration: from its numbers to match probabilities.
         max_length: most tokens of a text.
     """
 
-    def __init__(self, weights: HeadWeights, calibration: Calibration, max_length: int) -> None:
-        self.calibration = calibration
+    def __init__(self, weights: HeadWeights, max_length: int) -> None:
         self._weights = weights
         self._max_length = max_length
         self._features = weights.compare_1.shape[1]
 
-    def probability(
+    def logits(
         self,
         texts: Sequence[str],
         tokens: Sequence[TextTokens],
@@ -46,7 +43,7 @@ class PairHead:
         b: NDArray[np.int64],
         cosines: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Return the match probability of ``texts[a[i]]`` and ``texts[b[i]]`` for each i, shape (n,).
+        """Return the head's number for ``texts[a[i]]`` and ``texts[b[i]]`` for each i, shape (n,).
 
         Args:
             texts: distinct texts.
@@ -79,7 +76,7 @@ class PairHead:
                     cosines[rows],
                     pair_cues([cues[i] for i in first], [cues[i] for i in second]),
                 )
-        return self.calibration.probability(logits)
+        return logits
 
 
 def _padded(texts: Sequence[TextTokens], width: int) -> Tokens:

@@ -39,7 +39,7 @@ def inspect(matcher: str, as_json: bool) -> None:
 
 
 def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
-    encoder, tokenizer, calibration = manifest.encoder, manifest.tokenizer, manifest.calibration
+    encoder, tokenizer, calibration = manifest.encoder, manifest.tokenizer, manifest.pair_calibration
     read = f"block {encoder.layer}, {encoder.module}, {encoder.attention} attention, {encoder.pooling} pooling"
     yield columns(
         [
@@ -50,6 +50,7 @@ def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
             ("encoder", f"{read}, {encoder.dimension} dimensions"),
             ("texts", f"up to {tokenizer.max_length} tokens"),
             *_vocabulary(manifest.trimmed_vocabulary),
+            ("pair head", f"{manifest.head.dimension} numbers a token" if manifest.head else "none"),
             ("threshold", f"{calibration.threshold:.4f} for {calibration.objective} on {calibration.size:,} pairs"),
             ("files", f"{files} verified"),
             ("self-test", "run it with 'flipkd verify'" if manifest.self_test else "none; export again for one"),

@@ -10,7 +10,6 @@ import numpy as np
 from flipkd_sdk.artifact.recalibration import with_calibration
 from flipkd_sdk.errors import InvalidPairsError
 from flipkd_sdk.evaluation.calibration import check_enough_pairs, fit
-from flipkd_sdk.evaluation.cosines import pair_cosines
 from flipkd_sdk.runtimes.encoding.inputs import distinct_of_pairs
 
 if TYPE_CHECKING:
@@ -77,15 +76,15 @@ def recalibrate(matcher: Matcher, pairs: Pairs, *, objective: str, prior: float 
     if not len(label):
         raise InvalidPairsError("every pair has a blank text; give pairs with two texts")
     check_enough_pairs(label, objective=objective, prior=prior)
-    # Cosines do not depend on the calibration, so the same pairs give the same fit again.
-    cosine = pair_cosines(matcher.encode_distinct(distinct), a[kept], b[kept])
-    calibration = fit(cosine, label, objective=objective, prior=prior)
+    # These do not depend on the calibration, so the same pairs give the same fit again.
+    value = matcher.pair_values(distinct.texts, matcher.encode_pairs(distinct), a[kept], b[kept])
+    calibration = fit(value, label, objective=objective, prior=prior)
     matches = int(label.sum())
     share = matches / len(label) if prior is None else prior
     return Recalibrated(
         manifest=with_calibration(matcher.manifest, calibration),
-        before=_measured(matcher.calibration, cosine, label, share),
-        after=_measured(calibration, cosine, label, share),
+        before=_measured(matcher.pair_calibration, value, label, share),
+        after=_measured(calibration, value, label, share),
         pairs=len(label),
         matches=matches,
         blank=len(pairs) - len(label),
@@ -95,8 +94,8 @@ def recalibrate(matcher: Matcher, pairs: Pairs, *, objective: str, prior: float 
     )
 
 
-def _measured(calibration: Calibration, cosine: NDArray[np.float32], label: NDArray[np.int8], share: float) -> Measured:
-    chosen = calibration.probability(cosine).astype(np.float64) >= calibration.threshold
+def _measured(calibration: Calibration, value: NDArray[np.float32], label: NDArray[np.int8], share: float) -> Measured:
+    chosen = calibration.probability(value).astype(np.float64) >= calibration.threshold
     recall, false = float(chosen[label == 1].mean()), float(chosen[label == 0].mean())
     found = share * recall
     answered = found + (1 - share) * false

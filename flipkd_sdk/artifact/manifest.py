@@ -191,6 +191,11 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     scoring_version: int = SCORING_VERSION
 
+    @property
+    def pair_calibration(self) -> Calibration:
+        """Return the calibration of `Matcher.score`: the pair head's, or without one the cosine's."""
+        return self.calibration if self.head is None else self.head.calibration
+
     def variant(self, precision: str) -> Variant:
         """Return the variant of a precision.
 

@@ -30,11 +30,16 @@ def is_earlier_manifest(name: str) -> bool:
 
 
 def with_calibration(manifest: Manifest, calibration: Calibration) -> Manifest:
-    """Return a manifest with another calibration, without the figures that were measured with the old one."""
+    """Return a manifest with another calibration of pairs, without the figures measured with the old one.
+
+    With a pair head that is the head's; the cosine keeps its own.
+    """
     metrics = {
         name: {measure: value for measure, value in values.items() if measure not in _OF_THE_CALIBRATION}
         for name, values in manifest.metrics.items()
     }
+    if manifest.head is not None:
+        return replace(manifest, head=replace(manifest.head, calibration=calibration), metrics=metrics)
     return replace(manifest, calibration=calibration, metrics=metrics)
 
 

@@ -94,7 +94,7 @@ def test_the_directory_holds_what_the_manifest_names(exported_matcher: Path, tin
 
 def test_the_self_test_holds_what_each_variant_gives_for_random_tokens(exported_matcher: Path) -> None:
     manifest = read_manifest(exported_matcher)
-    assert manifest.format_version == 2
+    assert manifest.format_version == 3
     stored = load_self_test(exported_matcher, manifest)
     assert stored is not None
     assert stored.token_ids == made_up_sample(exported_matcher, manifest)
