@@ -165,4 +165,4 @@ def test_an_answer_that_says_nothing_does_not_cost_the_run(
     monkeypatch.setattr(evaluate_models, "yes_probabilities", lambda student, prompts: np.full(24, 0.5, np.float32))
     result = train(config, tmp_path / "run")
     assert list(result.measures) == ["teacher", "student"]
-    assert "its decoder path, is left out of the report: on the development pairs" in caplog.text
+    assert "its decoder path, is left out of the report: on these pairs" in caplog.text
