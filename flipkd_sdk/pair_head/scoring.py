@@ -67,6 +67,8 @@ def pair_logits(
 ) -> NDArray[np.float32]:
     """Return a number for each of n pairs, the larger the likelier they match.
 
+    Texts that differ in nothing but case, spaces and punctuation are left to the cosine.
+
     Args:
         weights: of the head.
         a: the first texts.
@@ -95,7 +97,7 @@ def pair_logits(
         ],
         axis=1,
     )[:, None, :]
-    hidden = _relu(features @ weights.decide_1.T + weights.decide_1_bias)
+    hidden = _relu(features @ weights.decide_1.T + weights.decide_1_bias) * (1 - cues[:, -1])[:, None, None]
     logits: NDArray[np.float32] = (hidden @ weights.decide_2.T + weights.decide_2_bias)[:, 0, 0]
     logits += weights.cosine[0] * cosines
     return logits

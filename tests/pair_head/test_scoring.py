@@ -77,6 +77,14 @@ def test_the_order_of_the_texts_does_not_matter(case):
     np.testing.assert_allclose(pair_logits(weights, right, left, cosines, cues), forward, atol=1e-5)
 
 
+def test_texts_that_differ_in_form_only_are_left_to_the_cosine(case):
+    head, a, b, cosines, cues = case
+    weights, equal_form = head.weights(), cues.copy()
+    equal_form[:, -1] = 1
+    found = pair_logits(weights, tokens_of(head, a), tokens_of(head, b), cosines, equal_form)
+    np.testing.assert_allclose(found, weights.cosine[0] * cosines + weights.decide_2_bias[0], rtol=1e-6)
+
+
 def test_weights_survive_a_file(tmp_path):
     weights = make_head().weights()
     write_weights(tmp_path / "head.npz", weights)

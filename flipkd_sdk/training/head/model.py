@@ -96,7 +96,8 @@ class PairHead(nn.Module):
             ],
             dim=1,
         )
-        hidden = functional.relu(self.decide_1(self._drop(features)))
+        # Texts that differ in case, spaces and punctuation only are left to the cosine.
+        hidden = functional.relu(self.decide_1(self._drop(features))) * (1 - cues[:, -1:])
         correction: Tensor = self.decide_2(hidden)[:, 0]
         return correction
 
