@@ -222,7 +222,9 @@ def _discard(working: Path) -> None:
         if sys.platform != "win32":
             with _unless_blocked():
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            working.unlink()
+            # Between opening and locking, the name may have become that of another writer's file.
+            if os.path.samestat(os.fstat(file.fileno()), working.stat()):
+                working.unlink()
     if sys.platform == "win32":
         with contextlib.suppress(OSError):  # Windows refuses to remove a file that another process has open.
             working.unlink()

@@ -259,8 +259,8 @@ def test_each_run_leaves_a_results_file(finished: list[figures.Finished], work: 
                 exact = result.measures[system]["test"][AP]
                 assert average_precision(one.scores(system), one.labels) == pytest.approx(exact, abs=0.02)
     first, labels, base, narrow = (one.record for one in finished)
-    assert set(first["result"]["measures"]) == {"teacher as is", "teacher", "student"}
-    assert set(labels["result"]["measures"]) == {"student"}
+    assert set(first["result"]["measures"]) == {"teacher as is", "teacher", "student", "student with head"}
+    assert set(labels["result"]["measures"]) - {"student with head"} == {"student"}
     assert base["result"]["measures"]["teacher"] == first["result"]["measures"]["teacher"]
     assert [one["config"]["student"]["mlp_width"] for one in (base, narrow)] == [None, 24]
     assert first["scores"].keys() == {"label", "student", "teacher", "student int8", "student fp32"}

@@ -70,7 +70,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_inspect_verifies_the_matcher(line: Path) -> None:
-    assert "3 verified" in succeed("inspect", line / "matcher")
+    assert "4 verified" in succeed("inspect", line / "matcher")
     content = json.loads(succeed("inspect", line / "matcher", "--json"))["manifest"]
     assert content["encoder"]["layer"] == 2
     assert list(content["variants"]) == ["int8"]
@@ -101,7 +101,8 @@ def test_a_table_is_scored(line: Path) -> None:
 
 def test_evaluate_finds_what_export_measured(line: Path) -> None:
     measured = json.loads(succeed("evaluate", line / "matcher", line / "test.csv", "--json"))
-    recorded = json.loads((line / "matcher" / "manifest.json").read_text(encoding="utf-8"))["metrics"]["test/int8"]
+    recorded = json.loads((line / "matcher" / "manifest.json").read_text(encoding="utf-8"))["metrics"]
+    recorded = recorded["test/int8 with head"]
     assert {name: measured[name] for name in recorded} == pytest.approx(recorded, abs=1e-5)
     assert measured["average_precision"] > 0.7, "the student has learned something"
 
