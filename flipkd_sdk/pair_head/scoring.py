@@ -97,7 +97,8 @@ def pair_logits(
         ],
         axis=1,
     )[:, None, :]
-    hidden = _relu(features @ weights.decide_1.T + weights.decide_1_bias) * (1 - cues[:, -1])[:, None, None]
+    same_form = cues[:, -1, None, None]
+    hidden = np.where(same_form > 0, np.float32(0), _relu(features @ weights.decide_1.T + weights.decide_1_bias))
     logits: NDArray[np.float32] = (hidden @ weights.decide_2.T + weights.decide_2_bias)[:, 0, 0]
     logits += weights.cosine[0] * cosines
     return logits
