@@ -1,4 +1,4 @@
-"""What the pair head reads of the texts themselves: numbers in digits, and whether only case and punctuation differ.
+"""Cues of the texts themselves for the pair head: numbers in digits, and whether only case and punctuation differ.
 
 Token vectors hold both only vaguely.
 """

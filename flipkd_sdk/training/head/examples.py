@@ -1,4 +1,4 @@
-"""What the pair head learns from: labels, the teacher's opinion of further pairs, and contrast pairs."""
+"""Training examples of the pair head: labels, the teacher's opinion of further pairs, and contrast pairs."""
 
 from __future__ import annotations
 

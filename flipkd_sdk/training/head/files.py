@@ -26,7 +26,7 @@ _NAMES = ("context_weight", "context_bias", "lexical_weight", "lexical_bias")
 
 
 class HeadResult(BaseModel):
-    """What the training of a pair head found."""
+    """Result of the training of a pair head."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""What the student makes of each token: the pair head's input, reduced to fewer numbers for training.
+"""Token states of the student, the pair head's input, reduced to fewer numbers for training.
 
 The head reads the hidden states that A reads, not A·h: A was trained for what the teacher compares, and a teacher that
 pools hardly sees a negation. With A·h contrast pairs were told apart far less well.
