@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from flipkd_sdk.runtimes.matcher import Matcher
-    from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
+    from flipkd_sdk.runtimes.search.candidates import CandidateSet
+    from flipkd_sdk.runtimes.search.match import Match
     from flipkd_sdk.runtimes.serving.async_matcher import AsyncMatcher
     from flipkd_sdk.runtimes.serving.microbatch import MicroBatcher
 
@@ -61,7 +62,7 @@ __all__ = [
 _HOMES = {
     "AsyncMatcher": "flipkd_sdk.runtimes.serving.async_matcher",
     "CandidateSet": "flipkd_sdk.runtimes.search.candidates",
-    "Match": "flipkd_sdk.runtimes.search.candidates",
+    "Match": "flipkd_sdk.runtimes.search.match",
     "Matcher": "flipkd_sdk.runtimes.matcher",
     "MicroBatcher": "flipkd_sdk.runtimes.serving.microbatch",
 }

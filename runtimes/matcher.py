@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from flipkd_sdk.errors import ConfigError, MatcherClosedError
-from flipkd_sdk.evaluation.cosines import matrix_blocks, pair_cosines
+from flipkd_sdk.errors import ConfigError
+from flipkd_sdk.evaluation.cosines import matrix_blocks
 from flipkd_sdk.runtimes.encoding.inputs import (
     DistinctTexts,
     distinct_of_pair,
@@ -19,25 +17,20 @@ from flipkd_sdk.runtimes.encoding.inputs import (
     distinct_texts,
     several,
 )
-from flipkd_sdk.runtimes.encoding.vector_cache import VectorCache
-from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, open_matcher
+from flipkd_sdk.runtimes.load import LoadOptions
 from flipkd_sdk.runtimes.options import check_integer, check_path
+from flipkd_sdk.runtimes.pair_scorer import PairScorer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from types import TracebackType
 
     from numpy.typing import NDArray
 
     from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.evaluation.calibration import Calibration
-    from flipkd_sdk.runtimes.encoding.encoder import Encoded
-    from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
-
-_logger = logging.getLogger("flipkd_sdk")
-
-_CACHED_CANDIDATES = 1024
-"""Candidates whose tokens are kept for the pair head: some ten megabytes of short texts."""
+    from flipkd_sdk.runtimes.search.candidates import CandidateSet
+    from flipkd_sdk.runtimes.search.match import Match
 
 
 class Matcher:
@@ -56,15 +49,8 @@ class Matcher:
     def __init__(self, directory: Path, options: LoadOptions | None = None, expected: Manifest | None = None) -> None:
         if not isinstance(options, LoadOptions):
             raise ConfigError("Matcher(...) opens nothing; use Matcher.load(directory, ...)")
-        self._directory = directory
-        self._options = options
-        self._opened: OpenMatcher | None = open_matcher(directory, options, expected)
-        self.manifest: Manifest = self._opened.manifest
-        """Content of ``manifest.json``: the matcher's sources, its calibration and its measured quality."""
-        self._truncated_texts = 0
-        self._blank_texts = 0
-        self._counting = threading.Lock()
-        self._candidate_cache: VectorCache | None = None
+        self.scorer = PairScorer(directory, options, expected)
+        """The open model, for code that joins calls or keeps vectors."""
 
     @classmethod
     def load(
@@ -171,7 +157,7 @@ class Matcher:
             "a_texts, text {}".format,
             "b_texts, text {}".format,
         )
-        vectors, never = self.encode_distinct(distinct), self.never_match(distinct.texts)
+        vectors, never = self.scorer.encode_distinct(distinct), self.scorer.never_match(distinct.texts)
         rows, columns = distinct.index[:count], distinct.index[count:]
         scores = np.empty((len(rows), len(columns)), dtype=np.float32)
         for row_block, column_block, cosines in matrix_blocks(vectors[rows], vectors[columns]):
@@ -211,8 +197,9 @@ class Matcher:
             ConfigError: ``top_k``, ``score_cutoff`` or ``rescore`` is invalid.
             MatcherClosedError: after `close`.
         """
-        from flipkd_sdk.runtimes.search.candidates import CandidateSet, decide
+        from flipkd_sdk.runtimes.search.candidates import CandidateSet
         from flipkd_sdk.runtimes.search.exact import Ranking, Vectors, search
+        from flipkd_sdk.runtimes.search.match import decide
 
         if isinstance(candidates, CandidateSet):
             return candidates.rank(query, top_k=top_k, score_cutoff=score_cutoff, rescore=rescore)
@@ -220,9 +207,9 @@ class Matcher:
         distinct, _ = distinct_of_two(
             [query], several(candidates, "candidates"), lambda _: "query", "candidate {}".format
         )
-        encoded = Vectors(self.encode_distinct(distinct), self.never_match(distinct.texts))
+        encoded = Vectors(self.scorer.encode_distinct(distinct), self.scorer.never_match(distinct.texts))
         (found,) = search(encoded[:1], encoded.take(distinct.index[1:]), ranking.proposing)
-        return decide(self, query, found, [distinct.texts[index] for index in distinct.index[1:]], ranking)
+        return decide(self.scorer, query, found, [distinct.texts[index] for index in distinct.index[1:]], ranking)
 
     def candidates(self, texts: Iterable[str]) -> CandidateSet:
         """Encode texts once, to rank them for many queries.
@@ -236,8 +223,8 @@ class Matcher:
         from flipkd_sdk.runtimes.search.candidates import CandidateSet
 
         distinct = distinct_texts(several(texts, "texts"))
-        vectors = self.encode_distinct(distinct)[distinct.index]
-        return CandidateSet(self, [distinct.texts[index] for index in distinct.index], vectors)
+        vectors = self.scorer.encode_distinct(distinct)[distinct.index]
+        return CandidateSet(self.scorer, [distinct.texts[index] for index in distinct.index], vectors)
 
     def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Return unit vectors of texts, in order; the cosine of two of them is their dot product.
@@ -251,12 +238,17 @@ class Matcher:
             MatcherClosedError: after `close`.
         """
         distinct = distinct_texts(several(texts, "texts"))
-        return self.encode_distinct(distinct)[distinct.index]
+        return self.scorer.encode_distinct(distinct)[distinct.index]
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return the content of ``manifest.json``: the matcher's sources, its calibration and its measured quality."""
+        return self.scorer.manifest
 
     @property
     def threshold(self) -> float:
         """Return the score from which on a pair is a match."""
-        return self.pair_calibration.threshold
+        return self.scorer.pair_calibration.threshold
 
     @property
     def calibration(self) -> Calibration:
@@ -266,12 +258,12 @@ class Matcher:
     @property
     def pair_calibration(self) -> Calibration:
         """Return the calibration that `score` uses: the pair head's, or without one the cosine's."""
-        return self.manifest.pair_calibration if self._options.head else self.manifest.calibration
+        return self.scorer.pair_calibration
 
     @property
     def has_head(self) -> bool:
         """Return True if a pair head decides on pairs."""
-        return self._options.head and self.manifest.head is not None
+        return self.scorer.has_head
 
     @property
     def dimension(self) -> int:
@@ -281,22 +273,22 @@ class Matcher:
     @property
     def device(self) -> str:
         """Return the device that runs: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``."""
-        return self._require_open().device
+        return self.scorer.opened().device
 
     @property
     def precision(self) -> str:
         """Return the variant in use, such as ``"int8"``."""
-        return self._require_open().precision
+        return self.scorer.opened().precision
 
     @property
     def truncated_texts(self) -> int:
         """Return the number of texts cut so far, each counted once in every call that contains it."""
-        return self._truncated_texts
+        return self.scorer.truncated_texts
 
     @property
     def blank_texts(self) -> int:
         """Return the number of blank texts so far, each counted once in every call that contains it."""
-        return self._blank_texts
+        return self.scorer.blank_texts
 
     @property
     def identity(self) -> str:
@@ -304,17 +296,11 @@ class Matcher:
 
         Vectors of matchers with the same identity can be compared. The calibration is no part of it.
         """
-        import hashlib
-
-        from flipkd_sdk.artifact.manifest import SCORING_VERSION
-
-        tokenizer, variant = self.manifest.tokenizer, self.manifest.variant(self.precision)
-        parts = (variant.sha256, tokenizer.sha256, tokenizer.max_length, tokenizer.empty_token_id, SCORING_VERSION)
-        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
+        return self.scorer.identity
 
     def close(self) -> None:
         """Release the model; calls still running in other threads finish. Closing twice is harmless."""
-        self._opened = None
+        self.scorer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -325,110 +311,12 @@ class Matcher:
         self.close()
 
     def __repr__(self) -> str:
-        opened = self._opened
-        state = "closed" if opened is None else f"device={opened.device!r}, precision={opened.precision!r}"
-        return f"<Matcher {str(self._directory)!r}, {state}>"
+        return repr(self.scorer)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, LoadOptions, Manifest]]:
-        self._require_open()
-        return type(self), (self._directory, self._options, self.manifest)
+        self.scorer.opened()
+        return type(self), (self.scorer.directory, self.scorer.options, self.manifest)
 
     def _score_pairs(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
-        encoded = self.encode_pairs(distinct, batch_size)
-        return self.pair_scores(distinct.texts, encoded, distinct.index[0::2], distinct.index[1::2])
-
-    def encode_distinct(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
-        """Return unit vectors of ``distinct.texts``, shape (distinct, d), and count; raise the errors of `encode`.
-
-        For code that joins calls or keeps vectors, such as `MicroBatcher` and `CandidateSet`.
-        """
-        return self._encode(distinct, batch_size).vectors
-
-    def encode_pairs(self, distinct: DistinctTexts, batch_size: int | None = None) -> Encoded:
-        """Return vectors of ``distinct.texts``, and with a pair head their tokens, for `pair_scores`."""
-        return self._encode(distinct, batch_size, with_tokens=self.has_head)
-
-    def _encode(
-        self,
-        distinct: DistinctTexts,
-        batch_size: int | None = None,
-        *,
-        with_tokens: bool = False,
-        cache: VectorCache | None = None,
-    ) -> Encoded:
-        encoder = self._require_open().encoder
-        encoded = encoder.encode(distinct, max_rows=batch_size, with_tokens=with_tokens, cache=cache)
-        blank = sum(map(_is_blank, distinct.texts))
-        if encoded.cut or blank:
-            with self._counting:
-                self._truncated_texts += encoded.cut
-                self._blank_texts += blank
-        if encoded.cut and self._options.on_truncate == "warn":
-            _logger.warning(
-                "%d of %d distinct texts are longer than the %d tokens that this matcher reads and were cut off",
-                encoded.cut,
-                len(distinct.texts),
-                encoder.tokenizer.max_length,
-            )
-        return encoded
-
-    def pair_scores(
-        self, texts: Sequence[str], encoded: Encoded, a: NDArray[np.int64], b: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Return the match probability of ``texts[a[i]]`` and ``texts[b[i]]`` for each i, shape (n,).
-
-        Args:
-            texts: distinct texts.
-            encoded: from `encode_pairs`.
-            a: indices of texts, shape (n,).
-            b: indices of texts, shape (n,).
-        """
-        scores = self.pair_calibration.probability(self.pair_values(texts, encoded, a, b))
-        never = self.never_match(texts)
-        if never.any():
-            scores[never[a] | never[b]] = 0.0
-        return scores
-
-    def pair_values(
-        self, texts: Sequence[str], encoded: Encoded, a: NDArray[np.int64], b: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Return what `pair_calibration` maps to scores: the pair head's numbers, or without one the cosines."""
-        cosines = pair_cosines(encoded.vectors, a, b)
-        head = self._require_open().head
-        if head is None or encoded.tokens is None:
-            return cosines
-        return head.logits(texts, encoded.tokens, a, b, cosines)
-
-    def head_scores(self, query: str, candidates: Sequence[str]) -> NDArray[np.float32] | None:
-        """Return the pair head's score of a query with each of a few candidates, shape (n,); None without a head.
-
-        The tokens of the latest candidates are kept, because the same ones are proposed again and again.
-        """
-        if not self.has_head:
-            return None
-        if self._candidate_cache is None:
-            self._candidate_cache = VectorCache(_CACHED_CANDIDATES)
-        distinct = distinct_of_pairs((query, candidate) for candidate in candidates)
-        encoded = self._encode(distinct, with_tokens=True, cache=self._candidate_cache)
-        return self.pair_scores(distinct.texts, encoded, distinct.index[0::2], distinct.index[1::2])
-
-    def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
-        """Return True for each text whose pairs all score 0.0, shape (n,); see ``on_blank`` of `load`."""
-        if self._options.on_blank == "score":
-            return np.zeros(len(texts), dtype=np.bool_)
-        return np.fromiter(map(_is_blank, texts), np.bool_, len(texts))
-
-    def _require_open(self) -> OpenMatcher:
-        opened = self._opened
-        if opened is None:
-            raise MatcherClosedError("this matcher was closed; load it again with Matcher.load")
-        if opened.encoder.session.inherited:
-            # Two threads of a forked child may both come here; either session serves.
-            opened = self._opened = open_matcher(self._directory, self._options, self.manifest)
-        return opened
-
-
-def _is_blank(text: str) -> bool:
-    """Return True for an empty text and for white space alone."""
-    # Unlike strip(), isspace() copies nothing of a huge text.
-    return not text or text.isspace()
+        encoded = self.scorer.encode_pairs(distinct, batch_size)
+        return self.scorer.pair_scores(distinct.texts, encoded, distinct.index[0::2], distinct.index[1::2])

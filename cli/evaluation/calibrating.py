@@ -70,14 +70,14 @@ def recalibrate(matcher: Matcher, pairs: Pairs, *, objective: str, prior: float 
     """
     distinct = distinct_of_pairs(zip(pairs.a, pairs.b, strict=True))
     a, b = distinct.index[0::2], distinct.index[1::2]
-    never = matcher.never_match(distinct.texts)
+    never = matcher.scorer.never_match(distinct.texts)
     kept = ~(never[a] | never[b])
     label = pairs.label[kept]
     if not len(label):
         raise InvalidPairsError("every pair has a blank text; give pairs with two texts")
     check_enough_pairs(label, objective=objective, prior=prior)
     # These do not depend on the calibration, so the same pairs give the same fit again.
-    value = matcher.pair_values(distinct.texts, matcher.encode_pairs(distinct), a[kept], b[kept])
+    value = matcher.scorer.pair_values(distinct.texts, matcher.scorer.encode_pairs(distinct), a[kept], b[kept])
     calibration = fit(value, label, objective=objective, prior=prior)
     matches = int(label.sum())
     share = matches / len(label) if prior is None else prior

@@ -261,6 +261,11 @@ class ParquetAsText:
             raise InvalidPairsError(
                 f"{self._source}: a column contains bytes that are not UTF-8; write Parquet, or remove the column"
             ) from error
+        except (ValueError, OverflowError) as error:
+            raise InvalidPairsError(
+                f"{self._source}: a column contains a value outside Python's range ({error}); "
+                "write Parquet, or remove the column"
+            ) from error
         self._sink.write([Record(0, "", row) for row in cells], columns)
 
     def close(self) -> None:
@@ -317,7 +322,7 @@ def _text_or_bytes(value: bytes | None) -> str | bytes | None:
 def _row_text(row: pa.RecordBatch) -> str:
     try:
         return str(row.to_pylist()[0])
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError):  # Bytes that are not UTF-8, or a date before the year 1 or after 9999.
         return repr([_decoded(column)[0] for column in row.columns if _is_text(column.type)])
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.runtimes.encoding.inputs import distinct_texts, several
 from flipkd_sdk.runtimes.options import check_path, shown
-from flipkd_sdk.runtimes.search.exact import Found, Ranking, Vectors, search
+from flipkd_sdk.runtimes.search.exact import Ranking, Vectors, search
+from flipkd_sdk.runtimes.search.match import Match, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,83 +20,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from flipkd_sdk.evaluation.calibration import Calibration
     from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
+    from flipkd_sdk.runtimes.pair_scorer import PairScorer
 
 
-class Encoder(Protocol):
-    """The part of a `Matcher` that a `CandidateSet` needs."""
+class _HasScorer(Protocol):
+    """A `Matcher`, which this module cannot import, because it imports this one."""
 
-    @property
-    def identity(self) -> str:
-        """Hash of everything that the vectors depend on."""
-
-    @property
-    def dimension(self) -> int:
-        """Dimension of the vectors."""
-
-    @property
-    def calibration(self) -> Calibration:
-        """Map from cosines to match probabilities."""
-
-    def encode_distinct(self, distinct: DistinctTexts) -> NDArray[np.float32]:
-        """Return unit vectors of ``distinct.texts``, shape (distinct, d)."""
-
-    @property
-    def has_head(self) -> bool:
-        """True if a pair head decides on pairs."""
-
-    def head_scores(self, query: str, candidates: Sequence[str]) -> NDArray[np.float32] | None:
-        """Return the pair head's score of a query with each candidate, shape (n,); None without a head."""
-
-    def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
-        """Return True for each text whose pairs all score 0.0, shape (n,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One candidate found for a query."""
-
-    index: int
-    """Index of the candidate, from 0."""
-    text: str
-    score: float
-    """Match probability in [0, 1]."""
-
-
-def matches(found: Found, texts: Sequence[str]) -> list[Match]:
-    """Return the result of a search with the candidates' texts."""
-    return [
-        Match(index, texts[index], score)
-        for index, score in zip(found.indices.tolist(), found.scores.tolist(), strict=True)
-    ]
-
-
-def decide(encoder: Encoder, query: str | None, found: Found, texts: Sequence[str], ranking: Ranking) -> list[Match]:
-    """Return the best candidates of those that a search proposes, by the pair head's scores if there is one.
-
-    Args:
-        encoder: with the head.
-        query: the query's text; None if only its vector is known, which leaves the search's scores.
-        found: from a search by ``ranking.proposing``.
-        texts: of all candidates.
-        ranking: the options.
-    """
-    if not ranking.rescore:
-        return matches(found, texts)
-    scores = None
-    if query is not None and len(found.indices):
-        scores = encoder.head_scores(query, [texts[index] for index in found.indices])
-    if scores is not None:
-        # Equal scores by index, as in the search.
-        order = np.lexsort((found.indices, -scores))
-        found = Found(found.indices[order], scores[order])
-    kept = slice(ranking.top_k)
-    found = Found(found.indices[kept], found.scores[kept])
-    if ranking.score_cutoff is not None:
-        high = found.scores >= ranking.score_cutoff
-        found = Found(found.indices[high], found.scores[high])
-    return matches(found, texts)
+    scorer: PairScorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +61,13 @@ class CandidateSet:
         [Match(index=0, text='How do I reset my PIN?', score=0.93)]
     """
 
-    def __init__(self, encoder: Encoder, texts: list[str], vectors: NDArray[np.float32]) -> None:
-        self._encoder = encoder
-        self._content = _Content(texts, vectors, encoder.never_match(texts))
+    def __init__(self, scorer: PairScorer, texts: list[str], vectors: NDArray[np.float32]) -> None:
+        self._scorer = scorer
+        self._content = _Content(texts, vectors, scorer.never_match(texts))
         self._changing = threading.Lock()
 
     @classmethod
-    def load(cls, path: str | Path, matcher: Encoder, *, mmap: bool = False) -> Self:
+    def load(cls, path: str | Path, matcher: _HasScorer, *, mmap: bool = False) -> Self:
         """Open a directory written by `save`.
 
         All files are checked: hashes, shapes, and that every vector has length one.
@@ -156,10 +88,13 @@ class CandidateSet:
         from flipkd_sdk.runtimes.search.files import read_candidates
 
         check_path("path", path)
-        if not hasattr(matcher, "encode_distinct"):
+        if not hasattr(matcher, "scorer"):
             raise ConfigError(f"matcher must be a Matcher, as Matcher.load returns; it is {shown(matcher)}")
-        texts, vectors = read_candidates(path, identity=matcher.identity, dimension=matcher.dimension, mmap=mmap)
-        return cls(matcher, texts, vectors)
+        scorer = matcher.scorer
+        texts, vectors = read_candidates(
+            path, identity=scorer.identity, dimension=scorer.manifest.encoder.dimension, mmap=mmap
+        )
+        return cls(scorer, texts, vectors)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the candidates to a new directory, which appears complete or not at all.
@@ -181,7 +116,7 @@ class CandidateSet:
             path,
             content.texts[: content.size],
             content.used,
-            identity=self._encoder.identity,
+            identity=self._scorer.identity,
             overwrite=overwrite,
         )
 
@@ -189,7 +124,7 @@ class CandidateSet:
         return self._content.size
 
     def __repr__(self) -> str:
-        return f"<CandidateSet of {len(self)} texts, {self._encoder!r}>"
+        return f"<CandidateSet of {len(self)} texts, {self._scorer!r}>"
 
     @property
     def texts(self) -> list[str]:
@@ -259,8 +194,8 @@ class CandidateSet:
         """
         distinct = distinct_texts(several(texts, "texts"))
         added = [distinct.texts[index] for index in distinct.index]
-        new_vectors = self._encoder.encode_distinct(distinct)[distinct.index]
-        new_never = self._encoder.never_match(added)
+        new_vectors = self._scorer.encode_distinct(distinct)[distinct.index]
+        new_never = self._scorer.never_match(added)
         if not added:
             return
         with self._changing:
@@ -319,14 +254,14 @@ class CandidateSet:
         else:
             # Checked as every other text is.
             distinct = distinct_texts(several(texts, "texts"))
-            never = self._encoder.never_match(distinct.texts)[distinct.index]
+            never = self._scorer.never_match(distinct.texts)[distinct.index]
             asked = [distinct.texts[index] for index in distinct.index]
         if len(never) != len(vectors):
             raise ConfigError(f"there are {len(never)} texts, but {len(vectors)} query vectors")
         ranking = self._ranking(top_k, score_cutoff, rescore if texts is not None else 0)
         proposed = search(Vectors(vectors, never), Vectors(content.used, content.never_match), ranking.proposing)
         return (
-            decide(self._encoder, query, found, content.texts, ranking)
+            decide(self._scorer, query, found, content.texts, ranking)
             for query, found in zip(asked, proposed, strict=True)
         )
 
@@ -335,13 +270,13 @@ class CandidateSet:
     ) -> Iterator[list[Match]]:
         # Before the queries are encoded, which may take long.
         self._ranking(top_k, score_cutoff, rescore)
-        vectors = self._encoder.encode_distinct(distinct)[distinct.index]
+        vectors = self._scorer.encode_distinct(distinct)[distinct.index]
         texts = [distinct.texts[index] for index in distinct.index]
         return self.rank_vectors(vectors, texts=texts, top_k=top_k, score_cutoff=score_cutoff, rescore=rescore)
 
     def _ranking(self, top_k: int | None, score_cutoff: float | None, rescore: int) -> Ranking:
-        ranking = Ranking(self._encoder.calibration, top_k, score_cutoff, rescore)
-        return ranking if self._encoder.has_head else Ranking(self._encoder.calibration, top_k, score_cutoff)
+        ranking = Ranking(self._scorer.calibration, top_k, score_cutoff, rescore)
+        return ranking if self._scorer.has_head else Ranking(self._scorer.calibration, top_k, score_cutoff)
 
 
 def _query_vectors(queries: ArrayLike, dimension: int) -> NDArray[np.float32]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flipkd_sdk.runtimes.matcher import Matcher
-    from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
+    from flipkd_sdk.runtimes.search.candidates import CandidateSet
+    from flipkd_sdk.runtimes.search.match import Match
 
 
 class AsyncMatcher:

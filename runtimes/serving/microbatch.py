@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flipkd_sdk.runtimes.matcher import Matcher
-    from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
+    from flipkd_sdk.runtimes.search.candidates import CandidateSet
+    from flipkd_sdk.runtimes.search.match import Match
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class MicroBatcher:
     """
 
     def __init__(self, matcher: Matcher, *, max_delay: float = 0.002, max_batch_size: int = 64) -> None:
-        if not hasattr(matcher, "encode_pairs"):
+        if not hasattr(matcher, "scorer"):
             raise ConfigError(f"matcher must be a Matcher, as Matcher.load returns; it is {shown(matcher)}")
         check_number("max_delay", max_delay, least=0)
         check_integer("max_batch_size", max_batch_size)
@@ -269,11 +270,11 @@ def _joined(calls: Sequence[_Call]) -> DistinctTexts:
 
 
 def _results(matcher: Matcher, calls: Sequence[_Call], distinct: DistinctTexts) -> list[Any]:
-    encoded = matcher.encode_pairs(distinct)
+    encoded = matcher.scorer.encode_pairs(distinct)
     indices = np.split(distinct.index, np.cumsum([len(call.distinct.index) for call in calls])[:-1])
     # All pairs at once: for one pair, calling numpy takes longer than computing.
     pairs = np.array([own for call, own in zip(calls, indices, strict=True) if call.is_pair], dtype=np.int64)
-    scores = iter(matcher.pair_scores(distinct.texts, encoded, *pairs.reshape(-1, 2).T).tolist())
+    scores = iter(matcher.scorer.pair_scores(distinct.texts, encoded, *pairs.reshape(-1, 2).T).tolist())
     return [next(scores) if call.is_pair else encoded.vectors[own] for call, own in zip(calls, indices, strict=True)]
 
 

@@ -3,7 +3,7 @@
 A finding is an error that is none of the package's, a crash, a case that takes longer than 5 seconds or more than 500
 MB, a file opened outside the case's directory, a connection, or a broken promise such as an output after an error. Each
 is run again alone in a fresh worker. Only if it happens again it counts, and its file is kept in tests/hostile/cases,
-which tests/hostile/test_cases.py replays.
+which tests/hostile/test_fuzz.py replays.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ RESULT = ROOT / "benchmarks" / "results" / "fuzz.json"
 TIME_LIMIT = 5.0
 RESIDENT_LIMIT = 500_000_000
 START_LIMIT = 120.0
+MOST_FAILURES_OUTSIDE = 10
 BATCH = 50
 BATCHES_PER_WORKER = 60
 """A worker is replaced after these, so that memory of earlier cases is not counted with a later one."""
@@ -184,6 +185,7 @@ class Run:
         self._seed = seed
         self._started = 0
         self._batch = 0
+        self._failed_outside = 0
         self._seen: set[tuple[str, str]] = set()
         self.report = Report()
         self._tasks = [Task(self._worker()) for _ in range(workers)]
@@ -247,7 +249,12 @@ class Run:
     def _broken(self, task: Task, kind: str, detail: str, end: float) -> None:
         """Count a case that has ended its worker."""
         if not task.running:
-            raise click.ClickException(f"a worker failed outside a case: {task.worker.end()}")
+            self._failed_outside += 1
+            if self._failed_outside > MOST_FAILURES_OUTSIDE:
+                raise click.ClickException(f"workers keep failing outside cases: {task.worker.end()}")
+            # A machine that does other work may take longer than the limit to start a worker.
+            self._replace(task, end)
+            return
         content = (task.worker.base / "current").read_bytes()
         self.report.cases[task.reader] += 1
         self._confirm(task, {"finding": kind, "detail": detail}, content)
@@ -313,7 +320,8 @@ def written(report: Report, seconds: float, command: str, workers: int) -> dict[
 def main(minutes: float, seed: int, workers: int, readers: tuple[str, ...], out: Path) -> None:
     """Damage files of every kind and read them; exit with 1 if something happened that must not."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="flipkd-fuzz-") as folder:
+    # A worker that is being killed may still write.
+    with tempfile.TemporaryDirectory(prefix="flipkd-fuzz-", ignore_cleanup_errors=True) as folder:
         run = Run(Path(folder), list(readers or READERS), seed, workers)
         run.until(started + 60 * minutes)
     arguments = f" FUZZ='--seed {seed}'" if seed else ""

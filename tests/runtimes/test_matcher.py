@@ -23,7 +23,7 @@ from flipkd_sdk.errors import (
     TextTooLongError,
 )
 from flipkd_sdk.runtimes.matcher import Matcher
-from flipkd_sdk.runtimes.search.candidates import Match
+from flipkd_sdk.runtimes.search.match import Match
 from flipkd_sdk.runtimes.serving.microbatch import MicroBatcher
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def test_no_cut_text_is_lost_between_threads(tiny_matcher: Path) -> None:
             return SlowSum(int(self) + other)
 
     with Matcher.load(tiny_matcher, on_truncate="ignore") as matcher, ThreadPoolExecutor(8) as pool:
-        matcher._truncated_texts = SlowSum()
+        matcher.scorer.truncated_texts = SlowSum()
         list(pool.map(lambda i: matcher.score(LONG + str(i), "a"), range(40)))
         assert matcher.truncated_texts == 40
 

@@ -12,7 +12,8 @@ from tiny import CALIBRATION, TEXTS
 import flipkd_sdk
 from flipkd_sdk.errors import ConfigError, InvalidTextError, MatcherClosedError
 from flipkd_sdk.runtimes.matcher import Matcher
-from flipkd_sdk.runtimes.search.candidates import CandidateSet, Match
+from flipkd_sdk.runtimes.search.candidates import CandidateSet
+from flipkd_sdk.runtimes.search.match import Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -150,7 +151,7 @@ def test_a_set_stays_usable_if_append_runs_out_of_memory(matcher: Matcher) -> No
                 Full.full = False
                 raise MemoryError
 
-    candidates = CandidateSet(matcher, Full(["a", "b"]), matcher.encode(["a", "b"]))
+    candidates = CandidateSet(matcher.scorer, Full(["a", "b"]), matcher.encode(["a", "b"]))
     with pytest.raises(MemoryError):
         candidates.append(["c", "d"])
     assert candidates.texts == ["a", "b"]

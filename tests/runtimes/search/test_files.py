@@ -279,5 +279,5 @@ def test_the_identity_follows_the_tokenizer(matcher: Matcher) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for change in ({"sha256": "0"}, {"max_length": 3}, {"empty_token_id": 1}):
             before = matcher.identity
-            patch.setattr(matcher, "manifest", replace(matcher.manifest, tokenizer=replace(tokenizer, **change)))
+            patch.setattr(matcher.scorer, "manifest", replace(matcher.manifest, tokenizer=replace(tokenizer, **change)))
             assert matcher.identity != before

@@ -54,13 +54,13 @@ def test_every_method_returns_the_result_of_the_matcher(matcher: Matcher) -> Non
 
 def test_concurrent_calls_run_together(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    encode_pairs = matcher.encode_pairs
+    encode_pairs = matcher.scorer.encode_pairs
 
     def count(distinct: DistinctTexts) -> Encoded:
         runs.append(len(distinct.texts))
         return encode_pairs(distinct)
 
-    monkeypatch.setattr(matcher, "encode_pairs", count)
+    monkeypatch.setattr(matcher.scorer, "encode_pairs", count)
 
     async def use() -> None:
         async with AsyncMatcher(matcher, max_batch_size=200) as served:
@@ -72,14 +72,14 @@ def test_concurrent_calls_run_together(matcher: Matcher, monkeypatch: pytest.Mon
 
 def test_calls_do_not_block_the_event_loop(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = threading.Event()
-    encode = matcher._encode
+    encode = matcher.scorer._encode
 
     def wait(*arguments: Any, **options: Any) -> Encoded:
         assert opened.wait(60)
         return encode(*arguments, **options)
 
     candidates = matcher.candidates(TEXTS)
-    monkeypatch.setattr(matcher, "_encode", wait)
+    monkeypatch.setattr(matcher.scorer, "_encode", wait)
 
     async def use() -> None:
         async with AsyncMatcher(matcher) as served:
@@ -116,7 +116,7 @@ def test_each_coroutine_gets_its_own_error(tiny_matcher: Path) -> None:
 def test_a_cancelled_call_leaves_the_queue(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     entered, opened = threading.Event(), threading.Event()
-    encode_pairs = matcher.encode_pairs
+    encode_pairs = matcher.scorer.encode_pairs
 
     def wait(distinct: DistinctTexts) -> Encoded:
         seen.extend(distinct.texts)
@@ -124,7 +124,7 @@ def test_a_cancelled_call_leaves_the_queue(matcher: Matcher, monkeypatch: pytest
         assert opened.wait(60)
         return encode_pairs(distinct)
 
-    monkeypatch.setattr(matcher, "encode_pairs", wait)
+    monkeypatch.setattr(matcher.scorer, "encode_pairs", wait)
 
     async def use() -> None:
         async with AsyncMatcher(matcher) as served:

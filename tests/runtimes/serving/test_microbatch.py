@@ -43,7 +43,8 @@ class Gate:
 
     def __init__(self, matcher: Matcher) -> None:
         self.threshold = matcher.threshold
-        self.pair_scores = matcher.pair_scores
+        self.scorer = self
+        self.pair_scores = matcher.scorer.pair_scores
         self.runs: list[int] = []
         self.entered = threading.Semaphore(0)
         self.opened = threading.Event()
@@ -53,7 +54,7 @@ class Gate:
         self.runs.append(len(distinct.texts))
         self.entered.release()
         assert self.opened.wait(60)
-        return self._matcher.encode_pairs(distinct)
+        return self._matcher.scorer.encode_pairs(distinct)
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_an_unexpected_error_reaches_its_callers_and_the_next_call_is_served(
 
     with MicroBatcher(matcher) as batcher:
         with monkeypatch.context() as patch:
-            patch.setattr(matcher, "encode_pairs", fail)
+            patch.setattr(matcher.scorer, "encode_pairs", fail)
             for future in [batcher.submit_pair("a", "b"), batcher.submit_pair("a", "c")]:
                 with pytest.raises(MemoryError):
                     future.result(60)
@@ -180,7 +181,7 @@ def test_system_exit_in_a_run_reaches_its_callers(matcher: Matcher, monkeypatch:
 
     with MicroBatcher(matcher) as batcher:
         with monkeypatch.context() as patch:
-            patch.setattr(matcher, "encode_pairs", fail)
+            patch.setattr(matcher.scorer, "encode_pairs", fail)
             with pytest.raises(SystemExit):
                 batcher.submit_pair("a", "b").result(60)
         assert 0 <= batcher.submit_pair("a", "b").result(60) <= 1
