@@ -19,7 +19,7 @@ from flipkd_sdk.runtimes.encoding.inputs import (
 )
 from flipkd_sdk.runtimes.load import LoadOptions
 from flipkd_sdk.runtimes.options import check_integer, check_path
-from flipkd_sdk.runtimes.pair_scorer import PairScorer
+from flipkd_sdk.runtimes.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,7 @@ class Matcher:
     def __init__(self, directory: Path, options: LoadOptions | None = None, expected: Manifest | None = None) -> None:
         if not isinstance(options, LoadOptions):
             raise ConfigError("Matcher(...) opens nothing; use Matcher.load(directory, ...)")
-        self.scorer = PairScorer(directory, options, expected)
+        self.scorer = Scorer(directory, options, expected)
         """The open model, for code that joins calls or keeps vectors."""
 
     @classmethod

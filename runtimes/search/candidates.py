@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
-    from flipkd_sdk.runtimes.pair_scorer import PairScorer
+    from flipkd_sdk.runtimes.scorer import Scorer
 
 
 class _HasScorer(Protocol):
     """A `Matcher`, which this module cannot import, because it imports this one."""
 
-    scorer: PairScorer
+    scorer: Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class CandidateSet:
         [Match(index=0, text='How do I reset my PIN?', score=0.93)]
     """
 
-    def __init__(self, scorer: PairScorer, texts: list[str], vectors: NDArray[np.float32]) -> None:
+    def __init__(self, scorer: Scorer, texts: list[str], vectors: NDArray[np.float32]) -> None:
         self._scorer = scorer
         self._content = _Content(texts, vectors, scorer.never_match(texts))
         self._changing = threading.Lock()

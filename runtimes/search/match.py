@@ -12,7 +12,7 @@ from flipkd_sdk.runtimes.search.exact import Found
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flipkd_sdk.runtimes.pair_scorer import PairScorer
+    from flipkd_sdk.runtimes.scorer import Scorer
     from flipkd_sdk.runtimes.search.exact import Ranking
 
 
@@ -35,7 +35,7 @@ def matches(found: Found, texts: Sequence[str]) -> list[Match]:
     ]
 
 
-def decide(scorer: PairScorer, query: str | None, found: Found, texts: Sequence[str], ranking: Ranking) -> list[Match]:
+def decide(scorer: Scorer, query: str | None, found: Found, texts: Sequence[str], ranking: Ranking) -> list[Match]:
     """Return the best candidates of those that a search proposes, by the pair head's scores if there is one.
 
     Args:

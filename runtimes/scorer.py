@@ -1,4 +1,4 @@
-"""`PairScorer`: an open matcher directory, and how its encoder and its pair head score texts."""
+"""`Scorer`: an open matcher directory, and how its encoder and its pair head score texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CACHED_CANDIDATES = 1024
 """Candidates whose tokens are kept for the pair head: some ten megabytes of short texts."""
 
 
-class PairScorer:
+class Scorer:
     """The model behind a `Matcher`: encodes distinct texts, scores pairs of them and counts what it meets.
 
     For code that joins calls or keeps vectors, such as `MicroBatcher` and `CandidateSet`; safe to share between
