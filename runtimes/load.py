@@ -118,11 +118,11 @@ def open_matcher(
     manifest = read_manifest(directory)
     if expected is not None and manifest != expected:
         raise MatcherDirectoryError(f"{directory}: was replaced since this matcher was loaded; load it again")
-    checked_model = functools.cache(functools.partial(_checked_model, directory, manifest))
+    model_of = functools.cache(functools.partial(checked_model, directory, manifest))
     devices = _devices(options)
-    with _hash_in_background(functools.partial(checked_model, _precision(manifest, options, devices[0]))):
+    with _hash_in_background(functools.partial(model_of, _precision(manifest, options, devices[0]))):
         tokenizer = _load_tokenizer(directory, manifest)
-    session, precision = _open_session(manifest, options, devices, checked_model)
+    session, precision = _open_session(manifest, options, devices, model_of)
     _logger.info("%s: runs %s on %s", directory, precision, session.device)
     default_tokens = _BATCH_TOKENS_CPU if session.device == "cpu" else _BATCH_TOKENS_CUDA
     encoder = TextEncoder(
@@ -173,7 +173,12 @@ def _load_head(directory: Path, manifest: Manifest) -> PairHead | None:
     return PairHead(weights, manifest.tokenizer.max_length)
 
 
-def _checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:
+def checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:
+    """Return the path of a variant's model.
+
+    Raises:
+        MatcherDirectoryError: its file is missing, changed or too large.
+    """
     return _checked_file(directory, manifest.variant(precision), _MAX_MODEL_BYTES)
 
 
@@ -197,6 +202,11 @@ def _precision(manifest: Manifest, options: LoadOptions, device: str) -> str:
     return choose_precision(manifest.variants, device) if options.precision == "auto" else options.precision
 
 
+def session_threads(options: LoadOptions) -> int:
+    """Return the CPU threads of one run."""
+    return options.threads or available_threads()
+
+
 def _devices(options: LoadOptions) -> tuple[str, ...]:
     """Return the devices to try, in order."""
     if options.device != "auto":
@@ -205,16 +215,16 @@ def _devices(options: LoadOptions) -> tuple[str, ...]:
 
 
 def _open_session(
-    manifest: Manifest, options: LoadOptions, devices: Sequence[str], checked_model: Callable[[str], Path]
+    manifest: Manifest, options: LoadOptions, devices: Sequence[str], model_of: Callable[[str], Path]
 ) -> tuple[EncoderSession, str]:
     """Open a session on the first device that starts, and return it with its precision."""
     device, *others = devices
     precision = _precision(manifest, options, device)
     try:
         session = open_session(
-            checked_model(precision),
+            model_of(precision),
             device=device,
-            threads=options.threads or available_threads(),
+            threads=session_threads(options),
             dimension=manifest.encoder.dimension,
             token_dimension=None if manifest.head is None else manifest.head.dimension,
             gpu_mem_limit=options.gpu_mem_limit,
@@ -223,7 +233,7 @@ def _open_session(
         if not others:
             raise
         _warn_once(f"running on the CPU, because CUDA is not available: {error}")
-        return _open_session(manifest, options, others, checked_model)
+        return _open_session(manifest, options, others, model_of)
     return session, precision
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.evaluation.calibration import Calibration
+    from flipkd_sdk.runtimes.explanation.explainer import Explainer
+    from flipkd_sdk.runtimes.explanation.explanation import Explanation
     from flipkd_sdk.runtimes.search.candidates import CandidateSet
     from flipkd_sdk.runtimes.search.match import Match
 
@@ -51,6 +53,7 @@ class Matcher:
             raise ConfigError("Matcher(...) opens nothing; use Matcher.load(directory, ...)")
         self.scorer = Scorer(directory, options, expected)
         """The open model, for code that joins calls or keeps vectors."""
+        self._explainer: Explainer | None = None
 
     @classmethod
     def load(
@@ -165,6 +168,32 @@ class Matcher:
         scores[never[rows]] = 0.0
         scores[:, never[columns]] = 0.0
         return scores
+
+    def explain(self, a: str, b: str, *, background: NDArray[np.float32] | None = None) -> Explanation:
+        """Return the contributions of words to the cosine of two texts, and the words that the pair head aligned.
+
+        The first explanation opens the model a second time, which `close` releases too; later ones cost as much as
+        `score`. Scores are those of `score`.
+
+        Args:
+            a: the first text.
+            b: the second text.
+            background: mean vector of texts of the domain, such as ``matcher.encode(texts).mean(axis=0)``. The part of
+                the cosine that both texts share with it becomes the `baseline`, so that contributions show what the
+                two share beyond it.
+
+        Raises:
+            InvalidTextError: a text is not a str.
+            TextTooLongError: a text is too long and ``on_truncate="error"``.
+            ConfigError: ``background`` is no such vector, or the matcher does not pool by a mean over tokens.
+            MatcherClosedError: after `close`.
+        """
+        from flipkd_sdk.runtimes.explanation.explainer import Explainer
+
+        explainer = self._explainer
+        if explainer is None or explainer.opened is not self.scorer.opened():
+            explainer = self._explainer = Explainer(self.scorer)
+        return explainer.explain(distinct_of_pair(a, b), background)
 
     def is_match(self, a: str, b: str) -> bool:
         """Return True if the score of two texts is at least `threshold`; raise the errors of `score`."""
@@ -301,6 +330,7 @@ class Matcher:
     def close(self) -> None:
         """Release the model; calls still running in other threads finish. Closing twice is harmless."""
         self.scorer.close()
+        self._explainer = None
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipkd_sdk.pair_head.cues import cues_of, pair_cues
-from flipkd_sdk.pair_head.scoring import Tokens, pair_logits
+from flipkd_sdk.pair_head.scoring import Tokens, alignments, pair_logits
 from flipkd_sdk.runtimes.encoding.batching import padded_length
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ class PairHead:
                     pair_cues([cues[i] for i in first], [cues[i] for i in second]),
                 )
         return logits
+
+    def alignment(self, a: TextTokens, b: TextTokens) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the share of each token of a aligned with each one of b, shape (n, m), and the reverse, (m, n)."""
+        forward, backward = alignments(self._weights, _padded([a], len(a.ids)), _padded([b], len(b.ids)))
+        return forward[0], backward[0]
 
 
 def _padded(texts: Sequence[TextTokens], width: int) -> Tokens:

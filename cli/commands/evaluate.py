@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,12 +15,15 @@ from flipkd_sdk.cli.console import columns, printable
 from flipkd_sdk.cli.tables.files import check_output, open_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from flipkd_sdk.cli.evaluation.comparison import ChangedPair, Comparison, Scoring
     from flipkd_sdk.evaluation.bootstrap import Interval, Measured
+    from flipkd_sdk.pages.html import Html
     from flipkd_sdk.pairs import Pairs
 
+_BACKGROUND = 250
+"""Pairs whose texts are the background of explanations."""
 _SHOWN = 10
 _SHOWN_CHARACTERS = 60
 
@@ -51,6 +55,7 @@ _SHOWN_CHARACTERS = 60
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
 @click.option("--report", type=click.Path(), help="Write an HTML report too.")
+@click.option("--explain", is_flag=True, help="Explain the wrong and borderline pairs of the report word by word.")
 @click.option("--overwrite", is_flag=True, help="Replace the report if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @options.execution_options
@@ -68,6 +73,7 @@ def evaluate(
     resamples: int,
     seed: int,
     report: str | None,
+    explain: bool,
     overwrite: bool,
     as_json: bool,
     device: str,
@@ -85,12 +91,15 @@ def evaluate(
     test of the number of right decisions.
 
     --report writes one HTML page with a verdict, a threshold slider with the cost of errors, examples and curves.
+    With --explain its wrong and borderline examples show the contribution of each word.
     """
     options.refuse_swapped(matcher, pairs, "evaluate")
     from flipkd_sdk.cli.evaluation.comparison import compare, measure
     from flipkd_sdk.cli.evaluation.kinds import behaviour_of, read_kinds
     from flipkd_sdk.pairs import read_pairs
 
+    if explain and report is None:
+        raise click.UsageError("--explain is for a report; name one with --report")
     if report is not None:
         check_output(report, overwrite=overwrite)
     data = read_pairs(
@@ -113,7 +122,10 @@ def evaluate(
         from flipkd_sdk.cli.evaluation.report import report_html
 
         systems = [scoring] if second is None else [scoring, second]
-        html = report_html(pairs, data, systems, measured, comparison, _shown_options(), behaviour=behaviour)
+        with _explaining(matcher, data, device, precision, threads) if explain else nullcontext() as explained:
+            html = report_html(
+                pairs, data, systems, measured, comparison, _shown_options(), behaviour=behaviour, explain=explained
+            )
         with open_output(report, overwrite=overwrite) as stream:
             stream.write(html.encode())
     if as_json:
@@ -142,6 +154,19 @@ def _score(
         variant, device = matcher.precision, matcher.device
         least = matcher.threshold if threshold is None else threshold
         return Scoring(directory, variant, device, least, probability, matcher.manifest)
+
+
+@contextmanager
+def _explaining(
+    directory: str, pairs: Pairs, device: str, precision: str, threads: int | None
+) -> Iterator[Callable[[str, str], Html]]:
+    """Yield the explanation of a pair as HTML, against the mean of the first texts as background."""
+    from flipkd_sdk.pages.html import Html
+    from flipkd_sdk.runtimes.matcher import Matcher
+
+    with Matcher.load(directory, device=device, precision=precision, threads=threads, on_truncate="ignore") as matcher:
+        background = matcher.encode([*pairs.a[:_BACKGROUND], *pairs.b[:_BACKGROUND]]).mean(axis=0)
+        yield lambda a, b: Html(matcher.explain(a, b, background=background).to_html(styled=False))
 
 
 def _shown_options() -> dict[str, str]:

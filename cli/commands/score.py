@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 @click.option("--only-matches", is_flag=True, help="Write only rows that are matches.")
 @options.threshold_option
 @click.option(
+    "--explain", is_flag=True, help="Add a column 'explanation': pairs of words and their contributions to the cosine."
+)
+@click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
@@ -84,6 +87,7 @@ def score(
     score_cutoff: float | None,
     only_matches: bool,
     threshold: float | None,
+    explain: bool,
     on_error: str,
     rejects: str | None,
     engine: str,
@@ -128,13 +132,15 @@ def score(
         header=header,
         max_row_length=max_row_length,
     )
+    added = [Column(score_column, "score", "--score-column"), Column(match_column, "flag", "--match-column")]
     writing = OutputOptions(
-        added=(Column(score_column, "score", "--score-column"), Column(match_column, "flag", "--match-column")),
+        added=[*added, Column("explanation", "text")] if explain else added,
         form=TextFormat(float_format, escape_formulas),
         selection=Selection(score_cutoff, only_matches, threshold),
         overwrite=overwrite,
         resume=resume,
         skip=on_error == "skip",
+        explain=explain,
     )
     with ExitStack() as stack:
         starting = (

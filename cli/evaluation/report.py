@@ -19,11 +19,12 @@ from flipkd_sdk.pages.parts import Example, facts, measures_table, pair_list, ta
 from flipkd_sdk.pages.verdict import caution, decisions, headline, key_figures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from flipkd_sdk.cli.evaluation.comparison import ChangedPair, Comparison, Scoring
     from flipkd_sdk.evaluation.behaviour import Behaviour
     from flipkd_sdk.evaluation.bootstrap import Measured
+    from flipkd_sdk.pages.html import Html
     from flipkd_sdk.pairs import Pairs
 
 _CHANGED_ROWS = 200
@@ -45,6 +46,7 @@ def report_html(
     options: Mapping[str, str],
     *,
     behaviour: Behaviour | None = None,
+    explain: Callable[[str, str], Html] | None = None,
 ) -> str:
     """Return the report.
 
@@ -56,6 +58,7 @@ def report_html(
         comparison: the second one against the first one.
         options: options of the command by name.
         behaviour: pass rates of the first one on pairs of known kinds.
+        explain: returns the first one's explanation of a pair, for wrong and borderline examples.
     """
     systems = _short_names(systems)
     first = systems[0]
@@ -73,7 +76,7 @@ def report_html(
     scored = Scored(first.name, first.probability, pairs.label)
     sections = [
         slider.threshold_section(scored, first.threshold, note=_THRESHOLD_NOTE),
-        examples_section(pairs, scored, first.threshold, note=_EXAMPLES_NOTE),
+        examples_section(pairs, scored, first.threshold, note=_EXAMPLES_NOTE, explain=explain),
         *([_comparison(systems, comparison)] if comparison is not None else []),
         *([behaviour_section(behaviour)] if behaviour is not None else []),
         _measures(pairs, first, measured),

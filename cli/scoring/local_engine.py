@@ -30,6 +30,10 @@ class LocalEngine:
         for chunk in chunks:
             yield chunk, self._matcher.score_pairs(chunk.pairs)
 
+    def explain(self, pairs: list[tuple[str, str]]) -> list[str]:
+        """Implement `Engine.explain`."""
+        return [self._matcher.explain(*pair).to_text() for pair in pairs]
+
 
 def identity_of(matcher: Matcher, on_blank: str) -> Mapping[str, str]:
     """Return all that decides the scores of a loaded matcher."""

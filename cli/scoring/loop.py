@@ -38,6 +38,9 @@ class Engine(Protocol):
     def scored(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
         """Yield each chunk with its scores, shape (rows,), in order; read little ahead."""
 
+    def explain(self, pairs: list[tuple[str, str]]) -> list[str]:
+        """Return the explanation of each pair in one line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -65,6 +68,7 @@ def score_rows(
     journal: Journal | None,
     selection: Selection,
     advance: Callable[[int, int], None],
+    explain: bool = False,
 ) -> int:
     """Score a table from its first row to its last.
 
@@ -75,6 +79,7 @@ def score_rows(
         journal: scores of an earlier run, to which the new ones are appended; None to keep none.
         selection: rows to be written, and the threshold.
         advance: called with the rows done since the last call, and the position in the source.
+        explain: write an explanation of each row in a last column.
 
     Returns:
         The number of rows with a blank text.
@@ -91,7 +96,8 @@ def score_rows(
         rows, chosen = chunk.rows, selection.indices(exact, matches)
         if len(chosen) < len(exact):
             rows, exact, matches = rows_at(rows, chosen), exact[chosen], matches[chosen]
-        sink.write(rows, (exact.tolist(), matches.tolist()))
+        explained = [engine.explain([chunk.pairs[row] for row in chosen.tolist()])] if explain else []
+        sink.write(rows, (exact.tolist(), matches.tolist(), *explained))
         advance(len(scores), chunk.position)
         blank += chunk.blank_rows
     return blank

@@ -67,6 +67,10 @@ class Worker:
         """Return the scores of pairs, shape (n,)."""
         return self._matcher.score_pairs(pairs)
 
+    def explain(self, pairs: list[tuple[str, str]]) -> list[str]:
+        """Return the explanation of each pair."""
+        return [self._matcher.explain(*pair).to_text() for pair in pairs]
+
     @cached_property
     def _matcher(self) -> Matcher:
         return Matcher.load(self._directory, **asdict(self._options))
@@ -103,6 +107,15 @@ class RayEngine:
                 waiting.popleft()
         for chunk, future in waiting:
             yield chunk, _result(future)
+
+    def explain(self, pairs: list[tuple[str, str]]) -> list[str]:
+        """Implement `Engine.explain`."""
+        parts = [pairs[worker :: len(self._workers)] for worker in range(len(self._workers))]
+        running = [worker.explain.remote(part) for worker, part in zip(self._workers, parts, strict=True)]
+        explained = [""] * len(pairs)
+        for worker, future in enumerate(running):
+            explained[worker :: len(self._workers)] = _result(future)
+        return explained
 
 
 @contextmanager

@@ -29,13 +29,15 @@ class OutputOptions:
     """Options for writing the scored rows."""
 
     added: Sequence[Column]
-    """The columns of scores and of matches."""
+    """The columns of scores, of matches and, if asked for, of explanations."""
     form: TextFormat
     selection: Selection
     overwrite: bool
     resume: bool
     skip: bool
     """Skip rows that cannot be scored instead of stopping."""
+    explain: bool = False
+    """Fill the column of explanations."""
 
 
 def score_file(
@@ -84,7 +86,15 @@ def score_file(
                 check_output(out, overwrite=writing.overwrite)
         writer = open_sink(stream, out, source, encoding, writing.added, writing.form)
         with writer as sink, row_progress(source.total) as advance:
-            blank = score_rows(source, sink, engine, journal=journal, selection=writing.selection, advance=advance)
+            blank = score_rows(
+                source,
+                sink,
+                engine,
+                journal=journal,
+                selection=writing.selection,
+                advance=advance,
+                explain=writing.explain,
+            )
         if journal is not None:
             journal.finish()
             journal.close()

@@ -34,7 +34,7 @@ def page(title: str, lead: Html, sections: Sequence[Section], *, footer: str, sc
         footer: a closing line.
         scripts: names of scripts in this folder, inlined. The policy admits these and no other script.
     """
-    style = _resource("style.css")
+    style = _resource("style.css") + _resource("explanation.css")
     sources = [_resource(name) for name in scripts]
     head = join(
         [

@@ -38,6 +38,8 @@ class Example:
     b: str
     note: str = ""
     """Score, label or decision."""
+    explanation: Html | None = None
+    """Shown in place of the two texts, which it contains."""
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Html:
@@ -134,7 +136,7 @@ def pair_list(examples: Sequence[Example], *, empty: str = "None.") -> Html:
             element(
                 "li",
                 element("p", example.note, class_="note") if example.note else "",
-                element("div", *(_text(text) for text in (example.a, example.b)), class_="pair"),
+                example.explanation or element("div", *(_text(text) for text in (example.a, example.b)), class_="pair"),
             )
             for example in examples
         ),

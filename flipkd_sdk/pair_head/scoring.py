@@ -104,6 +104,22 @@ def pair_logits(
     return logits
 
 
+def alignments(weights: HeadWeights, a: Tokens, b: Tokens) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the share of each token of a that is aligned with each one of b, and the reverse.
+
+    Args:
+        weights: of the head.
+        a: the first texts.
+        b: the second texts.
+
+    Returns:
+        Shapes (n, w_a, w_b) and (n, w_b, w_a). The rest of a token's shares, up to 1, is aligned with none.
+    """
+    left, right = _side(weights, a), _side(weights, b)
+    likeness = _likeness(left, right, a.ids, b.ids)
+    return _align(weights, right, likeness)[0], _align(weights, left, likeness.transposed())[0]
+
+
 def _side(weights: HeadWeights, tokens: Tokens) -> _Side:
     mask = (tokens.ids >= 0)[..., None].astype(np.float32)
     length = mask.sum(axis=1)

@@ -95,6 +95,29 @@ class TextTokenizer:
         are not, because tokens have more than 16 characters or the whole text is a single word, a longer start is
         tokenized; the tokens that are kept are then far from its end.
         """
+        encoding, was_cut = self._start(text)
+        ids = encoding.ids
+        return TokenIds(np.array(ids, dtype=np.uint32) if ids else self._empty, was_cut)
+
+    def encode_with_spans(self, text: str) -> tuple[TokenIds, list[tuple[int, int]]]:
+        """Return the token ids of a text, equal to those of `encode`, and the span of characters of each token.
+
+        Raises:
+            ExecutionError: the tokenizer failed on the text.
+        """
+        was_cut = self.is_huge(text)
+        with failures_named("the tokenizer failed on a text; export the matcher again"):
+            if not was_cut:
+                encoding = self._tokenizer.encode(_readable(text))
+                was_cut = len(encoding.ids) > self.max_length
+            if was_cut:
+                encoding, was_cut = self._start(text)
+        if not encoding.ids:
+            return TokenIds(self._empty, was_cut), [(0, 0)]
+        return TokenIds(np.array(encoding.ids, dtype=np.uint32), was_cut), encoding.offsets
+
+    def _start(self, text: str) -> tuple[Encoding, bool]:
+        """Return the encoding of a long text and True if it was cut."""
         for characters in self._looks:
             start = _readable(text[:characters])
             encoding = self._tokenizer.encode(start, add_special_tokens=False)
@@ -102,8 +125,7 @@ class TextTokenizer:
             if len(start) == len(text) or settled_tokens(start, encoding) > self._room:
                 break
         encoding.truncate(self._room)
-        ids = self._tokenizer.post_process(encoding).ids
-        return TokenIds(np.array(ids, dtype=np.uint32) if ids else self._empty, was_cut)
+        return self._tokenizer.post_process(encoding), was_cut
 
 
 def settled_tokens(start: str, encoding: Encoding) -> int:

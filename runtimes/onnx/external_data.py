@@ -42,7 +42,7 @@ def has_external_data(content: bytes | mmap) -> bool:
     Raises:
         ValueError: the content is not a protobuf message as protobuf writes it, or it is too large to walk.
     """
-    walk = [("model", _embedded(content, 0, len(content)))]
+    walk = [("model", embedded_fields(content, 0, len(content)))]
     fields = 0
     while walk:
         message, remaining = walk[-1]
@@ -60,11 +60,11 @@ def has_external_data(content: bytes | mmap) -> bool:
         if inner is not None:
             if len(walk) == _MAX_DEPTH:
                 raise ValueError(f"messages nested more than {_MAX_DEPTH} deep")
-            walk.append((inner, _embedded(content, start, end)))
+            walk.append((inner, embedded_fields(content, start, end)))
     return False
 
 
-def _embedded(content: bytes | mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def embedded_fields(content: bytes | mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield number, start and end of each length-delimited field: a string, an array or another message."""
     position = start
     while position < end:

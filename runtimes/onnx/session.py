@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 OUTPUT = "sentence_embedding"
 SECOND_OUTPUT = "token_vectors"
+TOKEN_PARTS = "token_parts"  # noqa: S105
+"""Output that explanations append to the graph."""
 CUDA_PROVIDER = "CUDAExecutionProvider"
 CPU_PROVIDER = "CPUExecutionProvider"
 
 _INPUTS = ("input_ids", "attention_mask")
+_SHARED_AXES = {OUTPUT: 1, SECOND_OUTPUT: 2}
+"""Leading axes that an output shares with the inputs."""
 
 
 class EncoderSession:
@@ -57,7 +61,7 @@ class EncoderSession:
         Raises:
             ExecutionError: onnxruntime failed, or the model did not return one finite vector per text.
         """
-        return self._run([OUTPUT], input_ids, attention_mask)[0]
+        return self.run_outputs([OUTPUT], input_ids, attention_mask)[0]
 
     def run_with_tokens(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
@@ -67,12 +71,13 @@ class EncoderSession:
         Returns:
             Unit vectors, shape (batch, dimension), and token vectors, shape (batch, sequence, k).
         """
-        vectors, tokens = self._run([OUTPUT, SECOND_OUTPUT], input_ids, attention_mask)
+        vectors, tokens = self.run_outputs([OUTPUT, SECOND_OUTPUT], input_ids, attention_mask)
         return vectors, tokens
 
-    def _run(
+    def run_outputs(
         self, outputs: list[str], input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> list[NDArray[np.float32]]:
+        """Run a padded batch and return some outputs of the graph; other arguments and errors as for `run`."""
         try:
             arrays: list[NDArray[np.float32]] = self._inner.run(
                 outputs, {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -82,7 +87,8 @@ class EncoderSession:
                 f"onnxruntime failed on a batch of {input_ids.shape[0]} texts of {input_ids.shape[1]} tokens on "
                 f"{self.device} ({_one_line(error)}); if memory ran out, load with a smaller max_batch_tokens"
             ) from error
-        for vectors, axes in zip(arrays, (1, 2), strict=False):
+        for name, vectors in zip(outputs, arrays, strict=True):
+            axes = _SHARED_AXES.get(name, 0)
             if vectors.shape[:axes] != input_ids.shape[:axes]:
                 raise ExecutionError(
                     f"the model returned {len(vectors)} vectors for {len(input_ids)} texts; export it again"
@@ -120,6 +126,7 @@ def open_session(
     dimension: int,
     token_dimension: int | None = None,
     gpu_mem_limit: int | None = None,
+    appended: bytes = b"",
 ) -> EncoderSession:
     """Open a model file that was checked against the manifest.
 
@@ -130,6 +137,7 @@ def open_session(
         dimension: length of the vectors in the manifest.
         token_dimension: length of the token vectors, if the matcher has a pair head.
         gpu_mem_limit: most bytes of device memory on CUDA; None for no limit.
+        appended: serialized fields that are merged into the model.
 
     Raises:
         ExecutionError: onnxruntime is missing, cannot open the file, or would run on another device.
@@ -142,7 +150,7 @@ def open_session(
         _prepare_cuda(onnxruntime)
     try:
         inner = onnxruntime.InferenceSession(
-            _path_or_content(model),
+            model.read_bytes() + appended if appended else _path_or_content(model),
             session_options(onnxruntime, threads),
             providers=providers(device, gpu_mem_limit),
             # Its own fallback retries on the CPU and prints to standard output.

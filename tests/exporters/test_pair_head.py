@@ -181,3 +181,21 @@ def test_weights_with_another_hash_are_refused(directory: Path, tmp_path: Path) 
     (tmp_path / "matcher" / "head.npz").write_bytes(content)
     with pytest.raises(MatcherDirectoryError, match=r"head\.npz: its SHA-256 differs"):
         Matcher.load(tmp_path / "matcher", precision="fp32", device="cpu")
+
+
+def test_explanations_add_up_to_the_cosine_and_show_the_heads_alignment(matcher: Matcher) -> None:
+    background = matcher.encode(TEXTS).mean(axis=0)
+    for a, b in PAIRS[::7]:
+        found = matcher.explain(a, b, background=background)
+        assert found.baseline + found.contributions.sum() == pytest.approx(found.cosine, abs=1e-6)
+        assert found.score == pytest.approx(matcher.score(a, b), abs=1e-3 if matcher.precision == "fp16" else 1e-6)
+        alignment = found.alignment
+        assert alignment is not None
+        assert alignment.a_to_b.shape == alignment.b_to_a.T.shape == found.contributions.shape
+        np.testing.assert_allclose(alignment.a_to_b.sum(axis=1) + alignment.alone_a, 1, atol=1e-5)
+        np.testing.assert_allclose(alignment.b_to_a.sum(axis=1) + alignment.alone_b, 1, atol=1e-5)
+        assert min(alignment.alone_a.min(), alignment.alone_b.min(), alignment.a_to_b.min()) >= -1e-5
+        other = matcher.explain(b, a).alignment
+        assert other is not None
+        np.testing.assert_allclose(other.a_to_b, alignment.b_to_a, atol=1e-3)
+        assert {word.text for word in found.unaligned_a} <= {word.text for word in found.words_a}

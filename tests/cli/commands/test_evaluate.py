@@ -173,3 +173,18 @@ def test_the_threshold_of_the_command_decides(tiny_matcher: Path, pairs: Path) -
         CliRunner().invoke(cli, [*arguments, "--threshold", "0", "--compare", str(tiny_matcher)]).stdout
     )
     assert (result["threshold"], result["recall"], result["comparison"]["threshold"]) == (0.0, 1.0, 0.0)
+
+
+def test_a_report_explains_its_wrong_pairs_on_request(tiny_matcher: Path, pairs: Path, tmp_path: Path) -> None:
+    command = ["evaluate", str(tiny_matcher), str(pairs), *COLUMNS, "--resamples", "0", "--device", "cpu"]
+    report = tmp_path / "report.html"
+    done = CliRunner().invoke(cli, [*command, "--explain"])
+    assert done.exit_code == 2
+    assert "--explain is for a report" in done.stderr
+    assert CliRunner().invoke(cli, [*command, "--report", str(report)]).exit_code == 0
+    assert 'class="explanation"' not in report.read_text(encoding="utf-8")
+    done = CliRunner().invoke(cli, [*command, "--report", str(report), "--overwrite", "--explain"])
+    assert done.exit_code == 0, done.stderr
+    html = report.read_text(encoding="utf-8")
+    assert 'class="explanation"' in html
+    assert "shared with the background" in html

@@ -538,3 +538,20 @@ def test_the_threshold_of_the_command_decides(
     assert score(table, "--threshold", "1", "--only-matches").stdout.splitlines() == ["id,text_a,text_b,score,match"]
     for wrong in ("1.5", "-0.5", "nan", "high"):
         assert score(table, "--threshold", wrong).exit_code == 2
+
+
+def test_explain_adds_a_column_with_pairs_of_words(score: Callable[..., Result], table: Path) -> None:
+    done = score(table, "--explain", "--only-matches")
+    assert done.exit_code == 0, done.stderr
+    header, *rows = parsed(done.stdout)
+    assert header[-3:] == ["score", "match", "explanation"]
+    assert rows
+    assert " ~ reset +" in rows[0][-1] or " ~ password +" in rows[0][-1] or " ~ my +" in rows[0][-1]
+    plain = parsed(score(table, "--only-matches").stdout)
+    assert [row[:-1] for row in [header, *rows]] == plain
+
+
+def test_a_table_with_a_column_explanation_is_refused(score: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("text_a,text_b,explanation\na,b,c\n", encoding="utf-8")
+    assert "has a column 'explanation' already" in failure(score(path, "--explain"))

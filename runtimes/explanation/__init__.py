@@ -1,0 +1,1 @@
+"""Explanations of scores: contributions of words to the cosine of two texts."""
