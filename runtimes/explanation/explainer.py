@@ -152,7 +152,7 @@ def _by_words(
 
     def means(shares: NDArray[np.float32], rows: list[int], columns: list[int]) -> NDArray[np.float32]:
         sizes = np.diff([*rows, len(shares)])[:, None]
-        return (merged(shares.astype(np.float64), rows, columns) / sizes).astype(np.float32)
+        return np.asarray(merged(shares.astype(np.float64), rows, columns) / sizes, dtype=np.float32)
 
     forward, backward = means(a_to_b, starts_a, starts_b), means(b_to_a, starts_b, starts_a)
     return Alignment(forward, backward, 1 - forward.sum(axis=1), 1 - backward.sum(axis=1))

@@ -83,12 +83,12 @@ class Explanation:
     @property
     def contributions_a(self) -> NDArray[np.float64]:
         """Return the contribution of each word of a, shape (words of a,)."""
-        return self.contributions.sum(axis=1)
+        return np.asarray(self.contributions.sum(axis=1))
 
     @property
     def contributions_b(self) -> NDArray[np.float64]:
         """Return the contribution of each word of b, shape (words of b,)."""
-        return self.contributions.sum(axis=0)
+        return np.asarray(self.contributions.sum(axis=0))
 
     @property
     def unaligned_a(self) -> tuple[Word, ...]:
