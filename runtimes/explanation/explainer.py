@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
     from flipkd_sdk.runtimes.explanation.explanation import Word
-    from flipkd_sdk.runtimes.pair_scorer import PairScorer
+    from flipkd_sdk.runtimes.scorer import Scorer
 
 _MOST_ROUNDING = 0.02
 """Largest distance of a text's vector from the sum of its tokens: float16 rounds by 0.001."""
@@ -48,7 +48,7 @@ class Explainer:
         MatcherDirectoryError: the model's file has changed.
     """
 
-    def __init__(self, scorer: PairScorer) -> None:
+    def __init__(self, scorer: Scorer) -> None:
         directory, options, opened = scorer.directory, scorer.options, scorer.opened()
         manifest = opened.manifest
         if manifest.encoder.pooling != "mean":
