@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import time
 from contextlib import contextmanager
@@ -85,6 +86,40 @@ def row_progress(total_bytes: int | None) -> Iterator[Callable[[int, int], None]
             bar.update(position - bar.n)
 
         yield advance
+
+
+@contextmanager
+def step_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show the progress of work in steps on stderr if that is a terminal.
+
+    Yields:
+        A function to call with the step, the number of items done and that of all.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _step, _done, _total: None
+        return
+    from tqdm import tqdm
+
+    bars: dict[str, tqdm[None]] = {}
+
+    def show(step: str, done: int, total: int) -> None:
+        if step not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[step] = tqdm(total=total, desc=step, unit="", unit_scale=True, mininterval=0.5)
+        bars[step].update(done - bars[step].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def resume_command() -> str:
+    """Return the command line of this process with ``--resume``."""
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--overwrite")]
+    return shlex.join(["flipkd", *arguments, "--resume"])
 
 
 def columns(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:

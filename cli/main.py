@@ -44,6 +44,8 @@ SUBCOMMANDS = {
     "verify": Subcommand("Check that a matcher computes here as exported.", "cpu"),
     "score": Subcommand("Score the pairs of a table, or of a folder of them.", "cpu"),
     "rank": Subcommand("Find the candidates that match each query best.", "cpu"),
+    "link": Subcommand("Find the rows of two tables that match.", "cpu"),
+    "dedupe": Subcommand("Group the rows of a table that mean the same.", "cpu"),
     "evaluate": Subcommand("Measure a matcher on labelled pairs.", "cpu"),
     "check": Subcommand("Check a matcher's behaviour by kinds of pairs.", "cpu"),
     "calibrate": Subcommand("Fit probabilities and threshold to your pairs.", "cpu"),

@@ -115,6 +115,44 @@ def blank_option(command: Command) -> Command:
     )(command)
 
 
+def run_options(command: Command) -> Command:
+    """Add ``--out``, ``--overwrite``, ``--resume``, ``--on-error``, ``--rejects`` and ``--json`` of a run on tables."""
+    options = (
+        click.option(
+            "--out", type=click.Path(allow_dash=True), required=True, help="File to write; - for standard output."
+        ),
+        click.option("--overwrite", is_flag=True, help="Replace the output if there is one."),
+        click.option("--resume", is_flag=True, help="Continue a run that stopped before its end."),
+        click.option(
+            "--on-error",
+            type=click.Choice(["stop", "skip"]),
+            default="stop",
+            show_default=True,
+            help="Action for a row that cannot be used.",
+        ),
+        click.option(
+            "--rejects", type=click.Path(), help="File for the rows skipped, as JSONL.  [default: beside OUT]"
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the figures of the run as JSON."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def engine_options(command: Command) -> Command:
+    """Add ``--engine`` and ``--workers``: where the matcher runs."""
+    workers = click.option("--workers", type=click.IntRange(min=1), help="Ray actors.  [default: as many as fit]")
+    engine = click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Run in this process, or on Ray: here, or on the cluster that RAY_ADDRESS names.",
+    )
+    return engine(workers(command))
+
+
 def threshold_option(command: Command) -> Command:
     """Add ``--threshold``: the least score of a match."""
     return click.option(
@@ -149,6 +187,29 @@ def finite(_context: click.Context, _parameter: click.Parameter, value: float | 
     if value is not None and math.isnan(value):
         raise click.BadParameter("nan is no number between 0 and 1")
     return value
+
+
+def all_finite(context: click.Context, parameter: click.Parameter, values: tuple[float, ...]) -> tuple[float, ...]:
+    """Check several numbers as `finite` does."""
+    for value in values:
+        finite(context, parameter, value)
+    return values
+
+
+def check_run(out: str, *, resume: bool, skip: bool, rejects: str | None, as_json: bool) -> None:
+    """Check that the options of a run go together.
+
+    Raises:
+        click.UsageError: an option needs an output that is a file.
+    """
+    if out != "-":
+        return
+    if resume:
+        raise click.UsageError("--resume needs an output that is a file")
+    if as_json:
+        raise click.UsageError("--json prints to standard output; name a file with --out")
+    if skip and rejects is None:
+        raise click.UsageError("--on-error skip needs --rejects FILE where the rows go to standard output")
 
 
 def delimiter(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

@@ -84,7 +84,7 @@ class Journal:
             left -= len(frame.scores)
             yield frame
 
-    def append(self, pairs: Sequence[tuple[str, str]], scores: NDArray[np.float32]) -> None:
+    def append(self, pairs: Sequence[tuple[str, ...]], scores: NDArray[np.float32]) -> None:
         """Keep the scores of the next rows."""
         self._write(scores, digest(pairs))
         self.rows += len(scores)
@@ -142,8 +142,8 @@ class Journal:
         self._file.flush()
 
 
-def digest(pairs: Sequence[tuple[str, str]]) -> bytes:
-    """Return 16 bytes that identify a sequence of pairs."""
+def digest(pairs: Sequence[tuple[str, ...]]) -> bytes:
+    """Return 16 bytes that identify a sequence of pairs, or of single texts."""
     texts = "\0".join([text for pair in pairs for text in pair])
     return hashlib.blake2b(texts.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 

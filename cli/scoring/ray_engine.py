@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 # This precedes the import of ray, which reports its use over the network by default.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.cli.scoring.loop import Scored
     from flipkd_sdk.cli.tables.sources import Chunk
+    from flipkd_sdk.evaluation.calibration import Calibration
+
+Task = TypeVar("Task")
 
 _CHUNK_ROWS = 1024
 """Rows of a chunk; few, so that the last chunks of a table do not leave most of the actors idle."""
@@ -52,6 +55,16 @@ class WorkerOptions:
     on_blank: Literal["zero", "score"]
 
 
+@dataclass(frozen=True, slots=True)
+class MatcherProperties:
+    """Properties of the matcher that the actors have loaded."""
+
+    dimension: int
+    calibration: Calibration
+    search_threshold: float | None
+    has_head: bool
+
+
 class Worker:
     """Actor with a matcher, which is loaded when first used, so that an error of loading is a task's error."""
 
@@ -63,6 +76,12 @@ class Worker:
         """Return the threshold, and all that decides the scores."""
         return self._matcher.threshold, identity_of(self._matcher, self._options.on_blank)
 
+    def properties(self) -> MatcherProperties:
+        """Return what searches need of the matcher."""
+        found = self._matcher
+        search: float | None = getattr(found, "search_threshold", None)
+        return MatcherProperties(found.dimension, found.calibration, search, found.has_head)
+
     def score(self, pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the scores of pairs, shape (n,)."""
         return self._matcher.score_pairs(pairs)
@@ -70,6 +89,14 @@ class Worker:
     def explain(self, pairs: list[tuple[str, str]]) -> list[str]:
         """Return the explanation of each pair."""
         return [self._matcher.explain(*pair).to_text() for pair in pairs]
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return the vectors of texts, shape (n, d)."""
+        return self._matcher.encode(texts)
+
+    def truncated(self) -> int:
+        """Return the number of texts cut so far."""
+        return self._matcher.truncated_texts
 
     @cached_property
     def _matcher(self) -> Matcher:
@@ -89,24 +116,48 @@ class RayEngine:
 
     def scored(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
         """Implement `Engine.scored`."""
-        waiting: deque[tuple[Chunk, Any]] = deque()
+        return self.mapped("score", ((chunk, chunk.pairs) for chunk in chunks))
+
+    def properties(self) -> MatcherProperties:
+        """Return what searches need of the matcher."""
+        found: MatcherProperties = _result(self._workers[0].properties.remote())
+        return found
+
+    @property
+    def truncated(self) -> int:
+        """Return the number of texts cut so far, by actors that still run."""
+        return sum(_result(worker.truncated.remote()) for worker in self._workers)
+
+    @property
+    def queued(self) -> int:
+        """Return the number of tasks that keep all actors busy."""
+        return _QUEUED * len(self._workers)
+
+    def mapped(self, method: str, tasks: Iterable[tuple[Task, list[Any]]]) -> Iterator[tuple[Task, Any]]:
+        """Call a method of the actors for each task; yields the tasks with the results, in order.
+
+        Args:
+            method: name of a method of `Worker`.
+            tasks: anything, and the argument.
+        """
+        waiting: deque[tuple[Task, Any]] = deque()
         worker_of: dict[Any, int] = {}
         load = [0] * len(self._workers)
-        for chunk in chunks:
-            while len(worker_of) >= _QUEUED * len(self._workers):
+        for task, argument in tasks:
+            while len(worker_of) >= self.queued:
                 for done in ray.wait(list(worker_of))[0]:
                     load[worker_of.pop(done)] -= 1
             chosen = min(range(len(load)), key=load.__getitem__)
-            future = self._workers[chosen].score.remote(chunk.pairs)
+            future = getattr(self._workers[chosen], method).remote(argument)
             load[chosen] += 1
             worker_of[future] = chosen
-            waiting.append((chunk, future))
+            waiting.append((task, future))
             # Results are yielded in order, so the limit bounds what waits for a slow actor.
-            while waiting and (waiting[0][1] not in worker_of or len(waiting) > 4 * _QUEUED * len(load)):
+            while waiting and (waiting[0][1] not in worker_of or len(waiting) > 4 * self.queued):
                 yield waiting[0][0], _result(waiting[0][1])
                 waiting.popleft()
-        for chunk, future in waiting:
-            yield chunk, _result(future)
+        for task, future in waiting:
+            yield task, _result(future)
 
     def explain(self, pairs: list[tuple[str, str]]) -> list[str]:
         """Implement `Engine.explain`."""

@@ -65,11 +65,10 @@ def score_file(
         FlipKDError: the table or a row cannot be used, or an output exists already.
         OSError: an output cannot be written.
     """
-    kept = _journal_path(out) if is_plain_file(out) else None
-    if writing.resume and kept is not None and Path(out).is_file() and not os.path.lexists(kept):
-        click.echo(f"flipkd: {out}: complete already; pass --overwrite instead of --resume to write it anew", err=True)
+    kept = journal_path(out) if is_plain_file(out) else None
+    if writing.resume and is_complete(out, kept):
         return
-    _check_start(out, kept, writing)
+    check_start(out, kept, overwrite=writing.overwrite, resume=writing.resume)
     with ExitStack() as stack:
         reject: RejectRow = refuse_row
         if writing.skip:
@@ -103,15 +102,30 @@ def score_file(
     note_blank_texts(table, blank, source.blank_lines)
 
 
-def _journal_path(out: str) -> Path:
+def journal_path(out: str) -> Path:
+    """Return the path of an output's journal."""
     target = Path(out).resolve()
     return target.with_name(f"{target.name}.resume")
 
 
-def _check_start(out: str, kept: Path | None, writing: OutputOptions) -> None:
+def is_complete(out: str, kept: Path | None) -> bool:
+    """Return True, and print it, if an output exists without a journal, so that there is nothing to resume."""
+    complete = kept is not None and Path(out).is_file() and not os.path.lexists(kept)
+    if complete:
+        click.echo(f"flipkd: {out}: complete already; pass --overwrite instead of --resume to write it anew", err=True)
+    return complete
+
+
+def check_start(out: str, kept: Path | None, *, overwrite: bool, resume: bool) -> None:
+    """Check early that an output may be written, with regard to the journal of a run that stopped.
+
+    Raises:
+        OutputExistsError: the output or the journal exists and no option allows for it.
+        InvalidPairsError: see `check_output`.
+    """
     stopped = kept is not None and os.path.lexists(kept)
-    check_output(out, overwrite=writing.overwrite or (writing.resume and stopped))
-    if stopped and not writing.resume and not writing.overwrite:
+    check_output(out, overwrite=overwrite or (resume and stopped))
+    if stopped and not resume and not overwrite:
         raise OutputExistsError(
             f"{kept}: a run stopped here before its end; pass --resume to continue it, or --overwrite to start over"
         )

@@ -74,8 +74,8 @@ class Column:
     """Column that is added to a table."""
 
     name: str
-    kind: Literal["score", "flag", "number", "text"]
-    """A float in [0, 1], a bool (in text 1 or 0), an int or a str."""
+    kind: Literal["score", "flag", "number", "text", "value"]
+    """A float in [0, 1], a bool (in text 1 or 0), an int, a str, or any value of JSON; None is an empty cell."""
     option: str | None = None
     """The option that sets another name."""
 
@@ -118,8 +118,10 @@ class ColumnAdder:
             "flag": "{:d}".format,
             "number": "{:d}".format,
             "text": self._csv_cell if layout.format == "csv" else json.dumps,
+            "value": self._csv_value if layout.format == "csv" else _json_value,
         }
         self._write = [write[column.kind] for column in added]
+        self._nothing = "null" if layout.format == "jsonl" else ""
         self._line_end = (_split_line_end(head.header)[1] if self._as_it_stands else "") or "\n"
         refuse_clash(added, head.columns, head.source)
         if not self._as_it_stands:
@@ -146,7 +148,9 @@ class ColumnAdder:
         end = end or self._line_end
         if self._escaping and self._as_it_stands and any(map(_FORMULA.match, map(str, record.cells.values()))):
             own = self._anew(record)
-        written = [write(value) for write, value in zip(self._write, values, strict=True)]
+        written = [
+            self._nothing if value is None else write(value) for write, value in zip(self._write, values, strict=True)
+        ]
         if self._layout.format == "csv":
             return self._layout.delimiter.join((own, *written)) + end
         members = ", ".join([f"{key}: {value}" for key, value in zip(self._keys, written, strict=True)])
@@ -155,6 +159,9 @@ class ColumnAdder:
 
     def _csv_cell(self, text: str) -> str:
         return self._csv([text])
+
+    def _csv_value(self, value: object) -> str:
+        return self._csv([value_text(value) or ""])
 
     def _csv(self, cells: Iterable[str]) -> str:
         if self._escaping:
@@ -232,7 +239,7 @@ def text_cells(record: Record, head: Head) -> list[str | None]:
             f"{head.source}:{record.line}: key {unknown[0]!r} is not in the first object, so it has no column; "
             "write JSONL instead"
         )
-    return [_cell(record.cells.get(name)) for name in head.columns]
+    return [value_text(record.cells.get(name)) for name in head.columns]
 
 
 def encodable(text: str) -> str:
@@ -262,7 +269,10 @@ def _split_line_end(raw: str) -> tuple[str, str]:
     return raw, ""
 
 
-def _cell(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+def value_text(value: object) -> str | None:
+    """Return a value as text: other values than texts become JSON."""
+    return value if value is None or isinstance(value, str) else _json_value(value)
+
+
+def _json_value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)

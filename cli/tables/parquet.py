@@ -20,6 +20,7 @@ from flipkd_sdk.cli.tables.columns import (
     refuse_clash,
     refuse_twins,
     text_cells,
+    value_text,
 )
 from flipkd_sdk.cli.tables.files import STANDARD_STREAM
 from flipkd_sdk.cli.tables.sources import Chunk, RejectRow, TextColumn
@@ -43,7 +44,7 @@ _BOMB_RATIO = 200
 
 _READ_ERRORS = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError)
 
-_KINDS = {"score": pa.float32(), "flag": pa.bool_(), "number": pa.int64(), "text": pa.string()}
+_KINDS = {"score": pa.float32(), "flag": pa.bool_(), "number": pa.int64(), "text": pa.string(), "value": pa.string()}
 
 
 class ParquetSource:
@@ -203,6 +204,7 @@ class ParquetSink:
         self._schema = schema
         for column in added:
             self._schema = self._schema.append(pa.field(column.name, _KINDS[column.kind]))
+        self._added_types = self._schema.types[len(self._own) :]
         with self._naming():
             self._writer = pq.ParquetWriter(stream, self._schema)
         self._waiting: list[pa.Table] = []
@@ -210,9 +212,7 @@ class ParquetSink:
     def write(self, rows: Any, columns: Sequence[Sequence[Any]]) -> None:  # noqa: ANN401 - Chunk.rows
         """Write rows with the values of the added columns."""
         table = rows if isinstance(rows, pa.Table) else self._from_text(rows)
-        new = [
-            pa.array(values, kind) for values, kind in zip(columns, self._schema.types[len(self._own) :], strict=True)
-        ]
+        new = [_added_array(values, kind) for values, kind in zip(columns, self._added_types, strict=True)]
         self._waiting.append(pa.Table.from_arrays([*table.columns, *new], schema=self._schema))
         full = sum(map(len, self._waiting)) >= _GROUP_ROWS or sum(t.nbytes for t in self._waiting) >= _GROUP_BYTES
         if full:
@@ -275,6 +275,10 @@ class ParquetAsText:
     def abandon(self) -> None:
         """Write nothing more."""
         self._sink.abandon()
+
+
+def _added_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    return _text_array([value_text(value) for value in values]) if kind == pa.string() else pa.array(values, kind)
 
 
 def _text_array(values: Sequence[str | None]) -> pa.Array:

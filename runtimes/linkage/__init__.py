@@ -1,0 +1,1 @@
+"""Matching rows of two tables, and groups of rows of one."""

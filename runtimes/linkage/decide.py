@@ -1,0 +1,123 @@
+"""Scores of the pairs that a search proposes, as `Matcher.score` gives them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from flipkd_sdk.runtimes.linkage.near_pairs import Pairs, near_pairs
+from flipkd_sdk.runtimes.options import check_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from flipkd_sdk.evaluation.calibration import Calibration
+
+_logger = logging.getLogger("flipkd_sdk")
+
+NEIGHBOURS = 10
+"""Pairs of a text that are scored, as in `Matcher.rank`."""
+_CHUNK_PAIRS = 2048
+_MARGIN = 2.0
+"""Log-odds by which the cosine may judge a pair lower than the pair head that decides on it."""
+_CERTAIN = 1e-7
+"""Distance of a score from 0 and 1 in its log-odds; float32 has no finer ones near 1."""
+
+
+class Scorer(Protocol):
+    """The part of a `Matcher` that decides on pairs."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """Map from cosines to match probabilities."""
+
+    @property
+    def threshold(self) -> float:
+        """Least score of a match among pairs."""
+
+    @property
+    def has_head(self) -> bool:
+        """True if a pair head decides on pairs."""
+
+    def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return the match probability of each pair, in order."""
+
+    def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Return True for each text whose pairs all score 0.0."""
+
+
+def least_score(scorer: Scorer, threshold: float | None) -> float:
+    """Return the least score of a match: the given one, else the matcher's for searches, else that for pairs.
+
+    Raises:
+        ConfigError: the threshold is not a number in [0, 1].
+    """
+    if threshold is not None:
+        check_number("threshold", threshold, least=0.0)
+        return float(threshold)
+    search: float | None = getattr(scorer, "search_threshold", None)
+    if search is not None:
+        return search
+    _logger.warning(
+        "the matcher has no search threshold, so the threshold of pairs is used; it finds too many matches in tables, "
+        "so set a threshold or export the matcher again"
+    )
+    return scorer.threshold
+
+
+def log_odds(score: NDArray[np.floating] | float) -> NDArray[np.float64]:
+    """Return the log-odds of scores, finite for 0 and 1 too."""
+    likely = np.clip(np.asarray(score, dtype=np.float64), _CERTAIN, 1 - _CERTAIN)
+    odds: NDArray[np.float64] = np.log(likely) - np.log1p(-likely)
+    return odds
+
+
+def least_cosine(scorer: Scorer, threshold: float) -> float:
+    """Return the cosine from which on a pair is scored."""
+    margin = _MARGIN if scorer.has_head else 1e-4
+    calibration = scorer.calibration
+    return max(-1.0, float((log_odds(threshold) - margin - calibration.intercept) / calibration.slope))
+
+
+def proposed(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32] | None,
+    never: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    *,
+    least: float,
+    most: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> Pairs:
+    """Return the near pairs of texts that can match; ``never`` are the texts that cannot, of either side."""
+    rows, columns = (np.flatnonzero(~side) for side in never)
+    report = None if progress is None else (lambda done, total: progress("searching", done, total))
+    a_vectors = left if len(rows) == len(left) else left[rows]
+    b_vectors = right if right is None or len(columns) == len(right) else right[columns]
+    found = near_pairs(a_vectors, b_vectors, least=least, most=most, progress=report)
+    return Pairs(rows[found.a], columns[found.b], found.cosine)
+
+
+def decided(
+    scorer: Scorer,
+    a_texts: Sequence[str],
+    b_texts: Sequence[str],
+    pairs: Pairs,
+    progress: Callable[[str, int, int], None] | None,
+) -> NDArray[np.float32]:
+    """Return the score of each pair, shape (n,): the pair head's, or without one that of the cosine."""
+    if not scorer.has_head:
+        return scorer.calibration.probability(pairs.cosine)
+    scores = np.empty(len(pairs.a), dtype=np.float32)
+    # A pool of workers takes more at a time.
+    step: int = getattr(scorer, "chunk_pairs", _CHUNK_PAIRS)
+    for start in range(0, len(scores), step):
+        chunk = slice(start, start + step)
+        a, b = pairs.a[chunk].tolist(), pairs.b[chunk].tolist()
+        scores[chunk] = scorer.score_pairs((a_texts[i], b_texts[j]) for i, j in zip(a, b, strict=True))
+        if progress is not None:
+            progress("scoring", min(start + step, len(scores)), len(scores))
+    return scores
