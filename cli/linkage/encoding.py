@@ -11,7 +11,7 @@ import numpy as np
 
 from flipkd_sdk.cli.console import resume_command
 from flipkd_sdk.cli.scoring.journal import Journal, ResumeError, digest
-from flipkd_sdk.runtimes.linkage.decide import Scorer
+from flipkd_sdk.runtimes.linkage.decide import Decider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _WINDOW = 1024
 """Texts between two checkpoints: seconds of work, and enough to fill batches of every padded length."""
 
 
-class Engine(Scorer, Protocol):
+class Engine(Decider, Protocol):
     """Computation of vectors and scores, here or on many machines."""
 
     @property

@@ -43,13 +43,13 @@ class RayTableEngine:
         return (found for _, found in self._pool.mapped("encode", ((None, window) for window in windows)))
 
     def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:
-        """Implement `Scorer.score_pairs`."""
+        """Implement `Decider.score_pairs`."""
         waiting = iter(pairs)
         tasks = ((None, task) for task in iter(lambda: list(islice(waiting, _TASK_PAIRS)), []))
         return np.concatenate([np.empty(0, np.float32), *(found for _, found in self._pool.mapped("score", tasks))])
 
     def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
-        """Implement `Scorer.never_match`."""
+        """Implement `Decider.never_match`."""
         if self._on_blank == "score":
             return np.zeros(len(texts), dtype=np.bool_)
         return np.fromiter((not text or text.isspace() for text in texts), np.bool_, len(texts))

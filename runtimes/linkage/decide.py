@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flipkd_sdk.evaluation.calibration import Calibration
+    from flipkd_sdk.runtimes.matcher import Matcher
 
 _logger = logging.getLogger("flipkd_sdk")
 
@@ -28,8 +29,8 @@ _CERTAIN = 1e-7
 """Distance of a score from 0 and 1 in its log-odds; float32 has no finer ones near 1."""
 
 
-class Scorer(Protocol):
-    """The part of a `Matcher` that decides on pairs."""
+class Decider(Protocol):
+    """Computation of scores that searches and groups need: a matcher's, here or elsewhere."""
 
     @property
     def calibration(self) -> Calibration:
@@ -50,7 +51,26 @@ class Scorer(Protocol):
         """Return True for each text whose pairs all score 0.0."""
 
 
-def least_score(scorer: Scorer, threshold: float | None) -> float:
+class LocalDecider:
+    """Decider with a matcher of this process."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.matcher = matcher
+        self.calibration: Calibration = matcher.calibration
+        self.threshold = matcher.threshold
+        self.search_threshold: float | None = getattr(matcher, "search_threshold", None)
+        self.has_head = matcher.has_head
+
+    def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:
+        """Implement `Decider.score_pairs`."""
+        return self.matcher.score_pairs(pairs)
+
+    def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Implement `Decider.never_match`."""
+        return self.matcher.scorer.never_match(texts)
+
+
+def least_score(decider: Decider, threshold: float | None) -> float:
     """Return the least score of a match: the given one, else the matcher's for searches, else that for pairs.
 
     Raises:
@@ -59,14 +79,14 @@ def least_score(scorer: Scorer, threshold: float | None) -> float:
     if threshold is not None:
         check_number("threshold", threshold, least=0.0)
         return float(threshold)
-    search: float | None = getattr(scorer, "search_threshold", None)
+    search: float | None = getattr(decider, "search_threshold", None)
     if search is not None:
         return search
     _logger.warning(
         "the matcher has no search threshold, so the threshold of pairs is used; it finds too many matches in tables, "
         "so set a threshold or export the matcher again"
     )
-    return scorer.threshold
+    return decider.threshold
 
 
 def log_odds(score: NDArray[np.floating] | float) -> NDArray[np.float64]:
@@ -76,10 +96,10 @@ def log_odds(score: NDArray[np.floating] | float) -> NDArray[np.float64]:
     return odds
 
 
-def least_cosine(scorer: Scorer, threshold: float) -> float:
+def least_cosine(decider: Decider, threshold: float) -> float:
     """Return the cosine from which on a pair is scored."""
-    margin = _MARGIN if scorer.has_head else 1e-4
-    calibration = scorer.calibration
+    margin = _MARGIN if decider.has_head else 1e-4
+    calibration = decider.calibration
     return max(-1.0, float((log_odds(threshold) - margin - calibration.intercept) / calibration.slope))
 
 
@@ -102,22 +122,22 @@ def proposed(
 
 
 def decided(
-    scorer: Scorer,
+    decider: Decider,
     a_texts: Sequence[str],
     b_texts: Sequence[str],
     pairs: Pairs,
     progress: Callable[[str, int, int], None] | None,
 ) -> NDArray[np.float32]:
     """Return the score of each pair, shape (n,): the pair head's, or without one that of the cosine."""
-    if not scorer.has_head:
-        return scorer.calibration.probability(pairs.cosine)
+    if not decider.has_head:
+        return decider.calibration.probability(pairs.cosine)
     scores = np.empty(len(pairs.a), dtype=np.float32)
     # A pool of workers takes more at a time.
-    step: int = getattr(scorer, "chunk_pairs", _CHUNK_PAIRS)
+    step: int = getattr(decider, "chunk_pairs", _CHUNK_PAIRS)
     for start in range(0, len(scores), step):
         chunk = slice(start, start + step)
         a, b = pairs.a[chunk].tolist(), pairs.b[chunk].tolist()
-        scores[chunk] = scorer.score_pairs((a_texts[i], b_texts[j]) for i, j in zip(a, b, strict=True))
+        scores[chunk] = decider.score_pairs((a_texts[i], b_texts[j]) for i, j in zip(a, b, strict=True))
         if progress is not None:
             progress("scoring", min(start + step, len(scores)), len(scores))
     return scores

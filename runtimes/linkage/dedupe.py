@@ -12,7 +12,8 @@ from flipkd_sdk.runtimes.encoding.inputs import distinct_texts, several
 from flipkd_sdk.runtimes.linkage.clustering import LINKAGES, Edges, Line, Linkage, Merges, merges
 from flipkd_sdk.runtimes.linkage.decide import (
     NEIGHBOURS,
-    Scorer,
+    Decider,
+    LocalDecider,
     decided,
     least_cosine,
     least_score,
@@ -75,14 +76,14 @@ class Grouping:
             )
         return self.merges.labels(len(self.distinct.texts), float(log_odds(threshold)))
 
-    def groups(self, scorer: Scorer, threshold: float) -> Groups:
+    def groups(self, decider: Decider, threshold: float) -> Groups:
         """Return the groups of rows at a threshold; raise the errors of `labels`."""
         central = _central(self.vectors, self.labels(threshold))
         others = np.flatnonzero(central != np.arange(len(central)))
         texts = self.distinct.texts
         scores = np.ones(len(central), dtype=np.float32)
         if len(others):
-            scores[others] = scorer.score_pairs((texts[i], texts[central[i]]) for i in others.tolist())
+            scores[others] = decider.score_pairs((texts[i], texts[central[i]]) for i in others.tolist())
         index = self.distinct.index
         # Distinct texts are in the order of their first rows.
         first = np.unique(index, return_index=True)[1]
@@ -123,14 +124,15 @@ def dedupe(
         array([0, 1, 0])
     """
     distinct = distinct_texts(several(texts, "texts"))
-    least = least_score(matcher, threshold)
-    vectors = matcher.encode_distinct(distinct)
-    grouping = group(matcher, distinct, vectors, least=least, linkage=linkage, neighbours=neighbours, progress=progress)
-    return grouping.groups(matcher, least)
+    decider = LocalDecider(matcher)
+    least = least_score(decider, threshold)
+    vectors = matcher.scorer.encode_distinct(distinct)
+    grouping = group(decider, distinct, vectors, least=least, linkage=linkage, neighbours=neighbours, progress=progress)
+    return grouping.groups(decider, least)
 
 
 def group(
-    scorer: Scorer,
+    decider: Decider,
     distinct: DistinctTexts,
     vectors: NDArray[np.float32],
     *,
@@ -143,11 +145,11 @@ def group(
     check_integer("neighbours", neighbours)
     if linkage not in LINKAGES:
         raise ConfigError(f"linkage must be one of {', '.join(LINKAGES)}; it is {shown(linkage)}")
-    never = scorer.never_match(distinct.texts)
-    cosine = least_cosine(scorer, least)
+    never = decider.never_match(distinct.texts)
+    cosine = least_cosine(decider, least)
     pairs = proposed(vectors, None, (never, never), least=cosine, most=neighbours, progress=progress)
-    scores = decided(scorer, distinct.texts, distinct.texts, pairs, progress)
-    line = Line(scorer.calibration.slope, scorer.calibration.intercept)
+    scores = decided(decider, distinct.texts, distinct.texts, pairs, progress)
+    line = Line(decider.calibration.slope, decider.calibration.intercept)
     expected = line.slope * pairs.cosine.astype(np.float64) + line.intercept
     edges = Edges(pairs.a, pairs.b, log_odds(scores), expected)
     made = merges(edges, vectors, line, linkage=linkage, least=float(log_odds(least)))

@@ -8,7 +8,15 @@ import numpy as np
 
 from flipkd_sdk.runtimes.encoding.inputs import distinct_texts, several
 from flipkd_sdk.runtimes.linkage.assignment import Matches, assign
-from flipkd_sdk.runtimes.linkage.decide import NEIGHBOURS, Scorer, decided, least_cosine, least_score, proposed
+from flipkd_sdk.runtimes.linkage.decide import (
+    NEIGHBOURS,
+    Decider,
+    LocalDecider,
+    decided,
+    least_cosine,
+    least_score,
+    proposed,
+)
 from flipkd_sdk.runtimes.options import check_integer
 
 if TYPE_CHECKING:
@@ -79,11 +87,12 @@ def link(
     sides = []
     for texts, name in ((a_texts, "a_texts"), (b_texts, "b_texts")):
         distinct = distinct_texts(several(texts, name), f"{name}, text {{}}".format)
-        sides.append(Side(distinct, matcher.encode_distinct(distinct)))
+        sides.append(Side(distinct, matcher.scorer.encode_distinct(distinct)))
+    decider = LocalDecider(matcher)
     return link_sides(
-        matcher,
+        decider,
         *sides,
-        threshold=least_score(matcher, threshold),
+        threshold=least_score(decider, threshold),
         top_k=top_k,
         one_to_one=one_to_one,
         neighbours=neighbours,
@@ -92,7 +101,7 @@ def link(
 
 
 def link_sides(
-    scorer: Scorer,
+    decider: Decider,
     a: Side,
     b: Side,
     *,
@@ -105,11 +114,11 @@ def link_sides(
     """Return the matches of two tables whose texts are encoded; see `link`."""
     check_integer("top_k", top_k)
     check_integer("neighbours", neighbours)
-    never = scorer.never_match(a.distinct.texts), scorer.never_match(b.distinct.texts)
+    never = decider.never_match(a.distinct.texts), decider.never_match(b.distinct.texts)
     # An assignment may need a row's second choice.
-    most = max(top_k, neighbours if scorer.has_head or one_to_one else 1)
-    pairs = proposed(a.vectors, b.vectors, never, least=least_cosine(scorer, threshold), most=most, progress=progress)
-    scores = decided(scorer, a.distinct.texts, b.distinct.texts, pairs, progress)
+    most = max(top_k, neighbours if decider.has_head or one_to_one else 1)
+    pairs = proposed(a.vectors, b.vectors, never, least=least_cosine(decider, threshold), most=most, progress=progress)
+    scores = decided(decider, a.distinct.texts, b.distinct.texts, pairs, progress)
     high = scores.astype(np.float64) >= threshold
     matches = Matches(pairs.a[high], pairs.b[high], scores[high])
     a_rows, b_rows = _Rows(a.distinct.index), _Rows(b.distinct.index)
