@@ -189,6 +189,22 @@ def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: in
     return Splits(*splits)
 
 
+def fold_numbers(pairs: Pairs, folds: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """Return the fold of each pair, in [0, folds), such that no two folds share a text; shape (n,).
+
+    Groups of pairs that share texts are assigned as in `split_pairs`, to folds of nearly equal size and labels.
+
+    Raises:
+        InvalidPairsError: too few groups for pairs of both labels in each fold.
+    """
+    group = group_numbers(pairs)
+    fold = _assign(group, pairs.label, np.full(folds, 1 / folds), np.random.default_rng(seed))[group]
+    for number in range(folds):
+        if len(set(pairs.label[fold == number].tolist())) < 2:
+            raise InvalidPairsError(_too_few_groups(pairs, group, f"fold {number + 1} of {folds}", folds))
+    return fold
+
+
 def _label(records: Records, record: Record, column: str) -> int:
     value = records.value(record, column)
     if isinstance(value, str):
@@ -261,8 +277,9 @@ def _too_few_groups(pairs: Pairs, group: NDArray[np.int64], name: str, splits: i
     sizes = np.bincount(group, minlength=1)
     matches = int(pairs.label.sum())
     with_matches, with_others = (len(np.unique(group[pairs.label == value])) for value in (1, 0))
+    part = name if name.startswith("fold") else f"the {name} split"
     return (
-        f"the {name} split would lack pairs of label 0 or 1: the {len(pairs)} pairs ({matches} matches) form "
+        f"{part} would lack pairs of label 0 or 1: the {len(pairs)} pairs ({matches} matches) form "
         f"{len(np.unique(group))} groups linked by shared texts, the largest of {int(sizes.max())} pairs; "
         f"at least {splits} groups with matches and {splits} with non-matches are needed, found {with_matches} and "
         f"{with_others}; add pairs of other texts, or pass the splits as separate files"

@@ -28,6 +28,7 @@ def test_scores(directory: Path) -> dict[str, str]:
     """
     from flipkd_sdk.evaluation.encoders import encoder_cosines
     from flipkd_sdk.training.evaluate_models import encode_with
+    from flipkd_sdk.training.models.committee import Committee
     from flipkd_sdk.training.models.sources import resolve
     from flipkd_sdk.training.models.teacher import load_teacher
     from flipkd_sdk.training.run_directory import read_run, trained_student
@@ -38,8 +39,10 @@ def test_scores(directory: Path) -> dict[str, str]:
         "student": partial(encode_with, *trained_student(run))
     }
     if (directory / "teacher").is_dir():
-        teacher = load_teacher(resolve(str(directory / "teacher")), run.config.teacher.max_length)
-        encoders["teacher"] = teacher.encode
+        # A committee has a directory for each member.
+        places = [directory / "teacher"] if run.config.teacher.folds == 1 else sorted((directory / "teacher").iterdir())
+        members = [load_teacher(resolve(str(place)), run.config.teacher.max_length) for place in places]
+        encoders["teacher"] = Committee(tuple(members), {}).encode if len(members) > 1 else members[0].encode
     cosines = {name: _line(encoder_cosines(encode, test)) for name, encode in encoders.items()}
     return {"label": " ".join(map(str, test.label)), **cosines}
 

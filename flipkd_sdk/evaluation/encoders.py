@@ -31,6 +31,38 @@ def vector_cosines(vectors: NDArray[np.float32], pairs: Pairs) -> NDArray[np.flo
     return pair_cosines(vectors, a, b)
 
 
+def similarity_error(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the mean squared difference of two encoders' cosines over all pairs i ≠ j of n texts; 0 of one text."""
+    difference = one @ one.T - other @ other.T
+    np.fill_diagonal(difference, 0)
+    return float(np.square(difference, dtype=np.float64).sum()) / max(len(one) * (len(one) - 1), 1)
+
+
+def neighbourhood_overlap(one: NDArray[np.float32], other: NDArray[np.float32], neighbours: int) -> float:
+    """Return the mean share of a text's nearest neighbours that both encoders agree on.
+
+    Args:
+        one: unit vectors, float32 (n, r).
+        other: unit vectors of the same texts, float32 (n, d).
+        neighbours: size of a neighbourhood; all other texts at most.
+
+    Returns:
+        In [0, 1]; 1 of a single text.
+    """
+    count = min(neighbours, len(one) - 1)
+    if count < 1:
+        return 1.0
+
+    def nearest(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+        cosines = vectors @ vectors.T
+        np.fill_diagonal(cosines, -np.inf)
+        chosen = np.zeros(cosines.shape, dtype=bool)
+        np.put_along_axis(chosen, np.argpartition(-cosines, count - 1, axis=1)[:, :count], values=True, axis=1)
+        return chosen
+
+    return float((nearest(one) & nearest(other)).sum()) / (count * len(one))
+
+
 def encoder_agreement(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Return the correlation of two encoders' cosines over all pairs i ≠ j of n texts.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.data.splits import TrainingData
+    from flipkd_sdk.training.models.committee import Committee
     from flipkd_sdk.training.models.student import Student
     from flipkd_sdk.training.models.teacher import Teacher
 
@@ -44,7 +45,7 @@ def development_measures(encode: Encode, dev: Pairs, teacher: NDArray[np.float32
     return measures if teacher is None else measures | {"agreement": encoder_agreement(vectors, teacher)}
 
 
-def evaluate_teacher(config: TrainConfig, teacher: Teacher, data: TrainingData) -> Evaluation:
+def evaluate_teacher(config: TrainConfig, teacher: Teacher | Committee, data: TrainingData) -> Evaluation:
     """Evaluate a teacher that encodes texts on the development and test pairs and the queries."""
     encode_texts = partial(cached_vectors, teacher)
     return evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)

@@ -36,10 +36,11 @@ def fine_tune(
     development: Callable[[], dict[str, float]],
     run_directory: Path,
     seed: int,
+    name: str = "teacher",
     resume: bool = False,
     bf16: bool = False,
 ) -> Teacher:
-    """Fine-tune the teacher on labelled pairs and save it under ``teacher/`` in the run directory.
+    """Fine-tune the teacher on labelled pairs and save it in the run directory.
 
     Args:
         teacher: the teacher; its weights change.
@@ -49,6 +50,7 @@ def fine_tune(
             is kept.
         run_directory: the run directory.
         seed: seed of the order.
+        name: the stage, and with a slash for each hyphen the directory that the teacher is saved in.
         resume: continue from the last checkpoint if there is one.
         bf16: compute in bfloat16.
 
@@ -60,7 +62,7 @@ def fine_tune(
     # CoSENT learns from labels alone: this corpus has no vectors of another teacher.
     corpus = Corpus({text: i for i, text in enumerate(texts)}, tokens, teacher=None, target=None)
     stage = Stage(
-        name="teacher",
+        name=name,
         model=teacher.encoder,
         dataset=PairDataset(corpus, train, np.ones(len(train), dtype=bool)),
         objective=_labels_objective,
@@ -72,7 +74,7 @@ def fine_tune(
         bf16=bf16,
     )
     train_stage(stage)
-    revision = broadcast_from_main(partial(save_teacher, teacher, run_directory / "teacher"))
+    revision = broadcast_from_main(partial(save_teacher, teacher, run_directory.joinpath(*name.split("-"))))
     return replace(teacher, reference=replace(teacher.reference, revision=revision))
 
 

@@ -13,6 +13,8 @@ import transformers
 
 from flipkd_sdk import __version__
 from flipkd_sdk.artifact.manifest import ModelReference, sha256_of
+from flipkd_sdk.errors import InvalidPairsError
+from flipkd_sdk.pairs import fold_numbers
 from flipkd_sdk.training import distributed
 from flipkd_sdk.training import run_directory as run_files
 from flipkd_sdk.training.data.augmentation import altered_copies
@@ -20,7 +22,8 @@ from flipkd_sdk.training.data.corpus import build_corpus
 from flipkd_sdk.training.data.datasets import PairDataset
 from flipkd_sdk.training.data.noise_filter import filter_noise
 from flipkd_sdk.training.data.splits import TrainingData, read_data, write_splits
-from flipkd_sdk.training.evaluate_models import evaluate_student
+from flipkd_sdk.training.data.validation import prepare_validation
+from flipkd_sdk.training.evaluate_models import encode_with, evaluate_student
 from flipkd_sdk.training.head.add import add_head
 from flipkd_sdk.training.models import shrink
 from flipkd_sdk.training.models.mlp_pruning import check_width
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.data.corpus import Corpus
     from flipkd_sdk.training.data.noise_filter import NoiseFilter
     from flipkd_sdk.training.head.files import HeadResult
+    from flipkd_sdk.training.models.committee import Committee
     from flipkd_sdk.training.models.sources import ResolvedModel
     from flipkd_sdk.training.models.student import Student
 
@@ -61,8 +65,10 @@ class _Run:
     """The LLM that the student is made of."""
     student: Student
     tokenizer: PreTrainedTokenizerBase
-    teacher: Teacher | None
+    teacher: Teacher | Committee | None
     systems: dict[str, Evaluation] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    """Measures of the student on the validation texts."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -105,12 +111,24 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
     with run.timed("student"):
         noise = _filter_noise(run, corpus)
         pairs = _labelled_pairs(run, corpus, noise)
+        validation = prepare_validation(run.data.validation_texts, run.teacher, corpus)
         records = train_student(
-            run.config, run.student, run.tokenizer, pairs, run.data.dev, run.teacher, directory, resume=resume
+            run.config,
+            run.student,
+            run.tokenizer,
+            pairs,
+            run.data.dev,
+            run.teacher,
+            directory,
+            validation=validation,
+            resume=resume,
         )
         run.systems |= distributed.broadcast_from_main(
             partial(evaluate_student, run.config, run.student, run.tokenizer, run.data)
         )
+        if validation is not None:
+            encode = partial(encode_with, run.student, run.tokenizer)
+            run.validation = distributed.broadcast_from_main(partial(validation.measures, encode))
     with run.timed("head"):
         head = distributed.broadcast_from_main(partial(_add_head, run, noise))
     return distributed.broadcast_from_main(partial(_finish, run, corpus, noise, records, head))
@@ -125,6 +143,7 @@ def _prepare(config: TrainConfig, directory: Path, *, overwrite: bool, resume: b
         if not resume:
             run_files.check_output(directory, overwrite=overwrite)
         data = read_data(config.data, seed=config.seed, teacher_scores=config.teacher.kind == "scores")
+        _check_folds(config, data)
         source = resolve(config.student.source)
         teacher = _load_teacher(config)
     config = _with_precision(_with_vector_length(config, teacher))
@@ -152,6 +171,14 @@ def _batch_sizes(config: TrainConfig) -> dict[str, int]:
     return {f"{name}.batch_size": stage.batch_size for name, stage in stages.items() if stage.epochs}
 
 
+def _check_folds(config: TrainConfig, data: TrainingData) -> None:
+    if config.teacher.folds > 1:
+        try:
+            fold_numbers(data.train, config.teacher.folds, seed=config.seed)
+        except InvalidPairsError as error:
+            raise InvalidPairsError(f"teacher.folds = {config.teacher.folds}: {error}") from None
+
+
 def _load_teacher(config: TrainConfig) -> Teacher | None:
     if config.teacher.kind != "encoder":
         return None
@@ -163,7 +190,7 @@ def _load_teacher(config: TrainConfig) -> Teacher | None:
     return teacher
 
 
-def _with_vector_length(config: TrainConfig, teacher: Teacher | None) -> TrainConfig:
+def _with_vector_length(config: TrainConfig, teacher: Teacher | Committee | None) -> TrainConfig:
     """Set ``student.site_rank`` to its default, the length of the teacher's vectors, unless it is given."""
     student = config.student
     length = student.site_rank or (student.rank if teacher is None else teacher.dimension)
@@ -238,6 +265,8 @@ def _finish(
         texts=len(data.texts),
         altered_copies=len(corpus.tokens.token_ids) - len(data.texts),
         truncated_texts=corpus.tokens.truncated,
+        validation_texts=len(data.validation_texts) if run.validation else 0,
+        validation=run.validation,
         dropped_positives=len(noise.dropped(label, 1)),
         dropped_negatives=len(noise.dropped(label, 0)),
         queries=len(queries.queries) if queries else 0,

@@ -67,6 +67,10 @@ class RunResult(BaseModel):
     """Number of altered copies that the alignment stage used in addition."""
     truncated_texts: int
     """Number of texts that were longer than ``student.max_length``."""
+    validation_texts: int = 0
+    """Number of texts that no stage learned, on which the student was compared with its teacher."""
+    validation: dict[str, float] = {}
+    """The student there: mean cosine with the teacher, error of similarities, overlap of neighbourhoods."""
     dropped_positives: int
     """Number of positives that the noise filter left out of the label terms."""
     dropped_negatives: int

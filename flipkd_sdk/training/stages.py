@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from flipkd_sdk.pairs import fold_numbers
 from flipkd_sdk.training import distributed
 from flipkd_sdk.training.data.datasets import TextDataset
+from flipkd_sdk.training.data.validation import CRITERION
 from flipkd_sdk.training.data.vector_cache import cached_vectors
 from flipkd_sdk.training.evaluate_models import (
     development_measures,
@@ -19,6 +25,7 @@ from flipkd_sdk.training.initialization import initialize_encoder
 from flipkd_sdk.training.loop.stage import Stage
 from flipkd_sdk.training.loop.trainer import train_stage
 from flipkd_sdk.training.losses.objective import flipped_distillation
+from flipkd_sdk.training.models.committee import Committee, committee_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,14 +38,15 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.data.datasets import PairDataset
     from flipkd_sdk.training.data.splits import TrainingData
+    from flipkd_sdk.training.data.validation import Validation
     from flipkd_sdk.training.models.student import Student
     from flipkd_sdk.training.models.teacher import Teacher
 
 
 def prepare_teacher(
     config: TrainConfig, teacher: Teacher | None, data: TrainingData, directory: Path, *, resume: bool = False
-) -> tuple[dict[str, Evaluation], Teacher | None]:
-    """Fine-tune the teacher if ``teacher.epochs`` is above 0, and evaluate it.
+) -> tuple[dict[str, Evaluation], Teacher | Committee | None]:
+    """Fine-tune the teacher if ``teacher.epochs`` is above 0, or a committee, and evaluate it.
 
     Returns:
         Its evaluations by name, and the teacher that the student learns from.
@@ -49,25 +57,45 @@ def prepare_teacher(
             return {}, None
         return {"teacher": evaluate_teacher_scores(config, data)}, None
 
-    def evaluated(teacher: Teacher) -> Evaluation:
+    def evaluated(teacher: Teacher | Committee) -> Evaluation:
         return distributed.broadcast_from_main(partial(evaluate_teacher, config, teacher, data))
 
     systems = {}
+    tuned: Teacher | Committee = teacher
     if config.teacher.epochs:
         if not config.teacher.from_scratch:
             systems["teacher as is"] = evaluated(teacher)
-        teacher = fine_tune(
-            teacher,
-            data.train,
+        tuned = _fine_tuned(config, teacher, data, directory, resume=resume)
+    systems["teacher"] = evaluated(tuned)
+    return systems, tuned
+
+
+def _fine_tuned(
+    config: TrainConfig, teacher: Teacher, data: TrainingData, directory: Path, *, resume: bool
+) -> Teacher | Committee:
+    """Return the teacher fine-tuned on all train pairs, or a committee whose members each leave a fold out."""
+
+    def tune(member: Teacher, train: Pairs, name: str) -> Teacher:
+        return fine_tune(
+            member,
+            train,
             config.teacher,
-            development=partial(development_measures, teacher.encode, data.dev),
+            development=partial(development_measures, member.encode, data.dev),
             run_directory=directory,
             seed=config.seed,
+            name=name,
             resume=resume,
             bf16=config.precision == "bf16",
         )
-    systems["teacher"] = evaluated(teacher)
-    return systems, teacher
+
+    if config.teacher.folds == 1:
+        return tune(teacher, data.train, "teacher")
+    fold = fold_numbers(data.train, config.teacher.folds, seed=config.seed)
+    members = []
+    for number in range(config.teacher.folds):
+        member = replace(teacher, encoder=deepcopy(teacher.encoder))
+        members.append(tune(member, data.train.take(np.flatnonzero(fold != number)), f"teacher-{number + 1}"))
+    return committee_of(members, data.train, fold)
 
 
 def train_student(
@@ -76,15 +104,17 @@ def train_student(
     tokenizer: PreTrainedTokenizerBase,
     labelled: PairDataset,
     dev: Pairs,
-    teacher: Teacher | None,
+    teacher: Teacher | Committee | None,
     directory: Path,
     *,
+    validation: Validation | None = None,
     resume: bool = False,
 ) -> list[dict[str, Any]]:
     """Initialize A, align the student with the teacher on all texts, then train it on the labels.
 
-    The alignment uses no label. Its best epoch is the one that agrees best with the teacher on the development texts:
-    average precision on a few hundred pairs varies more by chance than from one epoch to the next.
+    The alignment uses no label. Its best epoch is the one nearest to the teacher on the validation texts, or without
+    them the one that agrees best with it on the development texts: average precision on a few hundred pairs varies more
+    by chance than from one epoch to the next.
 
     Args:
         config: all options.
@@ -94,6 +124,7 @@ def train_student(
         dev: the development pairs.
         teacher: the teacher whose vectors the corpus contains; None if it contains none.
         directory: the run directory.
+        validation: texts that no stage learns, with the teacher's vectors.
         resume: continue from the last checkpoints if there are any.
 
     Returns:
@@ -103,11 +134,17 @@ def train_student(
     teacher_vectors = None
     if teacher is not None:
         teacher_vectors = distributed.broadcast_from_main(partial(cached_vectors, teacher, dev.texts))
+    encode_texts = partial(encode_with, student, tokenizer)
+
+    def development() -> dict[str, float]:
+        measures = development_measures(encode_texts, dev, teacher_vectors)
+        return measures if validation is None else measures | validation.measures(encode_texts)
+
     stage = partial(
         Stage,
         model=student,
         objective=partial(flipped_distillation, config=config.loss),
-        development=partial(development_measures, partial(encode_with, student, tokenizer), dev, teacher_vectors),
+        development=development,
         run_directory=directory,
         seed=config.seed,
         resume=resume,
@@ -117,5 +154,6 @@ def train_student(
     # The alignment learns the teacher's vectors of single texts, so it needs a teacher that encodes texts.
     if teacher is not None:
         texts = TextDataset(labelled.corpus)
-        stages.insert(0, stage(name="alignment", dataset=texts, config=config.alignment, criterion="agreement"))
+        criterion = "agreement" if validation is None else CRITERION
+        stages.insert(0, stage(name="alignment", dataset=texts, config=config.alignment, criterion=criterion))
     return [record for each in stages for record in train_stage(each)]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipkd_sdk.errors import ConfigError, InvalidPairsError
-from flipkd_sdk.pairs import Pairs, read_pairs, read_texts, split_pairs, write_pairs
+from flipkd_sdk.pairs import Pairs, fold_numbers, read_pairs, read_texts, split_pairs, write_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,3 +286,27 @@ def test_a_teacher_score_that_is_none_is_named_by_line(tmp_path: Path, score: st
     path.write_text(f"text_a,text_b,label,teacher_score\na,b,1,0.5\nc,d,0,{score}\n")
     with pytest.raises(InvalidPairsError, match=r"pairs.csv:3: column 'teacher_score': teacher score .*in \[-1, 1\]"):
         read_pairs(path, teacher_score_column="teacher_score")
+
+
+@given(st.integers(2, 4), st.integers(0, 100))
+@settings(deadline=None)
+def test_no_text_is_in_two_folds_and_folds_are_of_about_one_size(folds: int, seed: int) -> None:
+    # Chains of three pairs that share texts, with both labels in each.
+    rows = [(f"a{n}", f"b{n}", 1) for n in range(12)]
+    rows += [(f"b{n}", f"c{n}", 0) for n in range(12)] + [(f"c{n}", f"d{n}", 1) for n in range(12)]
+    pairs = made(rows)
+    fold = fold_numbers(pairs, folds, seed=seed)
+    seen: dict[str, set[int]] = {}
+    for a, b, number in zip(pairs.a, pairs.b, fold.tolist(), strict=True):
+        seen.setdefault(a, set()).add(number)
+        seen.setdefault(b, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in seen.values())
+    sizes = np.bincount(fold, minlength=folds)
+    assert sizes.max() - sizes.min() <= 3
+    assert fold_numbers(pairs, folds, seed=seed).tolist() == fold.tolist()
+
+
+@pytest.mark.parametrize("rows", [[("a", "b", 1), ("b", "c", 0), ("d", "e", 1)], [("a", "b", 1), ("c", "d", 1)]])
+def test_folds_need_groups_of_both_labels(rows: list[tuple[str, str, int]]) -> None:
+    with pytest.raises(InvalidPairsError, match=r"fold \d of 2 would lack pairs of label 0 or 1"):
+        fold_numbers(made(rows), 2)

@@ -19,13 +19,16 @@ from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.evaluation.evaluate import evaluate_retrieval
 from flipkd_sdk.evaluation.metrics import average_precision
 from flipkd_sdk.evaluation.retrieval import read_retrieval_set
-from flipkd_sdk.pairs import Pairs, write_pairs
+from flipkd_sdk.pairs import Pairs, fold_numbers, write_pairs
 from flipkd_sdk.training import distributed, stages
 from flipkd_sdk.training import run as run_module
 from flipkd_sdk.training.config.load import validate_config
+from flipkd_sdk.training.data.validation import Validation
 from flipkd_sdk.training.evaluate_models import encode_with
 from flipkd_sdk.training.loop.callback import StageCallback
+from flipkd_sdk.training.models.sources import resolve
 from flipkd_sdk.training.models.student import load_student, load_tokenizer
+from flipkd_sdk.training.models.teacher import load_teacher
 from flipkd_sdk.training.run import train
 from flipkd_sdk.training.run_directory import read_run
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from flipkd_sdk.evaluation.encoders import Encode
+    from flipkd_sdk.training.data.corpus import Corpus
 
 CONTENT = {"config.json", "splits", "adapter", "metrics.jsonl", "report.html", "result.json"}
 
@@ -205,6 +209,26 @@ def test_unlabelled_texts_join_and_cut_texts_are_counted(
         assert f"1 of {result.texts} texts are longer than {limit} tokens" in caplog.text
 
 
+def test_the_student_is_compared_with_its_teacher_on_validation_texts(inputs: Path, tmp_path: Path) -> None:
+    (inputs / "texts.txt").write_text("\n".join(f"unlabelled text {n}" for n in range(40)), encoding="utf-8")
+    config = tiny_config(inputs, data={"texts": inputs / "texts.txt", "validation_share": 0.25})
+    result = train(config, tmp_path / "run")
+    assert (result.texts, result.validation_texts) == (96 + 30, 48 + 10)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    measured = {(record["stage"], record["epoch"]): record for record in records if "validation_cosine" in record}
+    assert measured.keys() == {(stage, epoch) for stage in ("alignment", "labels") for epoch in (0.0, 1.0)}
+    assert result.validation.keys() == {"validation_cosine", "validation_error", "validation_overlap"}
+    # The student is that of one of the epochs of the last stage.
+    assert any(
+        result.validation == pytest.approx({name: measured["labels", epoch][name] for name in result.validation})
+        for epoch in (0.0, 1.0)
+    )
+    assert "58 validation texts, which no stage learned" in (tmp_path / "run" / "report.html").read_text()
+    assert "average_precision" in next(iter(measured.values()))
+    again = train(tiny_config(inputs, data={"validation_share": 0.0}), tmp_path / "without")
+    assert (again.validation_texts, again.validation) == (0, {})
+
+
 def test_altered_copies_join_the_alignment_and_nothing_else(inputs: Path, tmp_path: Path) -> None:
     config = tiny_config(inputs, alignment={"fewest_texts": 150})
     result = train(config, tmp_path / "run")
@@ -263,21 +287,25 @@ def test_stages_may_be_left_out(inputs: Path, tmp_path: Path) -> None:
     assert result.measures["student"]["dev"]["average_precision"] > 0.5
 
 
-@pytest.mark.parametrize(("stage", "criterion"), [("alignment", "agreement"), ("labels", "average_precision")])
-def test_alignment_keeps_the_epoch_of_best_agreement_and_labels_that_of_best_average_precision(
-    stage: str, criterion: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("stage", "criterion", "share"),
+    [("alignment", "validation_cosine", 0.05), ("alignment", "agreement", 0.0), ("labels", "average_precision", 0.05)],
+)
+def test_alignment_keeps_the_epoch_nearest_to_the_teacher_and_labels_that_of_best_average_precision(
+    stage: str, criterion: str, share: float, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[np.ndarray] = []
 
     def scripted(encode: Encode, pairs: Pairs, teacher: np.ndarray | None = None) -> dict[str, float]:
         assert teacher is not None
         seen.append(encode(pairs.texts))
-        scores = {"agreement": 0.1, "average_precision": 0.1}
+        scores = {"agreement": 0.1, "average_precision": 0.1, "validation_cosine": 0.1}
         return scores | {criterion: (0.1, 0.8, 0.5)[len(seen) - 1]}
 
     monkeypatch.setattr(stages, "development_measures", scripted)
+    monkeypatch.setattr(Validation, "measures", lambda *_: {})
     epochs = {"alignment": {"epochs": 0}, "labels": {"epochs": 0}} | {stage: {"epochs": 2}}
-    train(tiny_config(inputs, **epochs), tmp_path / "run")
+    train(tiny_config(inputs, data={"validation_share": share}, **epochs), tmp_path / "run")
     run = read_run(tmp_path / "run")
     student = load_student(run.config.student.source, run.adapter, run.config.student)
     tokenizer = load_tokenizer(run.config.student.source)
@@ -329,6 +357,79 @@ def test_a_teacher_from_scratch(inputs: Path, tmp_path: Path) -> None:
 
 class KilledError(Exception):
     pass
+
+
+COMMITTEE = {"folds": 3, "epochs": 1, "learning_rate": 1e-3, "batch_size": 8}
+
+
+def test_a_committee_teaches_train_texts_by_the_member_that_has_not_seen_them(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (inputs / "texts.txt").write_text("an unlabelled text\nanother one", encoding="utf-8")
+    # The last weights instead of the best ones, which may be those of the start: then all members are the same.
+    monkeypatch.setattr(StageCallback, "restore_best", lambda _: None)
+    corpora: list[Corpus] = []
+    build = run_module.build_corpus
+
+    def spy(*arguments: Any, **options: Any) -> Corpus:
+        corpora.append(build(*arguments, **options))
+        return corpora[-1]
+
+    monkeypatch.setattr(run_module, "build_corpus", spy)
+    config = tiny_config(inputs, teacher=COMMITTEE, data={"texts": inputs / "texts.txt", "validation_share": 0.0})
+    result = train(config, tmp_path / "run")
+    assert list(result.measures) == ["teacher as is", "teacher", "student"]
+    members = [
+        load_teacher(resolve(str(tmp_path / "run" / "teacher" / str(number))), config.teacher.max_length)
+        for number in (1, 2, 3)
+    ]
+    assert len({member.revision for member in members}) == 3
+    run, corpus = read_run(tmp_path / "run"), corpora[0]
+    train_pairs = run.split("train")
+    assert train_pairs is not None
+    assert corpus.teacher is not None
+    fold = fold_numbers(train_pairs, 3, seed=config.seed)
+    for pair in (0, 7, 40):
+        text = train_pairs.b[pair]
+        honest = members[fold[pair]].encode([text])[0]
+        assert corpus.teacher[corpus.index[text]].numpy() == pytest.approx(honest, abs=1e-5)
+    mean = np.mean([member.encode(["another one"])[0] for member in members], axis=0)
+    found = corpus.teacher[corpus.index["another one"]].numpy()
+    assert found == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["teacher-2", "labels"])
+def test_a_killed_committee_resumes_to_the_same_result(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    config = tiny_config(inputs, teacher=COMMITTEE)
+    expected = train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        save = StageCallback.on_save
+
+        def die(self: StageCallback, *arguments: Any, **options: Any) -> None:
+            save(self, *arguments, **options)
+            if self.stage.name == stage:
+                raise KilledError
+
+        patch.setattr(StageCallback, "on_save", die)
+        with pytest.raises(KilledError):
+            train(config, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"option teacher.folds differs from .*config.json; resume with"):
+        train(tiny_config(inputs, teacher=COMMITTEE | {"folds": 2}), tmp_path / "run", resume=True)
+    again = train(config, tmp_path / "run", resume=True)
+    assert again.model_dump(exclude={"seconds"}) == expected.model_dump(exclude={"seconds"})
+    weights = adapter_weights(tmp_path / "whole")
+    assert all(torch.equal(weight, weights[name]) for name, weight in adapter_weights(tmp_path / "run").items())
+
+
+def test_too_few_groups_of_pairs_for_the_folds_are_refused_before_anything_is_trained(
+    inputs: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(inputs, teacher=COMMITTEE | {"folds": 40})
+    with pytest.raises(InvalidPairsError, match=r"teacher.folds = 40: fold \d+ of 40 would lack pairs of label 0 or 1"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def read_options(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: not readable TOML: {error}") from error
     data = content.get("data")
     if isinstance(data, dict):
-        for key in ("pairs", "dev", "test", "texts", "queries", "exemplars"):
+        for key in ("pairs", "dev", "test", "texts", "validation_texts", "queries", "exemplars"):
             if isinstance(data.get(key), str):
                 data[key] = path.parent / data[key]
     return content

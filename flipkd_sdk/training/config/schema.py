@@ -56,6 +56,11 @@ class DataConfig(_Section):
     """Column of the label, 0 or 1."""
     teacher_score_column: str = "teacher_score"
     """Column of the teacher's scores, in [−1, 1], for ``teacher.kind`` = ``scores``."""
+    validation_texts: Path | None = None
+    """Texts that no stage learns, one a row, on which the student is compared with its teacher after each epoch. The
+    default draws `validation_share` of the unlabelled texts and adds those of the development pairs."""
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the unlabelled texts drawn for that, a thousand at most; 0 switches the comparison off."""
     text_column: str = "text"
     """Column of the unlabelled texts, the queries and the exemplars."""
     queries: Path | None = None
@@ -94,6 +99,10 @@ class TeacherConfig(_Section):
     epochs: Annotated[int, Field(ge=0)] = 3
     """Epochs of fine-tuning an encoder on the train pairs with the CoSENT loss. 0 uses it unchanged; so does a run in
     which no epoch improves it on the development pairs."""
+    folds: Positive = 1
+    """Size of the committee: as many teachers, each fine-tuned without one fold of the train pairs. A text of the train
+    pairs gets the vector of the member that has not seen it, any other text the normalized mean of all. 1 is a single
+    teacher, fine-tuned on all train pairs."""
     learning_rate: NonNegative = 1e-4
     """Peak learning rate of the fine-tuning; 2e-5 suits encoders of more than about 30 million weights."""
     batch_size: Positive = 32
@@ -285,6 +294,8 @@ class TrainConfig(_Section):
             raise ValueError(f"teacher.epochs: there is nothing to fine-tune if teacher.kind is {kind!r}")
         if self.teacher.from_scratch and not self.teacher.epochs:
             raise ValueError("teacher.from_scratch needs teacher.epochs above 0, or its weights stay random")
+        if self.teacher.folds > 1 and not (kind == "encoder" and self.teacher.epochs):
+            raise ValueError("teacher.folds above 1 needs an encoder that is fine-tuned; set teacher.epochs above 0")
         if kind == "none" and (weights.mcl or weights.similarity or weights.alignment):
             raise ValueError(
                 "teacher.kind = 'none' has no use for loss.mcl, loss.similarity and loss.alignment; set them to 0, "

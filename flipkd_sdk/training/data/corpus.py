@@ -12,6 +12,7 @@ import torch
 from flipkd_sdk.evaluation.cosines import pair_cosines
 from flipkd_sdk.training import distributed
 from flipkd_sdk.training.data.vector_cache import cached_vectors
+from flipkd_sdk.training.models.committee import Committee
 from flipkd_sdk.training.tokens import tokenize
 
 if TYPE_CHECKING:
@@ -67,13 +68,16 @@ class Corpus:
 
 def build_corpus(
     texts: Sequence[str],
-    teacher: Teacher | None,
+    teacher: Teacher | Committee | None,
     student: Student,
     tokenizer: PreTrainedTokenizerBase,
     *,
     copies: Sequence[str] = (),
 ) -> Corpus:
-    """Tokenize the texts and their altered copies for the student, and encode them with the teacher."""
+    """Tokenize the texts and their altered copies for the student, and encode them with the teacher.
+
+    Of a committee, a text of the train pairs gets the vector of the member that has not seen it.
+    """
     tokens = tokenize(tokenizer, texts, student.options.max_length)
     _warn_of_truncation(tokens, "student", student.options.max_length)
     tokens_of_copies = tokenize(tokenizer, copies, student.options.max_length)
@@ -86,13 +90,19 @@ def build_corpus(
 
     def encode() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         vectors = cached_vectors(teacher, [*texts, *copies])
+        if isinstance(teacher, Committee):
+            # Members that have learned a pair's label say next to nothing else about that pair.
+            for member, rows in teacher.honest(texts).items():
+                vectors[rows] = cached_vectors(teacher.members[member], [texts[row] for row in rows])
         return vectors, alignment_targets(vectors, student.encoder_weight.shape[0])
 
     vectors, targets = map(torch.from_numpy, distributed.broadcast_from_main(encode))
     return Corpus(index, tokens, vectors, targets)
 
 
-def alignment_targets(vectors: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
+def alignment_targets(
+    vectors: NDArray[np.float32], dimension: int, *, of: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Return the teacher's vectors in the student's dimension, the targets of the alignment.
 
     With equal dimensions they are unchanged. In fewer dimensions they are projected on the leading right singular
@@ -102,15 +112,16 @@ def alignment_targets(vectors: NDArray[np.float32], dimension: int) -> NDArray[n
     Args:
         vectors: the teacher's unit vectors, float32 (n, d).
         dimension: r.
+        of: other vectors to project on the same singular vectors, float32 (m, d); the default is ``vectors``.
 
     Returns:
-        Unit vectors, float32 (n, r).
+        Unit vectors, float32 (n, r) or (m, r).
     """
-    width = vectors.shape[1]
+    width, of = vectors.shape[1], vectors if of is None else of
     if dimension >= width:
-        return np.pad(vectors, ((0, 0), (0, dimension - width)))
+        return np.pad(of, ((0, 0), (0, dimension - width)))
     _, basis = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
-    projected = vectors @ basis[:, ::-1][:, :dimension].astype(np.float32)
+    projected = of @ basis[:, ::-1][:, :dimension].astype(np.float32)
     return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)  # type: ignore[no-any-return]
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from flipkd_sdk.contrast.language import detect_language
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.evaluation.retrieval import read_retrieval_set
 from flipkd_sdk.pairs import read_pairs, read_texts, split_pairs, write_pairs
+from flipkd_sdk.training.data.validation import draw_validation_texts, read_validation_texts, same_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from flipkd_sdk.evaluation.retrieval import RetrievalSet
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.config.schema import DataConfig
 
 logger = logging.getLogger("flipkd_sdk")
+
+_FEWEST_TO_DETECT = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,13 +35,16 @@ class TrainingData:
     test: Pairs | None
     """None if the user keeps the test pairs apart."""
     held_out: frozenset[str]
-    """Texts of the development and test pairs and the queries; the unlabelled texts contain none of them."""
+    """Texts of the development and test pairs, the queries and the validation; the unlabelled texts contain none of
+    them."""
     texts: tuple[str, ...]
     """Distinct texts for L_dist: those of the train pairs and the unlabelled ones."""
     queries: RetrievalSet | None = None
     """Queries and exemplars, if retrieval is measured."""
     learned_queries: int = 0
     """Number of distinct queries that also occur in the train pairs."""
+    validation_texts: tuple[str, ...] = ()
+    """Texts that no stage learns; none of them is in `texts`."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -79,6 +87,7 @@ def read_data(config: DataConfig, *, seed: int, teacher_scores: bool = False) ->
             "%d texts of the dev or test pairs also occur in the train pairs; measures are inflated", len(shared)
         )
     unlabelled = read_texts(config.texts, column=config.text_column) if config.texts is not None else []
+    _warn_of_another_language(train.texts, unlabelled)
     queries = _read_queries(config)
     query_texts = set(queries.queries.texts) if queries is not None else set()
     if learned := len(query_texts.intersection(train.texts)):
@@ -89,9 +98,26 @@ def read_data(config: DataConfig, *, seed: int, teacher_scores: bool = False) ->
         logger.warning(
             "%d of %d queries also occur in the unlabelled texts; they are left out there", left_out, len(query_texts)
         )
-    held_out = frozenset(evaluated | query_texts)
-    texts = dict.fromkeys(train.texts) | dict.fromkeys(text for text in unlabelled if text not in held_out)
-    return TrainingData(train, dev, test, held_out, tuple(texts), queries, learned)
+    held_out = evaluated | query_texts
+    unlabelled = [text for text in dict.fromkeys(unlabelled) if text not in held_out]
+    if config.validation_texts is not None:
+        validation = read_validation_texts(config.validation_texts, config.text_column, train.texts)
+    else:
+        validation = draw_validation_texts(unlabelled, dev.texts, train.texts, share=config.validation_share, seed=seed)
+    kept_back = {same_text(text) for text in validation}
+    texts = dict.fromkeys([*train.texts, *(text for text in unlabelled if same_text(text) not in kept_back)])
+    held_out.update(validation)
+    return TrainingData(train, dev, test, frozenset(held_out), tuple(texts), queries, learned, validation)
+
+
+def _warn_of_another_language(pairs: Sequence[str], unlabelled: Sequence[str]) -> None:
+    language = detect_language(pairs)
+    # A few texts, or texts of a word or two, contain too little to detect a language by.
+    if language and len(unlabelled) >= _FEWEST_TO_DETECT and detect_language(unlabelled) != language:
+        logger.warning(
+            "the pairs are in the language %r and the unlabelled texts are not; texts of another language hardly help",
+            language,
+        )
 
 
 def _read_queries(config: DataConfig) -> RetrievalSet | None:

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flipkd_sdk.training.models.committee import Committee
     from flipkd_sdk.training.models.teacher import Teacher
 
 
-def cached_vectors(teacher: Teacher, texts: Sequence[str], directory: Path | None = None) -> NDArray[np.float32]:
+def cached_vectors(
+    teacher: Teacher | Committee, texts: Sequence[str], directory: Path | None = None
+) -> NDArray[np.float32]:
     """Return the teacher's vectors of texts, from its cache file if they are there, and add the others to it.
 
     A cache file belongs to one teacher. Its name is a hash of everything that changes a vector, and the file contains

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.data.splits import TrainingData
+    from flipkd_sdk.training.models.committee import Committee
     from flipkd_sdk.training.models.student import Student
     from flipkd_sdk.training.models.teacher import Teacher
 
@@ -41,7 +42,7 @@ def add_head(
     tokenizer: PreTrainedTokenizerBase,
     data: TrainingData,
     keep: NDArray[np.bool_],
-    teacher: Teacher | None,
+    teacher: Teacher | Committee | None,
     directory: Path,
 ) -> AddedHead | None:
     """Train a pair head and write it into the run directory.

@@ -1,4 +1,4 @@
-"""Charts of the training: average precision on the development split, and loss terms, over the steps."""
+"""Charts of the training over its steps: development pairs, validation texts, loss terms."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Records = Sequence[Mapping[str, Any]]
     """Lines of ``metrics.jsonl``."""
 
+_VALIDATION = {"validation_cosine": "mean cosine", "validation_overlap": "overlap of the 10 nearest texts"}
 _TERMS = ("similarity", "alignment", "mcl", "cosent", "label_lm")
 
 
@@ -23,22 +24,27 @@ def training_charts(records: Records) -> Iterator[Html]:
     """Yield a chart of each kind of record; there are none if no stage had an epoch."""
     offset = _offsets(records)
     measured: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    agreement: dict[str, list[tuple[float, float]]] = defaultdict(list)
     losses: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for record in records:
         step = offset[record["stage"]] + record["step"]
         if "average_precision" in record:
             measured[f"{record['stage']} stage"].append((step, record["average_precision"]))
+        for name, label in _VALIDATION.items():
+            if name in record:
+                agreement[label].append((step, record[name]))
         for term in _TERMS:
             if term in record:
                 losses[term].append((step, record[term]))
     for title, label, axis, curves in (
         ("Average precision on the development pairs", "average precision", axis_over, measured),
+        ("Agreement with the teacher on the validation texts", "agreement", axis_over, agreement),
         ("Loss terms", "loss (logarithmic)", log_axis, losses),
     ):
         points = [point for curve in curves.values() for point in curve]
         if points:
             steps, values = zip(*points, strict=True)
-            lines = [Line(name, curve, dots=curves is measured) for name, curve in curves.items()]
+            lines = [Line(name, curve, dots=curves is not losses) for name, curve in curves.items()]
             yield line_chart(title, axis_over("training step", [0, *steps]), axis(label, values), lines)
 
 

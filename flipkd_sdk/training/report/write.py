@@ -156,12 +156,22 @@ def _training_data(result: RunResult, train: Pairs, noise: NoiseFilter) -> Secti
         f"{noise.positive_floor:.3f} and {result.dropped_negatives:,} non-matches above {noise.negative_ceiling:.3f} "
         "from the label terms. They still take part in the distillation."
     )
-    body = [paragraphs([texts, filtered])]
+    body = [paragraphs([texts, *_validation(result), filtered])]
     for value, name in ((1, "a match"), (0, "no match")):
         rows = noise.dropped(train.label, value)[:_EXAMPLES]
         if len(rows):
             body += [element("h3", f"Dropped although labelled {name}"), _pairs(train, rows)]
     return Section("training-data", "Training data", join(body))
+
+
+def _validation(result: RunResult) -> Iterator[str]:
+    if result.validation:
+        cosine, error, overlap = (result.validation[f"validation_{name}"] for name in ("cosine", "error", "overlap"))
+        yield (
+            f"On {result.validation_texts:,} validation texts, which no stage learned, the student's vectors have a "
+            f"mean cosine of {cosine:.3f} with the teacher's. The mean squared difference of similarities is "
+            f"{error:.4f}, and {overlap:.0%} of a text's ten nearest texts are the same."
+        )
 
 
 def _pairs(pairs: Pairs, rows: Iterable[int]) -> Html:

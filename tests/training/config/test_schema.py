@@ -26,6 +26,7 @@ def test_pairs_are_all_that_is_needed() -> None:
         ({"data": {}}, "option data.pairs: Field required"),
         ({"data": {"pairs": "p", "queries": "q"}}, "option data: queries and exemplars go together; give both files"),
         ({"teacher": {"kind": "none"}}, "test: teacher.kind = 'none' has no use for loss.mcl"),
+        ({"teacher": {"folds": 3, "epochs": 0}}, "test: teacher.folds above 1 needs an encoder that is fine-tuned"),
         ({"teacher": {"kind": "scores", "epochs": 1}}, "test: teacher.epochs: there is nothing to fine-tune if"),
         ({"teacher": {"from_scratch": True, "epochs": 0}}, "test: teacher.from_scratch needs teacher.epochs above 0"),
         ({"sed": 1}, "option sed: there is no such option"),

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from tiny_models import tiny_pairs
 
-from flipkd_sdk.errors import ConfigError
+from flipkd_sdk.errors import ConfigError, InvalidPairsError
 from flipkd_sdk.pairs import Pairs, read_pairs, split_pairs, write_pairs
 from flipkd_sdk.training.config.schema import DataConfig
 from flipkd_sdk.training.data.splits import read_data, write_splits
+from flipkd_sdk.training.data.validation import same_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +88,53 @@ def test_unlabelled_texts_join_the_train_texts_once_and_held_out_ones_never(
     path.write_text("\n".join(["new", train.a[0], dev.a[0], test.b[0], "new", "newer"]), encoding="utf-8")
     data = read_data(DataConfig(**files, texts=path), seed=0)
     assert data.texts == (*train.texts, "new", "newer")
+
+
+def test_a_validation_text_is_learned_by_no_stage_not_even_in_other_case_and_spaces(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    train, dev = tiny_pairs(20, 0), tiny_pairs(20, 1)
+    texts = [f"text number {number}" for number in range(100)]
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join([*texts, *(f"  Text  NUMBER {number}" for number in range(100))]), encoding="utf-8")
+    leaking = Pairs((*dev.a, train.a[0].upper()), (*dev.b, "never seen"), np.append(dev.label, 1))
+    write_pairs(leaking, files["dev"])
+    config = DataConfig(**files, texts=path, validation_share=0.2)
+    data = read_data(config, seed=3)
+    drawn = set(data.validation_texts) - set(leaking.texts)
+    assert len(drawn) == 40
+    assert set(dev.texts) | {"never seen"} == set(data.validation_texts) - drawn
+    assert {same_text(text) for text in data.texts}.isdisjoint(map(same_text, data.validation_texts))
+    assert data.held_out.issuperset(data.validation_texts)
+    assert read_data(config, seed=3).validation_texts == data.validation_texts
+    assert read_data(config, seed=4).validation_texts != data.validation_texts
+    assert read_data(config.model_copy(update={"validation_share": 0.0}), seed=3).validation_texts == ()
+
+
+def test_a_file_of_validation_texts_is_taken_as_it_is_and_may_not_repeat_a_train_text(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    train, path, texts = tiny_pairs(20, 0), tmp_path / "own.txt", tmp_path / "texts.txt"
+    path.write_text("one\ntwo\none\n", encoding="utf-8")
+    texts.write_text("Two\nthree\n", encoding="utf-8")
+    data = read_data(DataConfig(**files, validation_texts=path, texts=texts), seed=0)
+    assert data.validation_texts == ("one", "two")
+    assert data.texts == (*train.texts, "three")
+    path.write_text(f"one\n{train.b[2].upper()}\n", encoding="utf-8")
+    with pytest.raises(InvalidPairsError, match=r"own.txt: 1 of 2 validation texts also occur in the train pairs"):
+        read_data(DataConfig(**files, validation_texts=path), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "warned"), [("wie setze ich mein Passwort zurück", True), ("how do I find my card", False)]
+)
+def test_texts_of_another_language_than_the_pairs_are_reported(
+    files: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, words: str, warned: bool
+) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(f"{words} {number}" for number in range(120)), encoding="utf-8")
+    read_data(DataConfig(**files, texts=path), seed=0)
+    assert ("the pairs are in the language 'en' and the unlabelled texts are not" in caplog.text) == warned
 
 
 def test_splits_are_written_for_the_exporter(files: dict[str, Path], tmp_path: Path) -> None:
