@@ -65,7 +65,10 @@ class _Run:
     """The LLM that the student is made of."""
     student: Student
     tokenizer: PreTrainedTokenizerBase
-    teacher: Teacher | Committee | None
+    untuned: Teacher | None
+    """The teacher as it was loaded."""
+    teacher: Teacher | Committee | None = None
+    """The teacher that the student learns from."""
     systems: dict[str, Evaluation] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     """Measures of the student on the validation texts."""
@@ -104,7 +107,7 @@ def train(config: TrainConfig, directory: Path, *, overwrite: bool = False, resu
 
     run = _prepare(config, directory, overwrite=overwrite, resume=resume)
     with run.timed("teacher"):
-        run.systems, run.teacher = prepare_teacher(run.config, run.teacher, run.data, directory, resume=resume)
+        run.systems, run.teacher = prepare_teacher(run.config, run.untuned, run.data, directory, resume=resume)
     with run.timed("teacher vectors"):
         copies = _altered_copies(run)
         corpus = build_corpus(run.data.texts, run.teacher, run.student, run.tokenizer, copies=copies)
@@ -190,7 +193,7 @@ def _load_teacher(config: TrainConfig) -> Teacher | None:
     return teacher
 
 
-def _with_vector_length(config: TrainConfig, teacher: Teacher | Committee | None) -> TrainConfig:
+def _with_vector_length(config: TrainConfig, teacher: Teacher | None) -> TrainConfig:
     """Set ``student.site_rank`` to its default, the length of the teacher's vectors, unless it is given."""
     student = config.student
     length = student.site_rank or (student.rank if teacher is None else teacher.dimension)
