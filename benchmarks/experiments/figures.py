@@ -153,13 +153,13 @@ def against_teachers(finished: Sequence[Finished]) -> Iterator[tuple[str, str, E
                     yield data, f"student, {label}{suffix}", difference(pairs, known[0].labels)
 
 
-def ablations(finished: Sequence[Finished]) -> list[Ablation]:
-    """Return the finished ablations whose base is finished."""
+def ablations(finished: Sequence[Finished], of: str) -> list[Ablation]:
+    """Return the finished runs that are compared with a run, if that is finished."""
     by_name = {one.run.name: one for one in finished}
     rows = []
     for one in finished:
-        base, found = by_name.get(one.run.base or ""), one.trained("student")
-        if base is not None and found is not None:
+        base, found = by_name.get(of), one.trained("student")
+        if one.run.base == of and base is not None and found is not None:
             scores = [(one.scores("student"), base.scores("student"))]
             gain = difference(scores, one.labels) if one is not base else None
             rows.append(Ablation(one, _over_seeds([found])[AP], gain))

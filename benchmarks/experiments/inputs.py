@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipkd_sdk.evaluation.retrieval import read_intents
-from flipkd_sdk.pairs import Pairs, read_pairs, split_pairs, write_pairs
+from flipkd_sdk.pairs import Pairs, read_pairs, read_texts, split_pairs, write_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -31,6 +31,8 @@ FEWER_TEXTS = 3_000
 """Texts of other sets for a shorter alignment."""
 FEWER_PAIRS = {"rqe": 3_000, "atec": 12_000}
 """Train pairs of the larger sets."""
+TEXT_COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
+"""Sizes of the files of texts from which a curve is drawn; the largest contains all there are."""
 FEWEST_WORDS = 4
 DRAWN = 50
 """Texts of other intents to choose a hard non-match from."""
@@ -65,6 +67,16 @@ def mqp(data: Path, folder: Path) -> None:
     _write_texts(folder / "texts-small.csv", [*train.texts, *fewer])
 
 
+def mqp_medquad(data: Path, folder: Path) -> None:
+    """Write the medical question pairs with files of so many texts: first those of the pairs, then of medquad."""
+    train = _write_splits(folder, *(read_pairs(data / "mqp" / f"{name}.csv") for name in ("train", "dev", "test")))
+    held_out = {text for name in ("mqp/dev", "mqp/test", "rqe/dev") for text in read_pairs(data / f"{name}.csv").texts}
+    others = [text for text in read_texts(data / "medquad" / "texts.csv") if text not in held_out]
+    texts = list(dict.fromkeys([*train.texts, *random.Random(0).sample(others, len(others))]))
+    for count in TEXT_COUNTS:
+        _write_texts(folder / f"texts-{count}.csv", texts[:count])
+
+
 def rqe(data: Path, folder: Path) -> None:
     """Write consumer questions with FAQ entries: part of train for development, the dev file for the report."""
     splits = split_pairs(read_pairs(data / "rqe" / "train.csv"), dev=DEV_SHARE, test=0, seed=0)
@@ -91,7 +103,7 @@ def atec(data: Path, folder: Path) -> None:
     write_encoder(folder / "encoder", train.texts)
 
 
-_SETS = {"mqp": mqp, "rqe": rqe, "banking77": banking77, "atec": atec}
+_SETS = {"mqp": mqp, "mqp-medquad": mqp_medquad, "rqe": rqe, "banking77": banking77, "atec": atec}
 
 
 def intent_pairs(rows: Intents, seed: int) -> Pairs:

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from experiments.inputs import TEXT_COUNTS
+
 if TYPE_CHECKING:
     Options = dict[str, object]
     """Training options by dotted name, as in ``student.layer``. ``{inputs}`` is replaced by the folder of the set's
@@ -161,6 +163,7 @@ _ABLATION_CUT = (
     "the ablations: 4 blocks, one epoch of alignment on the mqp train texts and 3,000 others, 2 epochs of labels, and "
     "one fine-tuned teacher for all of them."
 )
+_COMMITTEE: Options = {**MINILM, "teacher.folds": 3}
 _AS_IS: Options = {"teacher.source": MINILM["teacher.source"]}
 # By name: what the table says, what differs from the base, and the minutes.
 _ABLATIONS: dict[str, tuple[str, Options, int]] = {
@@ -180,6 +183,13 @@ _ABLATIONS: dict[str, tuple[str, Options, int]] = {
     "no-labels": ("alignment alone, without the label stage", {"labels.epochs": 0}, 3),
     "as-is": ("a teacher that is not fine-tuned", _AS_IS, 5),
     "as-is-no-mcl": ("a teacher that is not fine-tuned, without L_mcl", _AS_IS | {"loss.mcl": 0.0}, 5),
+    "folds-3": ("a committee of three teachers", _COMMITTEE, 15),
+    "folds-5": ("a committee of five teachers", _COMMITTEE | {"teacher.folds": 5}, 25),
+    "folds-3-as-one": (
+        "a committee of three teachers, without L_mcl and the noise filter",
+        _COMMITTEE | {"loss.mcl": 0.0, "noise_filter.positive_quantile": 0.0, "noise_filter.negative_quantile": 1.0},
+        15,
+    ),
     "causal": ("causal attention", {"student.attention": "causal"}, 5),
     "narrow": ("960 of 1,536 neurons in each MLP", {"student.mlp_width": 960}, 5),
     "depth-8": ("8 blocks", {"student.layer": 8}, 10),
@@ -219,10 +229,58 @@ def _ablations() -> tuple[Run, ...]:
     return (base, *others)
 
 
+def _defaults() -> Run:
+    """Return a new user's run: pairs, no unlabelled text, no option."""
+    return Run("mqp-defaults-0", "mqp", "defaults, no texts", PAIRS, 15, exported=True)
+
+
+_CURVE_CUT = (
+    "the curve: 4 blocks, one epoch of alignment and no label stage, under the teacher of the ablations, so that runs "
+    "differ in one number alone."
+)
+
+
+def _curve(teacher: Run) -> tuple[Run, ...]:
+    """Return runs that show the gain of the next thousand texts, of depth and of rank."""
+    options = PAIRS | SIX_BLOCKS | _TAUGHT | {"student.layer": 4, "alignment.epochs": 1, "labels.epochs": 0}
+
+    def run(name: str, label: str, changes: Options, texts: int, minutes: int) -> Run:
+        chosen: Options = {"data.texts": f"{{inputs}}/texts-{texts}.csv", "alignment.fewest_texts": 0}
+        return Run(
+            f"curve-{name}",
+            "mqp-medquad",
+            label,
+            options | chosen | {"head.enabled": False} | changes,
+            minutes,
+            needs=teacher,
+            base="curve-texts-10000",
+            cut=_CURVE_CUT,
+        )
+
+    texts = [run(f"texts-{n}", f"{n:,} unlabelled texts", {}, n, max(5, n // 1500)) for n in TEXT_COUNTS]
+    texts.sort(key=lambda one: one.name != "curve-texts-10000")  # Every other run is compared with it.
+    depth = [run(f"depth-{n}", f"{n} blocks", {"student.layer": n}, 10_000, 2 * n + 5) for n in (6, 8, 15)]
+    rank = [
+        run(f"rank-{n}", f"adapters of rank {n}", {"student.rank": n, "student.alpha": float(n)}, 10_000, 10)
+        for n in (16, 128, 256)
+    ]
+    return (*texts, *depth, *rank)
+
+
+def _paper(teacher: Run) -> Run:
+    options = PAIRS | TEXTS | _TAUGHT | {"preset": "paper", "student.max_length": 64, "alignment.epochs": 1}
+    cut = "the paper's preset: rank 256 in all 30 blocks, texts of up to 64 tokens, one epoch of each stage."
+    return Run(
+        "mqp-paper-0", "mqp", "flipped, the paper's preset", options | {"labels.epochs": 1}, 90, needs=teacher, cut=cut
+    )
+
+
 def _all() -> tuple[Run, ...]:
     mqp = _mqp(0)
     main = (*mqp, *_banking77(), *_rqe(), *_atec())
-    return (*main, *_ablations(), *_mqp(1), *_mqp(2), _mqp_deep(mqp[0]))
+    ablations = _ablations()
+    rest = (*_mqp(1), *_mqp(2), _mqp_deep(mqp[0]), _defaults())
+    return (*main, *ablations, *rest, *_curve(ablations[0]), _paper(mqp[0]))
 
 
 RUNS = _all()

@@ -14,7 +14,7 @@ from plot import draw_experiments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.figures import Estimate, Finished, Row
+    from experiments.figures import Ablation, Estimate, Finished, Row
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -41,7 +41,12 @@ GAINS = "AP of flipped students minus that of the teachers they learned from, on
 ABLATIONS = """\
 Ablations, all on the same cheaper base, so they compare with the first row and not with the table above; differences
 are on the same resampled test pairs. One seed each. Where one is exactly 0, no epoch of the label stage was better on
-the development pairs, and the student is the aligned one, as in the first row."""
+the development pairs, and the student is the aligned one, as in the first row. Cosine and overlap are those with the
+teacher on validation texts, which runs before their introduction lack."""
+
+CURVE = """\
+What the next texts, blocks and ranks are worth: all runs under one teacher, each differing from the first row in one
+number. Cosine and overlap are those with the teacher on texts that no stage has learned."""
 
 
 def block(finished: Sequence[Finished]) -> str:
@@ -52,14 +57,22 @@ def block(finished: Sequence[Finished]) -> str:
         parts += [f"![Average precision with intervals]({os.path.relpath(PICTURE, PAGE.parent)})"]
     if gains := [f"- {data}, {system}: {_signed(gain)}" for data, system, gain in against_teachers(finished)]:
         parts += [GAINS, "\n".join(gains)]
-    if found := ablations(finished):
-        lines = ["| mqp | AP | to the first row | minutes |", "|---|---:|---:|---:|"]
-        for one in found:
-            gain = _signed(one.gain) if one.gain else "–"
-            lines.append(f"| {one.finished.run.label} | {_cell(one.precision)} | {gain} | {one.finished.minutes:.0f} |")
-        parts += [ABLATIONS, "\n".join(lines)]
+    for base in dict.fromkeys(one.run.base for one in finished if one.run.base):
+        if found := ablations(finished, base):
+            parts += [CURVE if base.startswith("curve") else ABLATIONS, _ablation_table(found)]
     parts += [_notes(finished) if finished else "No run is finished yet.", END]
     return "\n\n".join(parts) + "\n"
+
+
+def _ablation_table(found: Sequence[Ablation]) -> str:
+    lines = ["| mqp | AP | to the first row | cosine | overlap | minutes |", "|---|---:|---:|---:|---:|---:|"]
+    for one in found:
+        gain = _signed(one.gain) if one.gain else "–"
+        unseen = one.finished.record["result"].get("validation", {})
+        cells = [_cell(one.precision), gain]
+        cells += [f"{unseen[name]:.3f}" if unseen else "–" for name in ("validation_cosine", "validation_overlap")]
+        lines.append(f"| {one.finished.run.label} | {' | '.join(cells)} | {one.finished.minutes:.0f} |")
+    return "\n".join(lines)
 
 
 def _comparison_table(rows: Sequence[Row]) -> str:
@@ -121,5 +134,5 @@ def main() -> None:
     finished = read_results(RESULTS)
     PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), block(finished)), encoding="utf-8")
     if finished:
-        draw_experiments(comparison(finished), ablations(finished), PICTURE)
+        draw_experiments(comparison(finished), ablations(finished, "ablation-base"), PICTURE)
     print(f"{PAGE.name}: {len(finished)} of {len(RUNS)} runs are finished")

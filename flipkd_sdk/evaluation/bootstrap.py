@@ -102,6 +102,27 @@ def precision_gain(
     return gain(label, *columns)["gain"], bootstrap_intervals(gain, label, *columns)["gain"]
 
 
+def chance_of_gain(
+    one: NDArray[np.floating], other: NDArray[np.floating], label: NDArray[np.integer], *, seed: int = 0
+) -> float:
+    """Return the share of resamples in which one system's average precision is above another's on the same pairs.
+
+    Args:
+        one: scores of shape (n,).
+        other: scores of the other system, shape (n,).
+        label: shape (n,).
+        seed: seed of the resamples.
+    """
+    random, size = np.random.default_rng(seed), len(label)
+    wins = []
+    for _ in range(RESAMPLES):
+        chosen = random.integers(size, size=size)
+        if 0 < label[chosen].sum() < size:
+            first, second = (average_precision(scores[chosen], label[chosen]) for scores in (one, other))
+            wins.append(first > second)
+    return fmean(wins) if wins else 0.0
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided p-value of McNemar's exact test of two systems' errors.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import TeacherConfig
+    from flipkd_sdk.training.loop.stage import Undo
     from flipkd_sdk.training.models.teacher import Teacher
 
 
@@ -37,6 +38,7 @@ def fine_tune(
     run_directory: Path,
     seed: int,
     name: str = "teacher",
+    undo: Undo | None = None,
     resume: bool = False,
     bf16: bool = False,
 ) -> Teacher:
@@ -51,6 +53,7 @@ def fine_tune(
         run_directory: the run directory.
         seed: seed of the order.
         name: the stage, and with a slash for each hyphen the directory that the teacher is saved in.
+        undo: development pairs that decide whether the fine-tuned weights are kept.
         resume: continue from the last checkpoint if there is one.
         bf16: compute in bfloat16.
 
@@ -70,6 +73,7 @@ def fine_tune(
         development=development,
         run_directory=run_directory,
         seed=seed,
+        undo=undo,
         resume=resume,
         bf16=bf16,
     )

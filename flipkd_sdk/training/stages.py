@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.pairs import fold_numbers
 from flipkd_sdk.training import distributed
 from flipkd_sdk.training.data.datasets import TextDataset
@@ -22,7 +23,7 @@ from flipkd_sdk.training.evaluate_models import (
 )
 from flipkd_sdk.training.fine_tuning import fine_tune
 from flipkd_sdk.training.initialization import initialize_encoder
-from flipkd_sdk.training.loop.stage import Stage
+from flipkd_sdk.training.loop.stage import Stage, Undo
 from flipkd_sdk.training.loop.trainer import train_stage
 from flipkd_sdk.training.losses.objective import flipped_distillation
 from flipkd_sdk.training.models.committee import Committee, committee_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from flipkd_sdk.evaluation.encoders import Encode
     from flipkd_sdk.evaluation.evaluate import Evaluation
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import TrainConfig
@@ -84,6 +86,8 @@ def _fine_tuned(
             run_directory=directory,
             seed=config.seed,
             name=name,
+            # Random weights are no alternative to trained ones.
+            undo=None if config.teacher.from_scratch else _undo(member.encode, data.dev),
             resume=resume,
             bf16=config.precision == "bf16",
         )
@@ -96,6 +100,10 @@ def _fine_tuned(
         member = replace(teacher, encoder=deepcopy(teacher.encoder))
         members.append(tune(member, data.train.take(np.flatnonzero(fold != number)), f"teacher-{number + 1}"))
     return committee_of(members, data.train, fold)
+
+
+def _undo(encode: Encode, dev: Pairs) -> Undo:
+    return Undo(partial(encoder_cosines, encode, dev), dev.label)
 
 
 def train_student(
@@ -150,7 +158,8 @@ def train_student(
         resume=resume,
         bf16=config.precision == "bf16",
     )
-    stages = [stage(name="labels", dataset=labelled, config=config.labels, criterion="average_precision")]
+    undo = _undo(encode_texts, dev) if teacher is not None else None
+    stages = [stage(name="labels", dataset=labelled, config=config.labels, undo=undo)]
     # The alignment learns the teacher's vectors of single texts, so it needs a teacher that encodes texts.
     if teacher is not None:
         texts = TextDataset(labelled.corpus)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections import Counter
 from dataclasses import replace
@@ -88,7 +89,13 @@ def test_the_plan_is_in_an_order_that_can_be_followed() -> None:
         assert run.needs is None or run.needs in RUNS[:place]
         assert run.base is None or run.base in names[: place + 1]
     main = Counter(run.label for run in RUNS if run.data == "mqp" and run.base is None)
-    assert main == {"flipped": 3, "labels only": 3, "flipped, 15 blocks": 1}
+    assert main == {
+        "flipped": 3,
+        "labels only": 3,
+        "flipped, 15 blocks": 1,
+        "defaults, no texts": 1,
+        "flipped, the paper's preset": 1,
+    }
 
 
 def test_the_digest_follows_what_the_result_depends_on() -> None:
@@ -144,6 +151,22 @@ def test_a_smaller_file_of_texts_keeps_the_train_texts(
     train = read_pairs(folder / "train.csv").texts
     assert len(small) == len(train) + 10
     assert set(train) < set(small) < set(every)
+
+
+def test_the_files_of_the_curve_contain_so_many_texts_each_those_of_the_smaller_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "TEXT_COUNTS", (10, 100, 120, 500))
+    (data / "medquad").mkdir(exist_ok=True)
+    shown = tiny_pairs(24, 2).a[0]  # a text of the test pairs
+    lines = ["text", shown, *(f"medical text {number}" for number in range(40))]
+    (data / "medquad" / "texts.csv").write_text("\n".join(lines), encoding="utf-8")
+    folder = inputs.prepare("mqp-medquad", data, tmp_path)
+    files = [read_texts(folder / f"texts-{count}.csv") for count in (10, 100, 120, 500)]
+    assert [len(texts) for texts in files] == [10, 100, 120, 96 + 40]
+    for fewer, more in itertools.pairwise(files):
+        assert more[: len(fewer)] == fewer
+    assert shown not in files[-1]
 
 
 def test_rqe_is_reported_on_its_dev_file(data: Path, tmp_path: Path) -> None:
@@ -368,7 +391,9 @@ def test_the_table_of_toy_runs(finished: list[figures.Finished], tmp_path: Path)
     assert "| all | " in said
     assert "| narrow | " in said
     assert "- Cut in everything." in said
-    draw_experiments(figures.comparison(finished), figures.ablations(finished), tmp_path / "quality.svg")
+    draw_experiments(
+        figures.comparison(finished), figures.ablations(finished, "ablation-base"), tmp_path / "quality.svg"
+    )
     assert "student, flipped, int8" in (tmp_path / "quality.svg").read_text(encoding="utf-8")
 
 
@@ -418,8 +443,8 @@ def test_a_difference_is_taken_on_the_same_pairs() -> None:
 
 
 def test_ablations_need_their_base(finished: list[figures.Finished]) -> None:
-    assert [one.gain is None for one in figures.ablations(finished)] == [True, False]
-    assert figures.ablations(finished[3:]) == []
+    assert [one.gain is None for one in figures.ablations(finished, "ablation-base")] == [True, False]
+    assert figures.ablations(finished[3:], "ablation-base") == []
 
 
 def test_only_what_is_between_the_markers_is_rewritten() -> None:

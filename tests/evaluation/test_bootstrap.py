@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flipkd_sdk.evaluation.bootstrap import Interval, bootstrap_intervals, mcnemar, summary_intervals
+from flipkd_sdk.evaluation.bootstrap import (
+    Interval,
+    bootstrap_intervals,
+    chance_of_gain,
+    mcnemar,
+    summary_intervals,
+)
 from flipkd_sdk.evaluation.metrics import summary
 
 stats = pytest.importorskip("scipy.stats")
@@ -63,3 +69,13 @@ def test_intervals_of_a_summary_are_those_of_its_measures_whatever_the_order_of_
     assert all(interval.low < interval.high for interval in found.values())
     mixed = random.permutation(80)
     assert summary_intervals(score[mixed], label[mixed], 0.5, resamples=200) == found
+
+
+def test_a_gain_is_certain_that_every_resample_shows_and_open_that_half_of_them_show() -> None:
+    random = np.random.default_rng(0)
+    label = random.integers(0, 2, 300)
+    good, noise = label + random.normal(0, 0.5, 300), random.normal(0, 1, 300)
+    assert chance_of_gain(good, noise, label) == 1.0
+    assert chance_of_gain(noise, good, label) == 0.0
+    assert chance_of_gain(good, good, label) == 0.0
+    assert 0.02 < chance_of_gain(good + random.normal(0, 0.05, 300), good, label) < 0.98

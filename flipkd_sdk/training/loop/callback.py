@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import signal
 import threading
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from flipkd_sdk.evaluation.bootstrap import chance_of_gain
 from flipkd_sdk.training import distributed
 from flipkd_sdk.training.loop.checkpoints import Progress, trainable, write_progress
 from flipkd_sdk.training.loop.estimate import estimate
@@ -23,6 +27,11 @@ if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from flipkd_sdk.training.loop.stage import Stage
+
+
+logger = logging.getLogger("flipkd_sdk")
+
+_CERTAINTY = 0.9
 
 
 class StageCallback(TrainerCallback):
@@ -53,8 +62,25 @@ class StageCallback(TrainerCallback):
         return bool(patience and scores) and len(scores) - 1 - scores.index(max(scores)) >= (patience or 0)
 
     def restore_best(self) -> None:
-        """Load the best weights into the model."""
-        self.stage.model.load_state_dict(self.progress.best_weights, strict=False)
+        """Load the best weights into the model, or those of the start if the gain may be chance."""
+        weights = self.progress.start_weights if self._may_be_chance() else self.progress.best_weights
+        self.stage.model.load_state_dict(weights, strict=False)
+
+    def _may_be_chance(self) -> bool:
+        undo, scores = self.stage.undo, self.progress.scores
+        if undo is None or not self.progress.start_weights or scores["best"] == scores["start"]:
+            return False
+        best, start = (np.array(scores[name], np.float32) for name in ("best", "start"))
+        chance = distributed.broadcast_from_main(partial(chance_of_gain, best, start, undo.label))
+        if chance < _CERTAINTY:
+            logger.info(
+                "stage %r is undone: it gains on the development pairs in %.0f%% of the resamples, and %.0f%% "
+                "are needed",
+                self.stage.name,
+                100 * chance,
+                100 * _CERTAINTY,
+            )
+        return chance < _CERTAINTY
 
     @contextmanager
     def stopping_on_interrupt(self) -> Iterator[None]:
@@ -143,9 +169,16 @@ class StageCallback(TrainerCallback):
         self._record(state, measures)
         if measures[self.stage.criterion] > self.progress.best:
             self.progress.best = measures[self.stage.criterion]
-            self.progress.best_weights = {
-                name: weight.clone().cpu() for name, weight in trainable(self.stage.model).items()
-            }
+            weights = {name: weight.clone().cpu() for name, weight in trainable(self.stage.model).items()}
+            if self.stage.undo is not None:
+                self.stage.model.eval()
+                scores = distributed.broadcast_from_main(self.stage.undo.scores).tolist()
+                self.stage.model.train()
+                if not self.progress.best_weights:
+                    self.progress.start_weights = weights
+                    self.progress.scores["start"] = scores
+                self.progress.scores["best"] = scores
+            self.progress.best_weights = weights
 
     def _record(self, state: TrainerState, values: dict[str, float]) -> None:
         record = {"stage": self.stage.name, "epoch": round(state.epoch or 0.0, 4), "step": state.global_step, **values}

@@ -29,6 +29,7 @@ DIRECTORY = "checkpoints"
 WEIGHTS_FILE = "model.safetensors"
 PROGRESS_FILE = "progress.json"
 _BEST_FILE = "best.safetensors"
+_START_FILE = "start.safetensors"
 _FINISHED = "finished"
 _TRAINER_FILE = "trainer_state.json"
 _STATES = {
@@ -47,6 +48,10 @@ class Progress:
     """Measure of the best weights on the development pairs."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
+    start_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Weights before the first step, for a stage that may be undone."""
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    """Scores of the development pairs at the ``start`` and with the ``best`` weights, for such a stage."""
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -65,7 +70,13 @@ def write_progress(directory: Path, progress: Progress) -> None:
     """Write the progress, which completes a checkpoint."""
     directory.mkdir(parents=True, exist_ok=True)
     save_file({name: weight.contiguous() for name, weight in progress.best_weights.items()}, directory / _BEST_FILE)
-    write_text(directory / PROGRESS_FILE, json.dumps({"best": progress.best, "records": progress.records}))
+    content = {"best": progress.best, "records": progress.records}
+    if progress.start_weights:
+        save_file(
+            {name: weight.contiguous() for name, weight in progress.start_weights.items()}, directory / _START_FILE
+        )
+        content["scores"] = progress.scores
+    write_text(directory / PROGRESS_FILE, json.dumps(content))
 
 
 def read_progress(directory: Path, model: nn.Module) -> Progress:
@@ -77,7 +88,11 @@ def read_progress(directory: Path, model: nn.Module) -> Progress:
     with readable(directory / PROGRESS_FILE):
         content = json.loads((directory / PROGRESS_FILE).read_text(encoding="utf-8"))
         best, records = float(content["best"]), [dict(record) for record in content["records"]]
-    return Progress(best, read_weights(directory / _BEST_FILE, trainable(model)), records)
+        # Checkpoints of earlier releases have no scores, and their stages are not undone.
+        scores = {str(name): [float(value) for value in values] for name, values in content.get("scores", {}).items()}
+    best_weights = read_weights(directory / _BEST_FILE, trainable(model))
+    start_weights = read_weights(directory / _START_FILE, trainable(model)) if scores else {}
+    return Progress(best, best_weights, records, start_weights, scores)
 
 
 def check_states(directory: Path) -> None:

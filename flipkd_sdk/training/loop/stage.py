@@ -13,6 +13,9 @@ from flipkd_sdk.training.loop import checkpoints
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from flipkd_sdk.training.config.schema import StageConfig
     from flipkd_sdk.training.data.datasets import PairDataset, TextDataset
 
@@ -21,6 +24,16 @@ Objective = Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
 
 _TEXTS = ("input_ids", "attention_mask")
 _PROMPTS = ("prompt_ids", "prompt_mask")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Undo:
+    """Development pairs on which a stage has to gain more than chance, or it is undone."""
+
+    scores: Callable[[], NDArray[np.float32]]
+    """Scores of the pairs with the model's present weights, shape (n,)."""
+    label: NDArray[np.integer]
+    """Shape (n,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -44,6 +57,9 @@ class Stage:
     """Compute in bfloat16, with the weights in float32."""
     criterion: str = "average_precision"
     """Measure that decides which epoch is the best."""
+
+    undo: Undo | None = None
+    """Development pairs that decide whether the stage is kept; None keeps it if its best epoch is better than none."""
 
     @property
     def checkpoints(self) -> Path:

@@ -20,7 +20,7 @@ from flipkd_sdk.training.config.schema import StageConfig
 from flipkd_sdk.training.data.datasets import PairDataset, TextDataset
 from flipkd_sdk.training.loop import trainer
 from flipkd_sdk.training.loop.estimate import estimate
-from flipkd_sdk.training.loop.stage import Stage
+from flipkd_sdk.training.loop.stage import Stage, Undo
 from flipkd_sdk.training.loop.trainer import train_stage
 from flipkd_sdk.training.losses import vector_alignment
 
@@ -99,6 +99,36 @@ def test_the_weights_of_the_best_epoch_are_restored(tmp_path: Path, scores: list
     assert not torch.equal(at_epoch[0], at_epoch[1])
     assert torch.equal(model.trained, at_epoch[best])
     assert torch.equal(model.frozen, before)
+
+
+@pytest.mark.parametrize(("swapped", "kept"), [(1, False), (15, True)])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_stage_whose_gain_may_be_chance_is_undone_also_after_a_stop(
+    tmp_path: Path, swapped: int, kept: bool, stopped: bool
+) -> None:
+    label = np.array([0, 1] * 30, np.int8)
+    # The best epoch puts all matches above all others; at the start so many pairs are swapped.
+    perfect = np.where(label == 1, 0.8, 0.2) + np.linspace(0, 0.1, 60)
+    start = perfect.copy()
+    start[: 2 * swapped] = 1 - start[: 2 * swapped]
+    scores = iter([start, perfect, perfect])
+    model, at_epoch = Bag(), []
+
+    def seen() -> None:
+        at_epoch.append(model.trained.detach().clone())
+        if stopped and len(at_epoch) == 3:
+            raise RuntimeError
+
+    undo = Undo(lambda: next(scores).astype(np.float32), label)
+    measures = [0.5, 0.6, 0.1, 0.1, 0.1]
+    options: dict[str, Any] = {"model": model, "development": scripted(measures, seen), "undo": undo}
+    if stopped:
+        with pytest.raises(RuntimeError):
+            train_stage(toy_stage(tmp_path, **options))
+        model.trained.data.zero_()
+    train_stage(toy_stage(tmp_path, resume=stopped, **options))
+    assert not torch.equal(at_epoch[0], at_epoch[1])
+    assert torch.equal(model.trained, at_epoch[1 if kept else 0])
 
 
 def test_another_criterion_chooses_the_epoch_and_ends_the_stage(tmp_path: Path) -> None:
