@@ -304,7 +304,6 @@ def test_alignment_keeps_the_epoch_nearest_to_the_teacher_and_labels_that_of_bes
 
     monkeypatch.setattr(stages, "development_measures", scripted)
     monkeypatch.setattr(Validation, "measures", lambda *_: {})
-    monkeypatch.setattr(stages, "_undo", lambda *_: None)  # The scripted gain is none of the pairs themselves.
     epochs = {"alignment": {"epochs": 0}, "labels": {"epochs": 0}} | {stage: {"epochs": 2}}
     train(tiny_config(inputs, data={"validation_share": share}, **epochs), tmp_path / "run")
     run = read_run(tmp_path / "run")

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flipkd_sdk")
 
-_CERTAINTY = 0.9
+CERTAINTY = 0.9
+"""Share of the bootstrap resamples in which a stage has to gain, or it is undone."""
 
 
 class StageCallback(TrainerCallback):
@@ -72,15 +73,15 @@ class StageCallback(TrainerCallback):
             return False
         best, start = (np.array(scores[name], np.float32) for name in ("best", "start"))
         chance = distributed.broadcast_from_main(partial(chance_of_gain, best, start, undo.label))
-        if chance < _CERTAINTY:
+        if chance < CERTAINTY:
             logger.info(
                 "stage %r is undone: it gains on the development pairs in %.0f%% of the resamples, and %.0f%% "
                 "are needed",
                 self.stage.name,
                 100 * chance,
-                100 * _CERTAINTY,
+                100 * CERTAINTY,
             )
-        return chance < _CERTAINTY
+        return chance < CERTAINTY
 
     @contextmanager
     def stopping_on_interrupt(self) -> Iterator[None]:

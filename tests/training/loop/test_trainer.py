@@ -18,7 +18,7 @@ from torch import nn
 from flipkd_sdk.errors import TrainingError
 from flipkd_sdk.training.config.schema import StageConfig
 from flipkd_sdk.training.data.datasets import PairDataset, TextDataset
-from flipkd_sdk.training.loop import trainer
+from flipkd_sdk.training.loop import callback, trainer
 from flipkd_sdk.training.loop.estimate import estimate
 from flipkd_sdk.training.loop.stage import Stage, Undo
 from flipkd_sdk.training.loop.trainer import train_stage
@@ -104,8 +104,9 @@ def test_the_weights_of_the_best_epoch_are_restored(tmp_path: Path, scores: list
 @pytest.mark.parametrize(("swapped", "kept"), [(1, False), (15, True)])
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_stage_whose_gain_may_be_chance_is_undone_also_after_a_stop(
-    tmp_path: Path, swapped: int, kept: bool, stopped: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: int, kept: bool, stopped: bool
 ) -> None:
+    monkeypatch.setattr(callback, "CERTAINTY", 0.9)
     label = np.array([0, 1] * 30, np.int8)
     # The best epoch puts all matches above all others; at the start so many pairs are swapped.
     perfect = np.where(label == 1, 0.8, 0.2) + np.linspace(0, 0.1, 60)
