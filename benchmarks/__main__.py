@@ -11,7 +11,9 @@ _COMMANDS = {
     "operators": ("peers.operators", "main"),
     "experiments": ("experiments.runner", "main"),
     "experiments-table": ("experiments.table", "main"),
+    "labels": ("experiments.labels", "labels"),
     "runtime": ("runtime.commands", "runtime"),
+    "serve": ("runtime.commands", "serve"),
     "command-line": ("runtime.commands", "command_line"),
 }
 

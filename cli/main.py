@@ -46,6 +46,8 @@ SUBCOMMANDS = {
     "rank": Subcommand("Find the candidates that match each query best.", "cpu"),
     "link": Subcommand("Find the rows of two tables that match.", "cpu"),
     "dedupe": Subcommand("Group the rows of a table that mean the same.", "cpu"),
+    "label": Subcommand("Label the pairs that teach a matcher most.", "serve"),
+    "serve": Subcommand("Serve a matcher over HTTP, with a page.", "serve"),
     "evaluate": Subcommand("Measure a matcher on labelled pairs.", "cpu"),
     "check": Subcommand("Check a matcher's behaviour by kinds of pairs.", "cpu"),
     "calibrate": Subcommand("Fit probabilities and threshold to your pairs.", "cpu"),

@@ -42,7 +42,12 @@ def chromium() -> Iterator[Chrome]:
 
 
 def show(browser: Chrome, page: Path, *, size: tuple[int, int] = DESKTOP, dark: bool = False) -> None:
-    """Open a page at a size in CSS pixels, with the user's preference for dark or light."""
+    """Open a file at a size in CSS pixels, with the user's preference for dark or light."""
+    open_address(browser, page.as_uri(), size=size, dark=dark)
+
+
+def open_address(browser: Chrome, address: str, *, size: tuple[int, int] = DESKTOP, dark: bool = False) -> None:
+    """Open an address at a size in CSS pixels, with the user's preference for dark or light."""
     width, height = size
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -50,7 +55,7 @@ def show(browser: Chrome, page: Path, *, size: tuple[int, int] = DESKTOP, dark: 
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
     for kind in ("browser", "performance"):
         browser.get_log(kind)  # forgets what earlier pages logged
-    browser.get(page.as_uri())
+    browser.get(address)
 
 
 def console(browser: Chrome) -> list[dict[str, Any]]:

@@ -1,10 +1,13 @@
-"""The commands ``runtime`` and ``command-line``, and the parts that they measure."""
+"""The commands ``runtime``, ``serve`` and ``command-line``, and the parts that they measure."""
 
 from __future__ import annotations
 
 from runtime.command_line import bench_cold, bench_help, bench_pairs, bench_repeated
 from runtime.concurrency import callers
+from runtime.explanations import explanations
+from runtime.labelling import next_pair
 from runtime.parts import parts_command
+from runtime.serving import callers_of_service, reloads
 from runtime.soak import soak
 from runtime.start import cold_start, import_time, memory
 
@@ -18,6 +21,12 @@ runtime = parts_command(
         "soak": soak,
     },
     "Measure start-up, memory, concurrent callers and a long run of MATCHER.",
+)
+
+serve = parts_command(
+    "serve",
+    {"callers": callers_of_service, "reloads": reloads, "explain": explanations, "label": next_pair},
+    "Measure flipkd serve and label with MATCHER: 32 callers, reloads under load, explanations, the next pair.",
 )
 
 command_line = parts_command(

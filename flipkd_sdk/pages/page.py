@@ -24,7 +24,9 @@ class Section:
     body: Html
 
 
-def page(title: str, lead: Html, sections: Sequence[Section], *, footer: str, scripts: Sequence[str] = ()) -> str:
+def page(
+    title: str, lead: Html, sections: Sequence[Section], *, footer: str, scripts: Sequence[str] = (), live: bool = False
+) -> str:
     """Return a page as one self-contained document.
 
     Args:
@@ -33,13 +35,14 @@ def page(title: str, lead: Html, sections: Sequence[Section], *, footer: str, sc
         sections: the rest, in order.
         footer: a closing line.
         scripts: names of scripts in this folder, inlined. The policy admits these and no other script.
+        live: let the scripts ask the server that the page comes from.
     """
     style = _resource("style.css") + _resource("explanation.css")
     sources = [_resource(name) for name in scripts]
     head = join(
         [
             element("meta", charset="utf-8"),
-            element("meta", http_equiv="Content-Security-Policy", content=_policy(style, sources)),
+            element("meta", http_equiv="Content-Security-Policy", content=_policy(style, sources, live=live)),
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
             element("meta", name="color-scheme", content="light dark"),
             element("title", title),
@@ -65,10 +68,11 @@ def _section(section: Section) -> Html:
     return element("section", heading, section.body, id=section.name, aria_labelledby=f"{section.name}-title")
 
 
-def _policy(style: str, scripts: Sequence[str]) -> str:
+def _policy(style: str, scripts: Sequence[str], *, live: bool) -> str:
     allowed = " ".join(map(_hash, scripts)) or "'none'"
     closed = "default-src 'none'; base-uri 'none'; form-action 'none'"
-    return f"{closed}; style-src {_hash(style)}; script-src {allowed}"
+    asked = "; connect-src 'self'" if live else ""
+    return f"{closed}; style-src {_hash(style)}; script-src {allowed}{asked}"
 
 
 def _hash(source: str) -> str:

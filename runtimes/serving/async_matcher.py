@@ -9,7 +9,7 @@ from flipkd_sdk.errors import MatcherClosedError
 from flipkd_sdk.runtimes.serving.microbatch import MicroBatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     import numpy as np
@@ -31,6 +31,7 @@ class AsyncMatcher:
         matcher: the matcher, which the caller closes.
         max_delay: longest time in seconds that a call waits for others while the model is free.
         max_batch_size: largest number of calls in one run.
+        on_batch: called in the serving thread with the number of calls of each run, to measure it.
 
     Raises:
         ConfigError: an argument has an invalid value.
@@ -41,9 +42,16 @@ class AsyncMatcher:
         0.93
     """
 
-    def __init__(self, matcher: Matcher, *, max_delay: float = 0.002, max_batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        matcher: Matcher,
+        *,
+        max_delay: float = 0.002,
+        max_batch_size: int = 64,
+        on_batch: Callable[[int], object] | None = None,
+    ) -> None:
         self._matcher = matcher
-        self._batcher = MicroBatcher(matcher, max_delay=max_delay, max_batch_size=max_batch_size)
+        self._batcher = MicroBatcher(matcher, max_delay=max_delay, max_batch_size=max_batch_size, on_batch=on_batch)
         self._closed = False
 
     @property

@@ -56,6 +56,7 @@ class MicroBatcher:
         matcher: the matcher, which the caller closes.
         max_delay: longest time in seconds that a call waits for others while the model is free.
         max_batch_size: largest number of calls in one run.
+        on_batch: called in the serving thread with the number of calls of each run, to measure it.
 
     Raises:
         ConfigError: an argument has an invalid value.
@@ -66,14 +67,21 @@ class MicroBatcher:
         0.93
     """
 
-    def __init__(self, matcher: Matcher, *, max_delay: float = 0.002, max_batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        matcher: Matcher,
+        *,
+        max_delay: float = 0.002,
+        max_batch_size: int = 64,
+        on_batch: Callable[[int], object] | None = None,
+    ) -> None:
         if not hasattr(matcher, "scorer"):
             raise ConfigError(f"matcher must be a Matcher, as Matcher.load returns; it is {shown(matcher)}")
         check_number("max_delay", max_delay, least=0)
         check_integer("max_batch_size", max_batch_size)
         max_delay = min(max_delay, threading.TIMEOUT_MAX)
         self._matcher = matcher
-        self._make_worker = partial(_Worker, partial(_encode_calls, matcher), max_delay, max_batch_size)
+        self._make_worker = partial(_Worker, partial(_run_calls, matcher, on_batch), max_delay, max_batch_size)
         self._restart()
         _batchers.add(self)
 
@@ -249,6 +257,12 @@ class _Worker:
         with self._changed:
             taken, self._waiting = self._waiting, []
             return taken
+
+
+def _run_calls(matcher: Matcher, on_batch: Callable[[int], object] | None, calls: Sequence[_Call]) -> list[Any]:
+    if on_batch is not None:
+        on_batch(len(calls))
+    return _encode_calls(matcher, calls)
 
 
 def _encode_calls(matcher: Matcher, calls: Sequence[_Call]) -> list[Any]:

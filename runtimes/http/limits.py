@@ -1,12 +1,13 @@
-"""Limits of the service: how large a request may be, and how long it may take to arrive."""
+"""Limits of a server: the size of requests, and the time in which they arrive."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from flipkd_sdk.runtimes.http.replies import refusal
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,45 +23,64 @@ DISCARDED_BYTES = 16 << 20
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 to a body larger than ``max_bytes``, without keeping it in memory."""
+    """ASGI middleware that answers 413 to a body larger than ``max_bytes``, without keeping it in memory.
 
-    def __init__(self, app: App, *, max_bytes: int) -> None:
+    All bodies that are arriving may take ``max_total`` bytes together; more are answered 429.
+    """
+
+    def __init__(self, app: App, *, max_bytes: int, max_total: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.max_total = max_total
+        self._held = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Read the body, then call the application with it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body, total, more = bytearray(), 0, True
+        body = bytearray()
+        try:
+            status = await self._read(receive, body)
+            # The content is copied, so that it is no longer counted here.
+            content = bytes(body)
+        finally:
+            self._held -= len(body)
+        if status == 413:
+            reply = refusal(413, f"the body is larger than {self.max_bytes} bytes", close=True)
+            await reply(scope, receive, send)
+        elif status == 429:
+            await refusal(429, "too many large bodies at once; try again", close=True)(scope, receive, send)
+        elif status == 200:
+            await self.app(scope, _replay(content, receive), send)
+
+    async def _read(self, receive: Receive, body: bytearray) -> int:
+        """Read a body and return 200, 413 or 429, or 0 if the client is gone."""
+        total, more = 0, True
         while more and total <= DISCARDED_BYTES:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return
-            total += len(message.get("body", b""))
+                return 0
+            part = message.get("body", b"")
+            total += len(part)
             more = message.get("more_body", False)
+            if self._held + len(part) > self.max_total:
+                return 429
             if total <= self.max_bytes:
-                body += message.get("body", b"")
-        if total > self.max_bytes:
-            await _refuse(send, 413, f"the request is larger than {self.max_bytes} bytes")
-            return
-
-        async def replay() -> Message:
-            nonlocal body
-            if body is None:
-                return await receive()
-            whole, body = bytes(body), None
-            return {"type": "http.request", "body": whole, "more_body": False}
-
-        await self.app(scope, replay, send)
+                body += part
+                self._held += len(part)
+        return 413 if total > self.max_bytes else 200
 
 
-async def _refuse(send: Send, status: int, detail: str) -> None:
-    content = json.dumps({"detail": detail}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
-    await send({"type": "http.response.body", "body": content})
+def _replay(content: bytes, receive: Receive) -> Receive:
+    waiting = [content]
+
+    async def replay() -> Message:
+        if not waiting:
+            return await receive()
+        return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+
+    return replay
 
 
 class TimedProtocol(H11Protocol):
@@ -72,7 +92,7 @@ class TimedProtocol(H11Protocol):
     seconds = 10.0
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvicorn narrows asyncio's type
         """Start the deadline of the first request."""
         super().connection_made(transport)
         self._watch()
@@ -83,9 +103,10 @@ class TimedProtocol(H11Protocol):
         self._watch()
 
     def on_response_complete(self) -> None:
-        """Start the deadline of the next request."""
+        """Start the deadline of the next request if a part of it is here already."""
         super().on_response_complete()
-        self._watch()
+        if self.conn.trailing_data[0]:
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""

@@ -1,0 +1,1 @@
+"""Labelling of the pairs that teach a matcher most."""
