@@ -114,22 +114,22 @@ class Explainer:
         texts: dict[int, _Text] = {}
         head_tokens: dict[int, TextTokens] = {}
         lengths = [len(tokens.ids) for tokens, _ in tokenized]
-        for batch in plan_batches(lengths, max_length=tokenizer.max_length, max_tokens=1):
-            # One text in each run: a text's vector does not depend on its batch, and most pairs differ in length.
-            (row,) = batch.rows
-            tokens, spans = tokenized[row]
-            ids, mask = pad([tokens.ids], batch.width, tokenizer.padding_id)
+        for batch in plan_batches(lengths, max_length=tokenizer.max_length, max_tokens=2 * tokenizer.max_length):
+            ids, mask = pad([tokenized[row][0].ids for row in batch.rows], batch.width, tokenizer.padding_id)
             outputs = self._session.run_outputs(self._outputs, ids, mask)
-            vectors[row] = outputs[0][0]
-            shares, rounding = token_shares(outputs[1][: len(tokens.ids)], vectors[row])
-            if not rounding <= _MOST_ROUNDING:
-                raise ConfigError(
-                    f"{self._model}: the vector of a text is not the sum of its tokens' ({rounding:.2g} away); "
-                    "export it again"
-                )
-            texts[row] = _Text(*words_of(distinct.texts[row], spans), shares)
-            if len(outputs) == 3:
-                head_tokens[row] = TextTokens(tokens.ids, outputs[2][0, : len(tokens.ids)])
+            parts = outputs[1].reshape(*ids.shape, -1)
+            for place, row in enumerate(batch.rows):
+                (tokens, spans), length = tokenized[row], lengths[row]
+                vectors[row] = outputs[0][place]
+                shares, rounding = token_shares(parts[place, :length], vectors[row])
+                if not rounding <= _MOST_ROUNDING:
+                    raise ConfigError(
+                        f"{self._model}: the vector of a text is not the sum of its tokens' ({rounding:.2g} away); "
+                        "export it again"
+                    )
+                texts[row] = _Text(*words_of(distinct.texts[row], spans), shares)
+                if len(outputs) == 3:
+                    head_tokens[row] = TextTokens(tokens.ids, outputs[2][place, :length])
         rows = range(len(tokenized))
         with_head = [head_tokens[row] for row in rows] if head_tokens else None
         return Encoded(vectors, len(cut), with_head), [texts[row] for row in rows]
