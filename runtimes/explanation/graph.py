@@ -23,8 +23,9 @@ _PRODUCTS = ("Gemm", "MatMul", "MatMulNBits")
 """Operators of the projection A."""
 _BETWEEN = ("Cast", "Div", "Squeeze")
 """Operators between the sum over tokens and the projection."""
-_STEPS = 8
-"""Most nodes between the output and the projection, and between the projection and the sum."""
+_STEPS = 32
+"""Most nodes between the output and the projection, and between the projection and the sum; half of them are casts in
+fp16 graphs."""
 
 
 class _Node(NamedTuple):
