@@ -12,6 +12,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flipkd_sdk.pairs import Pairs
+    from flipkd_sdk.runtimes.matcher import Matcher
+
 Command = TypeVar("Command", bound="Callable[..., object]")
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
@@ -52,6 +55,36 @@ def text_column_options(command: Command) -> Command:
             f"[default: text_{name}; with --no-header {position}]",
         )(command)
     return command
+
+
+def labelled_pairs_options(command: Command) -> Command:
+    """Add the columns and the dialect of a table of labelled pairs, see `read_labelled_pairs`."""
+    label_column = click.option(
+        "--label-column", default="label", show_default=True, metavar="COLUMN", help="Column of the labels, 0 or 1."
+    )
+    return text_column_options(label_column(dialect_options(command)))
+
+
+def read_labelled_pairs(
+    path: str,
+    *,
+    a_column: str | None,
+    b_column: str | None,
+    label_column: str,
+    delimiter: str | None,
+    encoding: str,
+) -> Pairs:
+    """Read a table by the options of `labelled_pairs_options`; raise as `read_pairs` does."""
+    from flipkd_sdk.pairs import read_pairs
+
+    return read_pairs(
+        path,
+        a_column=a_column or "text_a",
+        b_column=b_column or "text_b",
+        label_column=label_column,
+        delimiter=delimiter,
+        encoding=encoding,
+    )
 
 
 def dialect_options(command: Command) -> Command:
@@ -155,13 +188,37 @@ def engine_options(command: Command) -> Command:
 
 def threshold_option(command: Command) -> Command:
     """Add ``--threshold``: the least score of a match."""
+    return _threshold("the matcher's")(command)
+
+
+def search_threshold_option(command: Command) -> Command:
+    """Add ``--threshold``: the least score of a best candidate that is a match; see `search_threshold`."""
+    return _threshold("the matcher's search threshold")(command)
+
+
+def _threshold(default: str) -> Callable[[Command], Command]:
     return click.option(
         "--threshold",
         type=click.FloatRange(0, 1),
         callback=finite,
         metavar="SCORE",
-        help="Least score of a match, from 0 to 1.  [default: the matcher's]",
-    )(command)
+        help=f"Least score of a match, from 0 to 1.  [default: {default}]",
+    )
+
+
+def search_threshold(matcher: Matcher, given: float | None) -> float:
+    """Return the value of ``--threshold`` for a search; warn if the matcher has a threshold of pairs only."""
+    if given is not None:
+        return given
+    if matcher.search_threshold is not None:
+        return matcher.search_threshold
+    if not matcher.pair_calibration.has_prior:
+        click.echo(
+            f"flipkd: warning: this matcher has no search threshold; {matcher.threshold:.4f} was fitted on pairs, and "
+            "in a search matches are rarer, so set --threshold, or fit one with 'flipkd calibrate --search'",
+            err=True,
+        )
+    return matcher.threshold
 
 
 def execution_options(command: Command) -> Command:

@@ -280,6 +280,12 @@ class Matcher:
         return self.scorer.pair_calibration.threshold
 
     @property
+    def search_threshold(self) -> float | None:
+        """Return the score from which on the best candidate of `rank` is an answer; None if none was fitted."""
+        search = self.pair_calibration.search
+        return None if search is None else search.threshold
+
+    @property
     def calibration(self) -> Calibration:
         """Return the map from cosines to match probabilities, with its threshold."""
         return self.manifest.calibration

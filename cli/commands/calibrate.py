@@ -1,33 +1,44 @@
-"""``flipkd calibrate``: fit the probabilities and the threshold of a matcher to labelled pairs, without training."""
+"""``flipkd calibrate``: fit the thresholds of a matcher to labelled pairs or to searches, without training."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import columns
 
 if TYPE_CHECKING:
     from flipkd_sdk.cli.evaluation.calibrating import Recalibrated
+    from flipkd_sdk.cli.evaluation.search_calibration import SearchCalibration
 
+_SEARCH_PRECISION = 0.95
 _Share = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
 @click.command(
     epilog=options.examples(
         "flipkd calibrate faq-matcher pairs.csv",
-        "flipkd calibrate faq-matcher answers.csv --precision 0.95 --prior 0.01 --out search-matcher",
+        "flipkd calibrate faq-matcher answers.csv --precision 0.95 --prior 0.01 --out other-matcher",
+        "flipkd calibrate faq-matcher --search questions.csv --candidates faq.csv --precision 0.95",
     )
 )
 @options.matcher_argument
-@click.argument("pairs", type=click.Path())
+@click.argument("pairs", type=click.Path(), required=False)
 @click.option(
-    "--precision", type=_Share, callback=options.finite, metavar="P", help="Best recall with at least this precision."
+    "--search", "queries", type=click.Path(), metavar="QUERIES", help="Fit the search threshold to these queries."
+)
+@click.option("--candidates", type=click.Path(), metavar="TABLE", help="Table that the queries are searched among.")
+@click.option(
+    "--precision",
+    type=_Share,
+    callback=options.finite,
+    metavar="P",
+    help="Best recall with at least this precision; with --search the share of right answers.  "
+    f"[default with --search: {_SEARCH_PRECISION}]",
 )
 @click.option(
     "--recall", type=_Share, callback=options.finite, metavar="R", help="Best precision with at least this recall."
@@ -41,18 +52,26 @@ _Share = click.FloatRange(0, 1, min_open=True, max_open=True)
     help="Share of matches among the pairs that will be scored.  [default: that of PAIRS]",
 )
 @click.option("--out", type=click.Path(), help="New directory for the matcher.  [default: MATCHER itself]")
-@options.text_column_options
+@options.labelled_pairs_options
 @click.option(
-    "--label-column", default="label", show_default=True, metavar="COLUMN", help="Column of the labels, 0 or 1."
+    "--text-column", default="text", show_default=True, metavar="COLUMN", help="Column of queries and candidates."
 )
-@options.dialect_options
+@click.option(
+    "--intent-column",
+    default="intent",
+    show_default=True,
+    metavar="COLUMN",
+    help="Column of their intents: a candidate of the query's intent is a right answer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--variant", default="auto", show_default=True, help="Variant of the model: fp32, fp16, int8 or int4.")
 @options.threads_option
 def calibrate(
     matcher: str,
-    pairs: str,
+    pairs: str | None,
+    queries: str | None,
+    candidates: str | None,
     precision: float | None,
     recall: float | None,
     f1: bool,
@@ -61,6 +80,8 @@ def calibrate(
     a_column: str | None,
     b_column: str | None,
     label_column: str,
+    text_column: str,
+    intent_column: str,
     delimiter: str | None,
     encoding: str,
     as_json: bool,
@@ -68,81 +89,90 @@ def calibrate(
     variant: str,
     threads: int | None,
 ) -> None:
-    """Fit the probabilities and the threshold of MATCHER, a directory made by 'flipkd export', to labelled PAIRS.
+    """Fit the thresholds of MATCHER, a directory made by 'flipkd export', to labelled PAIRS or to searches.
 
     The model does not change, and neither does the order of scores. In MATCHER the old manifest is kept as
-    manifest.1.json, then manifest.2.json and so on; rename one to manifest.json to return to it. Figures of the old
-    threshold are removed from the manifest.
+    manifest.1.json, then manifest.2.json and so on; rename one to manifest.json to return to it.
 
-    Labelled pairs often are half matches; in a search, few of the pairs scored are. --prior corrects probabilities and
-    threshold for that share. Use pairs that the matcher was not trained on.
+    PAIRS give the probabilities and the threshold of pairs, and remove figures of the old threshold from the manifest.
+    Labelled pairs often are half matches; --prior corrects both for another share. The search threshold stays where it
+    was.
+
+    --search gives the search threshold, which 'flipkd rank' uses: the lowest one whose answers are right often enough.
+    A query has no right answer if no candidate has its intent; give some of these too. Use pairs and queries that the
+    matcher was not trained on.
     """
-    options.refuse_swapped(matcher, pairs, "calibrate")
+    table = _table(pairs, queries, candidates)
+    options.refuse_swapped(matcher, table, "calibrate")
     if sum((precision is not None, recall is not None, f1)) > 1:
         raise click.UsageError("--precision, --recall and --f1 exclude each other; name one of them")
+    if queries is not None and (recall is not None or f1 or prior is not None):
+        raise click.UsageError("--recall, --f1 and --prior are for PAIRS; a search threshold is fitted for --precision")
     from flipkd_sdk.artifact.recalibration import check_new, write_copy, write_in_place
-    from flipkd_sdk.cli.evaluation.calibrating import recalibrate
-    from flipkd_sdk.pairs import read_pairs
     from flipkd_sdk.runtimes.matcher import Matcher
 
     if out is not None:
         check_new(Path(out))
-    objective = "f1"
-    if precision is not None:
-        objective = f"precision>={precision!r}"
-    elif recall is not None:
-        objective = f"recall>={recall!r}"
-    data = read_pairs(
-        pairs,
-        a_column=a_column or "text_a",
-        b_column=b_column or "text_b",
-        label_column=label_column,
-        delimiter=delimiter,
-        encoding=encoding,
-    )
-    with Matcher.load(matcher, device=device, precision=variant, threads=threads) as model:
-        result = recalibrate(model, data, objective=objective, prior=prior)
+    load = partial(Matcher.load, matcher, device=device, precision=variant, threads=threads)
+    result: Recalibrated | SearchCalibration
+    if candidates is not None:
+        from flipkd_sdk.cli.evaluation.search_calibration import recalibrate_search
+        from flipkd_sdk.evaluation.retrieval import read_intents
+
+        asked, offered = (
+            read_intents(
+                path, text_column=text_column, intent_column=intent_column, delimiter=delimiter, encoding=encoding
+            )
+            for path in (table, candidates)
+        )
+        with load() as model:
+            result = recalibrate_search(model, asked, offered, precision=precision or _SEARCH_PRECISION)
+    else:
+        from flipkd_sdk.cli.evaluation.calibrating import recalibrate
+
+        data = options.read_labelled_pairs(
+            table,
+            a_column=a_column,
+            b_column=b_column,
+            label_column=label_column,
+            delimiter=delimiter,
+            encoding=encoding,
+        )
+        with load() as model:
+            result = recalibrate(model, data, objective=_objective(precision, recall), prior=prior)
     for warning in result.warnings:
-        click.echo(f"flipkd: warning: {pairs}: {warning}", err=True)
+        click.echo(f"flipkd: warning: {table}: {warning}", err=True)
     kept = None
     if out is None:
         kept = write_in_place(Path(matcher), result.manifest)
     else:
         write_copy(Path(matcher), result.manifest, Path(out))
     if as_json:
-        click.echo(json.dumps(_as_json(matcher, out, kept, result), indent=2, ensure_ascii=False))
-        return
-    click.echo(_text(result))
-    if out is not None:
-        click.echo(f"\n{out}: written")
+        earlier = None if kept is None else kept.name
+        written = {"matcher": matcher, "written": out or matcher, "earlier_manifest": earlier}
+        click.echo(json.dumps(written | result.to_dict(), indent=2, ensure_ascii=False))
     else:
-        change = "not changed, the calibration is the same" if kept is None else f"changed; the old one is {kept.name}"
-        click.echo(f"\n{matcher}: manifest.json {change}")
+        click.echo(f"{result.text()}\n\n{_written(matcher, out, kept)}")
 
 
-def _text(result: Recalibrated) -> str:
-    before, after = result.before, result.after
-    rows = [("", "before", "now"), ("objective", before.calibration.objective, after.calibration.objective)]
-    for name in ("slope", "intercept", "threshold"):
-        rows.append((name, f"{getattr(before.calibration, name):.4f}", f"{getattr(after.calibration, name):.4f}"))
-    for name in ("precision", "recall", "f1"):
-        rows.append((name, f"{before.measures[name]:.4f}", f"{after.measures[name]:.4f}"))
-    blank = f"; {result.blank:,} more with a blank text left out" if result.blank else ""
-    head = f"{result.pairs:,} pairs, {result.matches:,} of them matches{blank}; {result.ran}"
-    share = f"precision, recall and F1 on these pairs, where {result.share:.3g} of all pairs match"
-    return f"{head}\n\n{columns(rows, indent='  ')}\n\n{share}"
+def _table(pairs: str | None, queries: str | None, candidates: str | None) -> str:
+    """Return the table to fit to: pairs, or queries that come with candidates."""
+    table = queries if pairs is None else pairs
+    if table is None or (pairs is not None and queries is not None):
+        raise click.UsageError("name PAIRS, or queries with --search")
+    if (queries is None) != (candidates is None):
+        raise click.UsageError("--search and --candidates go together; name both, or neither")
+    return table
 
 
-def _as_json(matcher: str, out: str | None, kept: Path | None, result: Recalibrated) -> dict[str, object]:
-    return {
-        "matcher": matcher,
-        "written": out or matcher,
-        "earlier_manifest": None if kept is None else kept.name,
-        "pairs": result.pairs,
-        "matches": result.matches,
-        "blank": result.blank,
-        "share_of_matches": result.share,
-        "before": dataclasses.asdict(result.before),
-        "now": dataclasses.asdict(result.after),
-        "warnings": list(result.warnings),
-    }
+def _written(matcher: str, out: str | None, kept: Path | None) -> str:
+    if out is not None:
+        return f"{out}: written"
+    change = "not changed, the calibration is the same" if kept is None else f"changed; the old one is {kept.name}"
+    return f"{matcher}: manifest.json {change}"
+
+
+def _objective(precision: float | None, recall: float | None) -> str:
+    if precision is not None:
+        return f"precision>={precision!r}"
+    return "f1" if recall is None else f"recall>={recall!r}"

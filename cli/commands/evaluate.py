@@ -36,15 +36,11 @@ _SHOWN_CHARACTERS = 60
 )
 @options.matcher_argument
 @click.argument("pairs", type=click.Path())
-@options.text_column_options
-@click.option(
-    "--label-column", default="label", show_default=True, metavar="COLUMN", help="Column of the labels, 0 or 1."
-)
+@options.labelled_pairs_options
 @click.option(
     "--kind-column", metavar="COLUMN", help="Column of the kinds, for pass rates by kind.  [default: kind, if there]"
 )
 @options.threshold_option
-@options.dialect_options
 @click.option("--compare", "other", metavar="OTHER", type=click.Path(), help="Another matcher to compare with.")
 @click.option(
     "--resamples",
@@ -96,16 +92,15 @@ def evaluate(
     options.refuse_swapped(matcher, pairs, "evaluate")
     from flipkd_sdk.cli.evaluation.comparison import compare, measure
     from flipkd_sdk.cli.evaluation.kinds import behaviour_of, read_kinds
-    from flipkd_sdk.pairs import read_pairs
 
     if explain and report is None:
         raise click.UsageError("--explain is for a report; name one with --report")
     if report is not None:
         check_output(report, overwrite=overwrite)
-    data = read_pairs(
+    data = options.read_labelled_pairs(
         pairs,
-        a_column=a_column or "text_a",
-        b_column=b_column or "text_b",
+        a_column=a_column,
+        b_column=b_column,
         label_column=label_column,
         delimiter=delimiter,
         encoding=encoding,

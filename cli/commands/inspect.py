@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from flipkd_sdk.artifact.manifest import Manifest, ModelReference, TrimmedVocabulary
+    from flipkd_sdk.evaluation.calibration import Calibration
 
 
 @click.command(
@@ -52,6 +53,7 @@ def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
             *_vocabulary(manifest.trimmed_vocabulary),
             ("pair head", f"{manifest.head.dimension} numbers a token" if manifest.head else "none"),
             ("threshold", f"{calibration.threshold:.4f} for {calibration.objective} on {calibration.size:,} pairs"),
+            ("search", _search(calibration)),
             ("files", f"{files} verified"),
             ("self-test", "run it with 'flipkd verify'" if manifest.self_test else "none; export again for one"),
         ]
@@ -60,6 +62,14 @@ def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
     yield columns([head, *(_variant_row(manifest, name) for name in manifest.variants)])
     if manifest.metrics:
         yield _metrics_table(manifest.metrics)
+
+
+def _search(calibration: Calibration) -> str:
+    search = calibration.search
+    if search is None:
+        return "no threshold; fit one with 'flipkd calibrate --search'"
+    share = f"{search.answered:,} of {search.searches:,} searches answered"
+    return f"threshold {search.threshold:.4f} for precision>={search.precision:g}, {share}"
 
 
 def _models(manifest: Manifest) -> Iterator[tuple[str, ModelReference]]:

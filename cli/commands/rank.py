@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from flipkd_sdk.runtimes.search.candidates import CandidateSet
 
 _CHUNK_QUERIES = 2048
-_MANY_CANDIDATES = 100
-"""Number of candidates from which on the share of matches is far below that of labelled pairs."""
 
 
 @click.command(
@@ -43,7 +41,7 @@ _MANY_CANDIDATES = 100
 @click.option("--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="Most candidates for a query.")
 @click.option("--score-cutoff", type=click.FloatRange(0, 1), help="Leave out candidates that score less.")
 @click.option("--only-matches", is_flag=True, help="Leave out candidates that are no matches.")
-@options.threshold_option
+@options.search_threshold_option
 @click.option("--out", type=click.Path(allow_dash=True), default="-", help="File to write.  [default: standard output]")
 @click.option("--overwrite", is_flag=True, help="Replace the output if there is one.")
 @click.option("--save-candidates", type=click.Path(), help="Keep the encoded candidates in this directory.")
@@ -80,8 +78,8 @@ def rank(
 
     QUERIES and CANDIDATES are CSV, JSONL or Parquet files with a column of texts. The output repeats each query's row
     for every candidate found, best first, with five more columns: the rank from 1, the candidate's row in its table
-    from 1, its text, the score and 1 for a match. Candidates are encoded once; --save-candidates keeps them in a
-    directory, which later runs accept as CANDIDATES.
+    from 1, its text, the score and 1 for a match, that is a score of at least the search threshold. Candidates are
+    encoded once; --save-candidates keeps them in a directory, which later runs accept as CANDIDATES.
     """
     from flipkd_sdk.cli.tables.open import TableOptions, open_sink, open_source
     from flipkd_sdk.cli.tables.sources import TextColumn, refuse_row, rows_at
@@ -122,7 +120,7 @@ def rank(
         form = TextFormat(float_format, escape_formulas)
         sink = stack.enter_context(open_sink(stream, out, source, text_encoding, added, form))
         advance = stack.enter_context(row_progress(source.total))
-        least_match = model.threshold if threshold is None else threshold
+        least_match = options.search_threshold(model, threshold)
         least = max(score_cutoff or 0.0, least_match if only_matches else 0.0)
         blank = 0
         while chunk := source.take(_CHUNK_QUERIES):
@@ -146,12 +144,6 @@ def rank(
             advance(len(texts), chunk.position)
             blank += chunk.blank_rows
     note_blank_texts(queries, blank, source.blank_lines)
-    if threshold is None and len(candidate_set) >= _MANY_CANDIDATES and not model.manifest.calibration.has_prior:
-        click.echo(
-            f"flipkd: warning: the threshold {least_match:.4f} was fitted on pairs; among {len(candidate_set):,} "
-            "candidates matches are rarer, so set --threshold, or fit one with 'flipkd calibrate --prior'",
-            err=True,
-        )
 
 
 def _candidates(matcher: Matcher, path: str, reading: TableOptions) -> CandidateSet:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flipkd_sdk.artifact.recalibration import with_calibration
+from flipkd_sdk.cli.console import columns
 from flipkd_sdk.errors import InvalidPairsError
 from flipkd_sdk.evaluation.calibration import check_enough_pairs, fit
 from flipkd_sdk.runtimes.encoding.inputs import distinct_of_pairs
@@ -52,6 +54,31 @@ class Recalibrated:
     """Share of matches that the measures hold for."""
     ran: str
     warnings: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the comparison as a table."""
+        before, after = self.before, self.after
+        rows = [("", "before", "now"), ("objective", before.calibration.objective, after.calibration.objective)]
+        for name in ("slope", "intercept", "threshold"):
+            rows.append((name, f"{getattr(before.calibration, name):.4f}", f"{getattr(after.calibration, name):.4f}"))
+        for name in ("precision", "recall", "f1"):
+            rows.append((name, f"{before.measures[name]:.4f}", f"{after.measures[name]:.4f}"))
+        blank = f"; {self.blank:,} more with a blank text left out" if self.blank else ""
+        head = f"{self.pairs:,} pairs, {self.matches:,} of them matches{blank}; {self.ran}"
+        share = f"precision, recall and F1 on these pairs, where {self.share:.3g} of all pairs match"
+        return f"{head}\n\n{columns(rows, indent='  ')}\n\n{share}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the comparison for JSON."""
+        return {
+            "pairs": self.pairs,
+            "matches": self.matches,
+            "blank": self.blank,
+            "share_of_matches": self.share,
+            "before": dataclasses.asdict(self.before),
+            "now": dataclasses.asdict(self.after),
+            "warnings": list(self.warnings),
+        }
 
 
 def recalibrate(matcher: Matcher, pairs: Pairs, *, objective: str, prior: float | None) -> Recalibrated:
@@ -109,8 +136,8 @@ def _warnings(matches: int, others: int, prior: float | None) -> Iterator[str]:
     share = matches / (matches + others)
     if prior is None and share > _OFTEN:
         yield (
-            f"the calibration holds where {share:.0%} of the pairs match, as here; in a search far fewer do, so set "
-            "--prior for one"
+            f"the calibration holds where {share:.0%} of the pairs match, as here; in a search far fewer do, so fit "
+            "its threshold with --search"
         )
     # One false match among these pairs then stands for more false matches than there are matches.
     if prior is not None and others * prior < 1 - prior:

@@ -22,7 +22,7 @@ from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - `deco
 FORMAT_VERSION = 3
 """Version of the directory format that this release writes; it reads every older one.
 
-Version 2 added the self-test and the trimmed vocabulary, version 3 the pair head.
+Version 2 added the self-test and the trimmed vocabulary, version 3 the pair head and the search threshold.
 """
 
 SCORING_VERSION = 1
@@ -34,6 +34,8 @@ _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_NAME_BYTES = 255
 _SINCE = {"self_test": 2, "trimmed_vocabulary": 2, "head": 3}
 """Format version that added a key of the manifest; older manifests lack the key, and its value is None."""
+_SEARCH_SINCE = 3
+"""Format version that added the search threshold to calibrations."""
 
 
 class NamedFile(Protocol):
@@ -218,6 +220,8 @@ class Manifest:
         for key, since in _SINCE.items():
             if self.format_version < since:
                 del content[key]
+        if self.format_version < _SEARCH_SINCE:
+            del content["calibration"]["search"]
         return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
     @property
@@ -294,10 +298,7 @@ def _parse(content: object) -> Manifest:
             f"scoring version {ascii(scoring)[:60]} is not one that this release scores by (1 to {SCORING_VERSION}); "
             "upgrade flipkd-sdk, or export the matcher again"
         )
-    later = {key: None for key, since in _SINCE.items() if version < since}
-    if known := sorted(later.keys() & content.keys()):
-        raise MatcherDirectoryError(f"manifest: unknown key {known[0]!r}")
-    manifest: Manifest = strict_json.decode(Manifest, content | later, "manifest")
+    manifest: Manifest = strict_json.decode(Manifest, _with_later_keys(content, version), "manifest")
     for entry in manifest.files:
         _check_file_name(entry.file)
     if not manifest.variants:
@@ -312,11 +313,29 @@ def _parse(content: object) -> Manifest:
     return manifest
 
 
+def _with_later_keys(content: dict[str, object], version: int) -> dict[str, object]:
+    """Return the manifest of an older format version with the keys added since, which it may not contain."""
+    later = {key: None for key, since in _SINCE.items() if version < since}
+    if known := sorted(later.keys() & content.keys()):
+        raise MatcherDirectoryError(f"manifest: unknown key {known[0]!r}")
+    calibration = content.get("calibration")
+    if version < _SEARCH_SINCE and isinstance(calibration, dict) and "search" in calibration:
+        raise MatcherDirectoryError("manifest.calibration: unknown key 'search'")
+    return content | later
+
+
 def _check_calibration(calibration: Calibration, where: str) -> None:
     if not 0.0 <= calibration.threshold <= 1.0:
         raise MatcherDirectoryError(f"{where}.threshold: not in [0, 1]")
     if calibration.slope <= 0:
         raise MatcherDirectoryError(f"{where}.slope: not positive")
+    search = calibration.search
+    if search is None:
+        return
+    if not 0.0 <= search.threshold <= 1.0 or not 0.0 < search.precision <= 1.0:
+        raise MatcherDirectoryError(f"{where}.search: threshold or precision not in [0, 1]")
+    if not 0 <= search.answered <= search.searches:
+        raise MatcherDirectoryError(f"{where}.search: answered is not between 0 and searches")
 
 
 def _check_file_name(name: str) -> None:

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flipkd_sdk.artifact.manifest import MANIFEST_FILE, checked_file
+from flipkd_sdk.artifact.manifest import FORMAT_VERSION, MANIFEST_FILE, checked_file
 from flipkd_sdk.atomic import atomic_directory, atomic_file
 from flipkd_sdk.errors import OutputExistsError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flipkd_sdk.artifact.manifest import Manifest
-    from flipkd_sdk.evaluation.calibration import Calibration
+    from flipkd_sdk.evaluation.calibration import Calibration, SearchThreshold
 
 _CARD_FILE = "README.md"
 _EARLIER = re.compile(r"manifest\.([1-9]\d{0,5})\.json")
@@ -32,8 +32,10 @@ def is_earlier_manifest(name: str) -> bool:
 def with_calibration(manifest: Manifest, calibration: Calibration) -> Manifest:
     """Return a manifest with another calibration of pairs, without the figures measured with the old one.
 
-    With a pair head that is the head's; the cosine keeps its own.
+    With a pair head that is the head's; the cosine keeps its own. The search threshold accepts the same answers as
+    before.
     """
+    calibration = calibration.with_search_of(manifest.pair_calibration)
     metrics = {
         name: {measure: value for measure, value in values.items() if measure not in _OF_THE_CALIBRATION}
         for name, values in manifest.metrics.items()
@@ -41,6 +43,17 @@ def with_calibration(manifest: Manifest, calibration: Calibration) -> Manifest:
     if manifest.head is not None:
         return replace(manifest, head=replace(manifest.head, calibration=calibration), metrics=metrics)
     return replace(manifest, calibration=calibration, metrics=metrics)
+
+
+def with_search(manifest: Manifest, *, cosine: SearchThreshold | None, head: SearchThreshold | None = None) -> Manifest:
+    """Return a manifest with other search thresholds: of the cosine's scores, and of the pair head's if there is one.
+
+    The manifest gets the present format version, because older ones have no search threshold.
+    """
+    changed = replace(manifest, calibration=replace(manifest.calibration, search=cosine), format_version=FORMAT_VERSION)
+    if manifest.head is None:
+        return changed
+    return replace(changed, head=replace(manifest.head, calibration=replace(manifest.head.calibration, search=head)))
 
 
 def write_in_place(directory: Path, manifest: Manifest) -> Path | None:

@@ -29,7 +29,7 @@ def decode(kind: typing.Any, value: object, where: str) -> typing.Any:  # noqa: 
 
     Args:
         kind: a dataclass, ``tuple[T, ...]``, ``Mapping[str, T]``, ``T | None``, str, int, bool or float; a float
-            accepts an int.
+            accepts an int. Fields of a dataclass with the metadata ``optional`` may be missing.
         value: the parsed JSON.
         where: name of the value in error messages.
 
@@ -62,9 +62,10 @@ def _decode_dataclass(kind: type, content: Mapping[str, object], where: str) -> 
     hints = typing.get_type_hints(kind)
     if unknown := sorted(content.keys() - hints.keys()):
         raise MatcherDirectoryError(f"{where}: unknown key {unknown[0]!r}")
-    if missing := sorted(hints.keys() - content.keys()):
+    optional = {field.name for field in dataclasses.fields(kind) if field.metadata.get("optional")}
+    if missing := sorted(hints.keys() - content.keys() - optional):
         raise MatcherDirectoryError(f"{where}: key {missing[0]!r} is missing")
-    return kind(**{name: decode(hint, content[name], f"{where}.{name}") for name, hint in hints.items()})
+    return kind(**{name: decode(hints[name], value, f"{where}.{name}") for name, value in content.items()})
 
 
 def _mapping(value: object, where: str) -> Mapping[str, object]:

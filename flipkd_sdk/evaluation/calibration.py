@@ -1,13 +1,13 @@
-"""From cosine similarity to match probability: Platt scaling and the choice of a threshold.
+"""From cosine similarity to match probability: Platt scaling and the choice of thresholds.
 
-Both are fitted on a development split, never on the test split, and stored in the manifest. ``flipkd calibrate``
+They are fitted on a development split, never on the test split, and stored in the manifest. ``flipkd calibrate``
 fits them again on the user's pairs.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,20 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
+class SearchThreshold:
+    """Threshold of a search: the least score of a best candidate that is an answer."""
+
+    threshold: float
+    """Least match probability, in [0, 1]."""
+    precision: float
+    """Least share of right answers that it was fitted for, in (0, 1]."""
+    searches: int
+    """Number of searches that it was fitted on."""
+    answered: int
+    """Number of these searches whose best candidate reaches it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """Calibration of a matcher: logistic curve from cosine to probability, and the threshold of a match."""
 
@@ -37,6 +51,8 @@ class Calibration:
     """Objective of the threshold: ``"f1"``, ``"precision>=P"`` or ``"recall>=R"``, with the prior if one was given."""
     size: int
     """Number of pairs that both were fitted on."""
+    search: SearchThreshold | None = field(default=None, metadata={"optional": True})
+    """None if no threshold of searches was fitted."""
 
     @property
     def has_prior(self) -> bool:
@@ -49,6 +65,14 @@ class Calibration:
         # The two branches of the logistic function that cannot overflow.
         small = np.exp(-np.abs(logit))
         return np.where(logit >= 0, 1.0 / (1.0 + small), small / (1.0 + small)).astype(np.float32)
+
+    def with_search_of(self, earlier: Calibration) -> Calibration:
+        """Return this calibration with the search threshold of an earlier one, which accepts the same answers."""
+        search = earlier.search
+        if search is None or not 0 < search.threshold < 1:
+            return replace(self, search=search)
+        value = (math.log(search.threshold / (1 - search.threshold)) - earlier.intercept) / earlier.slope
+        return replace(self, search=replace(search, threshold=float(self.probability(np.array(value, np.float32)))))
 
 
 def fit(
@@ -172,13 +196,28 @@ def check_enough_pairs(label: NDArray[np.integer], *, objective: str, prior: flo
         kind, found, needed = "matches", positives, odds
     else:
         kind, found, needed = "non-matches", negatives, odds * (1 - prior) / prior
-    least_number = math.ceil(needed - _ROUNDING * needed)
+    least_number = _rounded_up(needed)
     if found < least_number:
         where = "" if prior is None or goal == "recall" else f" where {prior:g} of all pairs match"
         raise InvalidPairsError(
             f"too few pairs for a {goal} of {least:g}{where}: {least_number:,} {kind} are needed, found {found:,}; "
             f"label more, or ask for less"
         )
+
+
+def fewest_for_precision(precision: float) -> int:
+    """Return the number of right answers beside which one wrong answer leaves a precision within reach.
+
+    Raises:
+        ConfigError: the precision is not in (0, 1).
+    """
+    if not 0 < precision < 1:
+        raise ConfigError(f"precision={precision}: expected a number between 0 and 1")
+    return _rounded_up(precision / (1 - precision))
+
+
+def _rounded_up(number: float) -> int:
+    return math.ceil(number - _ROUNDING * number)
 
 
 def _both_labels(label: NDArray[np.integer]) -> tuple[int, int]:

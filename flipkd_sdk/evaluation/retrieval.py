@@ -45,18 +45,27 @@ class RetrievalSet:
         return tuple(dict.fromkeys(self.queries.texts + self.exemplars.texts))
 
 
-def read_intents(path: str | Path, *, text_column: str = "text", intent_column: str = "intent") -> IntentTexts:
+def read_intents(
+    path: str | Path,
+    *,
+    text_column: str = "text",
+    intent_column: str = "intent",
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+) -> IntentTexts:
     """Read texts and their intents from CSV with a header, or from JSONL; either may be gzipped.
 
     Args:
         path: the file.
         text_column: name of the column of texts, or in CSV its 1-based number.
         intent_column: the same for the intents.
+        delimiter: as for `open_records`.
+        encoding: as for `open_records`.
 
     Raises:
         InvalidPairsError: the file cannot be used or is empty; the message names the line and the column.
     """
-    with open_records(path) as records:
+    with open_records(path, delimiter=delimiter, encoding=encoding) as records:
         columns = records.column(text_column), records.column(intent_column)
         rows = [tuple(records.text(record, column) for column in columns) for record in records.rows]
     if not rows:

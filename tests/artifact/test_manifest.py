@@ -19,7 +19,7 @@ from flipkd_sdk.artifact.manifest import (
     read_manifest,
 )
 from flipkd_sdk.errors import MatcherDirectoryError, UnsupportedFormatError
-from flipkd_sdk.evaluation.calibration import Calibration
+from flipkd_sdk.evaluation.calibration import Calibration, SearchThreshold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,40 @@ def test_each_format_has_its_own_keys(tmp_path: Path) -> None:
         assert getattr(read_manifest(write(tmp_path, changed(key, None, text=V2))), key) is None
 
 
-@pytest.mark.parametrize("text", [V1, V2], ids=["V1", "V2"])
+SEARCH = {"threshold": 0.97, "precision": 0.95, "searches": 400, "answered": 120}
+
+
+def third(search: object) -> str:
+    content = json.loads(V2) | {"format_version": 3, "head": None}
+    return json.dumps(content | {"calibration": content["calibration"] | {"search": search}})
+
+
+def test_the_third_format_may_have_a_search_threshold(tmp_path: Path) -> None:
+    assert read_manifest(write(tmp_path, V1)).calibration.search is None
+    assert read_manifest(write(tmp_path, third(SEARCH))).calibration.search == SearchThreshold(0.97, 0.95, 400, 120)
+    assert read_manifest(write(tmp_path, third(None))).calibration.search is None
+    without = json.loads(third(None))
+    del without["calibration"]["search"]
+    assert read_manifest(write(tmp_path, json.dumps(without))).calibration.search is None
+    older = json.dumps(json.loads(third(SEARCH)) | {"format_version": 2})
+    assert "unknown key" in rejection(tmp_path, older)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threshold": 1.1}, r"calibration.search: threshold or precision not in [0, 1]"),
+        ({"precision": 0}, r"calibration.search: threshold or precision not in [0, 1]"),
+        ({"answered": 401}, "calibration.search: answered is not between 0 and searches"),
+        ({"more": 1}, "calibration.search: unknown key 'more'"),
+        ({"threshold": True}, "calibration.search.threshold: expected float, found bool"),
+    ],
+)
+def test_a_malformed_search_threshold_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    assert message in rejection(tmp_path, third(SEARCH | change))
+
+
+@pytest.mark.parametrize("text", [V1, V2, third(SEARCH)], ids=["V1", "V2", "V3"])
 def test_round_trip(tmp_path: Path, text: str) -> None:
     manifest = read_manifest(write(tmp_path, text))
     renamed = dataclasses.replace(manifest, student=dataclasses.replace(manifest.student, source="学生/é"))

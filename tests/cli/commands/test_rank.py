@@ -13,10 +13,13 @@ from click.testing import CliRunner, Result
 from flipkd_sdk import Matcher
 from flipkd_sdk.artifact.manifest import read_manifest
 from flipkd_sdk.cli.main import cli
+from flipkd_sdk.evaluation.calibration import SearchThreshold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from flipkd_sdk.evaluation.calibration import Calibration
 
 QUERIES = ["reset my PIN", "a lost card", "fee, abroad"]
 CANDIDATES = ["How do I reset my card PIN?", 'A "lost" card', "Is there a fee; abroad?", "Top up"]
@@ -42,7 +45,7 @@ def rank(tiny_matcher: Path, folder: Path) -> Callable[..., Result]:
 
 def test_each_query_comes_with_its_best_candidates(rank: Callable[..., Result], tiny_matcher: Path) -> None:
     done = rank("--top-k", "2")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.exit_code == 0, done.stderr
     rows = list(csv.reader(io.StringIO(done.stdout, newline=""), delimiter=";"))
     assert rows[0] == ["id", "text", "rank", "candidate_row", "candidate", "score", "match"]
     with Matcher.load(tiny_matcher) as matcher:
@@ -96,17 +99,24 @@ def test_the_threshold_of_the_command_decides(rank: Callable[..., Result]) -> No
     assert rank("--threshold", "nan").exit_code == 2
 
 
-def test_a_threshold_of_pairs_is_warned_about_in_a_search(
-    rank: Callable[..., Result], folder: Path, tiny_matcher: Path, tmp_path: Path
+def test_a_search_threshold_decides_and_without_one_that_of_pairs_is_warned_about(
+    folder: Path, tiny_matcher: Path, tmp_path: Path
 ) -> None:
-    many = folder / "many.jsonl"
-    many.write_text("\n".join(json.dumps({"faq": f"Question {i}"}) for i in range(100)), encoding="utf-8")
-    warning = "was fitted on pairs; among 100 candidates matches are rarer"
-    assert warning in rank(candidates=many).stderr
-    assert rank("--threshold", "0.9", candidates=many).stderr == ""
-    search = shutil.copytree(tiny_matcher, tmp_path / "search")
-    manifest = read_manifest(search)
-    fitted = replace(manifest.calibration, objective="f1 at prior 0.01")
-    (search / "manifest.json").write_text(replace(manifest, calibration=fitted).to_json(), encoding="utf-8")
-    arguments = ["rank", str(search), str(folder / "queries.csv"), str(many), "--candidate-column", "faq"]
-    assert CliRunner().invoke(cli, arguments).stderr == ""
+    matcher = shutil.copytree(tiny_matcher, tmp_path / "search")
+    old = read_manifest(matcher)
+    arguments = ["rank", str(matcher), str(folder / "queries.csv"), str(folder / "faq.jsonl")]
+
+    def rank_with(calibration: Calibration, *more: str) -> Result:
+        (matcher / "manifest.json").write_text(replace(old, calibration=calibration).to_json(), encoding="utf-8")
+        return CliRunner().invoke(cli, [*arguments, "--candidate-column", "faq", *more])
+
+    without = replace(old.calibration, search=None)
+    warning = "this matcher has no search threshold; 0.5000 was fitted on pairs"
+    assert rank_with(without).stderr.count(warning) == 1
+    assert rank_with(without, "--threshold", "0.9").stderr == ""
+    assert rank_with(replace(without, objective="f1 at prior 0.01")).stderr == ""
+    for threshold, flag in ((0.0, "1"), (1.0, "0")):
+        done = rank_with(replace(without, search=SearchThreshold(threshold, 0.95, 100, 10)))
+        rows = list(csv.DictReader(io.StringIO(done.stdout, newline=""), delimiter=";"))
+        assert {row["match"] for row in rows if row["score"] != "1.000000"} == {flag}
+        assert done.stderr == ""
