@@ -221,6 +221,18 @@ def search_threshold(matcher: Matcher, given: float | None) -> float:
     return matcher.threshold
 
 
+def head_option(command: Command) -> Command:
+    """Add ``--no-head``: score pairs by the cosine alone."""
+    return click.option(
+        "--no-head", "head", flag_value=False, default=True, help="Score by the cosine, without the pair head."
+    )(command)
+
+
+def familiarity_option(help_text: str) -> Callable[[Command], Command]:
+    """Add ``--familiarity``: a column that shows texts unlike those that the matcher learned from."""
+    return click.option("--familiarity", is_flag=True, help=help_text)
+
+
 def execution_options(command: Command) -> Command:
     """Add ``--device``, ``--precision`` and ``--threads``: how the matcher runs."""
     precision = click.option(

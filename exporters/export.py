@@ -14,12 +14,14 @@ from flipkd_sdk.errors import ConfigError, TrainingError
 from flipkd_sdk.evaluation import metrics
 from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.exporters.encoder_path import extract
+from flipkd_sdk.exporters.familiarity import add_familiarity
 from flipkd_sdk.exporters.graph.translation import export_graph
 from flipkd_sdk.exporters.matcher_directory import describe, publishing, write_manifest
 from flipkd_sdk.exporters.quantization.activations import channel_maxima, input_statistics
 from flipkd_sdk.exporters.quantization.sample_batches import sample_batches
 from flipkd_sdk.exporters.quantization.smoothquant import smooth
 from flipkd_sdk.exporters.reference_vectors import add_self_test
+from flipkd_sdk.exporters.search_threshold import add_search_threshold
 from flipkd_sdk.exporters.variants import ExportContext, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
 from flipkd_sdk.exporters.vocabulary.trimming import trim_student
 from flipkd_sdk.pair_head.weights import FILE, write_weights
@@ -60,6 +62,8 @@ class ExportOptions:
     """Seed of the draw of the sample batches."""
     vocabulary_size: int | None = None
     """Size of the trimmed vocabulary, in tokens; None to keep the full vocabulary."""
+    search_precision: float = 0.95
+    """Share of right answers that the search threshold is fitted for."""
 
     def __post_init__(self) -> None:
         for precision in self.variants:
@@ -73,6 +77,8 @@ class ExportOptions:
             raise ConfigError(f"sample_texts must be at least 1; it is {self.sample_texts}")
         if self.vocabulary_size is not None and self.vocabulary_size < 0:
             raise ConfigError(f"vocabulary_size must be at least 0; it is {self.vocabulary_size}")
+        if not 0.0 < self.search_precision < 1.0:
+            raise ConfigError(f"search_precision must be between 0 and 1; it is {self.search_precision}")
 
 
 def export(
@@ -128,6 +134,9 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
         (working / manifest.variants[precision].file).unlink()
     variants = {precision: manifest.variants[precision] for precision in options.variants}
     manifest = add_self_test(replace(manifest, variants=variants), working)
+    write_manifest(working, manifest)
+    manifest = add_search_threshold(manifest, working, run, dev, precision=options.search_precision)
+    manifest = add_familiarity(manifest, working, run.texts(), dev.texts)
     write_manifest(working, manifest)
     manifest = replace(manifest, metrics=_measures(run, working, options.variants))
     write_manifest(working, manifest)

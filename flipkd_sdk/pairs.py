@@ -159,6 +159,13 @@ def write_pairs(pairs: Pairs, path: str | Path) -> None:
         writer.writerows(zip(*columns.values(), strict=True))
 
 
+def write_texts(texts: Iterable[str], path: Path) -> None:
+    """Write texts as CSV with the column ``text``, as `read_texts` reads them."""
+    with atomic_file(path) as file:
+        writer = csv.writer(codecs.getwriter("utf-8")(file), quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerows([("text",), *((text,) for text in texts)])
+
+
 def split_pairs(pairs: Pairs, *, dev: float = 0.15, test: float = 0.15, seed: int = 0) -> Splits:
     """Split pairs so that no two splits share a text.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from flipkd_sdk.artifact.familiarity import Sketch
     from flipkd_sdk.artifact.manifest import Manifest, NamedFile
     from flipkd_sdk.runtimes.encoding.tokenizer import TextTokenizer
     from flipkd_sdk.runtimes.pair_head import PairHead
@@ -171,6 +172,23 @@ def _load_head(directory: Path, manifest: Manifest) -> PairHead | None:
     path = _checked_file(directory, manifest.head, MAX_BYTES)
     weights = read_weights(path, dimension=manifest.head.dimension)
     return PairHead(weights, manifest.tokenizer.max_length)
+
+
+def load_sketch(directory: Path, manifest: Manifest) -> Sketch:
+    """Return the sketch of the training texts.
+
+    Raises:
+        ConfigError: the directory has none.
+        MatcherDirectoryError: the file is missing, changed or malformed.
+    """
+    from flipkd_sdk.artifact.familiarity import MAX_BYTES, read_sketch
+
+    if manifest.familiarity is None:
+        raise ConfigError(
+            f"{directory}: this matcher has no familiarity sketch; export its run again with this release of flipkd-sdk"
+        )
+    path = _checked_file(directory, manifest.familiarity, MAX_BYTES)
+    return read_sketch(path, dimension=manifest.encoder.dimension)
 
 
 def checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:

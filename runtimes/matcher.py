@@ -269,6 +269,35 @@ class Matcher:
         distinct = distinct_texts(several(texts, "texts"))
         return self.scorer.encode_distinct(distinct)[distinct.index]
 
+    def familiarity(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """Return how familiar texts are: the share of development texts that are less similar to the training texts.
+
+        A value below 0.01 means that less than 1% of the development texts were as far from everything that the
+        matcher learned from: its scores are then hardly to be trusted.
+
+        Returns:
+            Shape (n,), in [0, 1].
+
+        Raises:
+            ConfigError: the directory has no sketch of the training texts, as those of earlier releases.
+            MatcherDirectoryError: the sketch is missing, changed or malformed.
+            InvalidTextError: an element is not a str; the message names it.
+            TextTooLongError: a text is too long and ``on_truncate="error"``.
+            MatcherClosedError: after `close`.
+        """
+        return self.scorer.sketch.quantile(self.training_similarity(texts))
+
+    def training_similarity(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """Return the cosine of each text with the nearest of a few hundred centroids of the training texts.
+
+        `familiarity` compares it with the development texts; raises the same errors.
+
+        Returns:
+            Shape (n,).
+        """
+        sketch = self.scorer.sketch
+        return sketch.similarity(self.encode(texts))
+
     @property
     def manifest(self) -> Manifest:
         """Return the content of ``manifest.json``: the matcher's sources, its calibration and its measured quality."""

@@ -12,7 +12,7 @@ from flipkd_sdk.errors import MatcherClosedError
 from flipkd_sdk.evaluation.cosines import pair_cosines
 from flipkd_sdk.runtimes.encoding.inputs import distinct_of_pairs
 from flipkd_sdk.runtimes.encoding.vector_cache import VectorCache
-from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, open_matcher
+from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, load_sketch, open_matcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flipkd_sdk.artifact.familiarity import Sketch
     from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.evaluation.calibration import Calibration
     from flipkd_sdk.runtimes.encoding.encoder import Encoded
@@ -52,6 +53,19 @@ class Scorer:
         self.blank_texts = 0
         self._counting = threading.Lock()
         self._candidate_cache: VectorCache | None = None
+        self._sketch: Sketch | None = None
+
+    @property
+    def sketch(self) -> Sketch:
+        """Return the sketch of the training texts, read on first use.
+
+        Raises:
+            ConfigError: the directory has none.
+            MatcherDirectoryError: its file is missing, changed or malformed.
+        """
+        if self._sketch is None:
+            self._sketch = load_sketch(self.directory, self.manifest)
+        return self._sketch
 
     @property
     def calibration(self) -> Calibration:

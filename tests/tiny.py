@@ -14,10 +14,12 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from flipkd_sdk.artifact.familiarity import FILE, fit_sketch, write_sketch
 from flipkd_sdk.artifact.manifest import (
     MANIFEST_FILE,
     Drift,
     EncoderSpec,
+    FamiliarityFile,
     Manifest,
     ModelReference,
     SelfTestFile,
@@ -29,6 +31,7 @@ from flipkd_sdk.artifact.manifest import (
 from flipkd_sdk.artifact.reference_vectors import SELF_TEST_FILE, SelfTest, write_self_test
 from flipkd_sdk.evaluation.calibration import Calibration
 from flipkd_sdk.runtimes.load import LoadOptions, open_matcher
+from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.reference_vectors import as_tokens, made_up_sample
 
 if TYPE_CHECKING:
@@ -204,6 +207,16 @@ def add_self_test(
         name: replace(variant, instruction_sets=instruction_sets) for name, variant in manifest.variants.items()
     }
     write_manifest(path, replace(manifest, variants=variants, self_test=named(path / SELF_TEST_FILE)))
+
+
+def add_sketch(path: Path, train: Sequence[str], held_out: Sequence[str]) -> None:
+    """Write the familiarity sketch of a matcher directory, as an exporter does."""
+    with Matcher.load(path, device="cpu", on_truncate="ignore") as matcher:
+        sketch = fit_sketch(matcher.encode(train), matcher.encode(held_out))
+    write_sketch(path / FILE, sketch)
+    file = named(path / FILE)
+    described = FamiliarityFile(file.file, file.sha256, file.bytes, len(train), len(held_out))
+    write_manifest(path, replace(read_manifest(path), familiarity=described))
 
 
 def named(file: Path) -> SelfTestFile:

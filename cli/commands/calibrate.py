@@ -67,6 +67,7 @@ _Share = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--variant", default="auto", show_default=True, help="Variant of the model: fp32, fp16, int8 or int4.")
 @options.threads_option
+@options.head_option
 def calibrate(
     matcher: str,
     pairs: str | None,
@@ -88,6 +89,7 @@ def calibrate(
     device: str,
     variant: str,
     threads: int | None,
+    head: bool,
 ) -> None:
     """Fit the thresholds of MATCHER, a directory made by 'flipkd export', to labelled PAIRS or to searches.
 
@@ -113,7 +115,7 @@ def calibrate(
 
     if out is not None:
         check_new(Path(out))
-    load = partial(Matcher.load, matcher, device=device, precision=variant, threads=threads)
+    load = partial(Matcher.load, matcher, device=device, precision=variant, threads=threads, head=head)
     result: Recalibrated | SearchCalibration
     if candidates is not None:
         from flipkd_sdk.cli.evaluation.search_calibration import recalibrate_search

@@ -35,6 +35,7 @@ _FEWEST_PAIRS = 10
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the pairs made.")
 @options.threshold_option
+@options.head_option
 @click.option(
     "--min-pass-rate",
     type=click.FloatRange(0, 1),
@@ -58,6 +59,7 @@ def check(
     per_kind: int,
     seed: int,
     threshold: float | None,
+    head: bool,
     min_pass_rate: float | None,
     examples: int,
     as_json: bool,
@@ -82,7 +84,7 @@ def check(
     from flipkd_sdk.runtimes.matcher import Matcher
 
     chosen = kind_pairs(table, text_column=text_column, rules=pack or language, per_kind=per_kind, seed=seed)
-    with Matcher.load(matcher, device=device, precision=precision, threads=threads) as model:
+    with Matcher.load(matcher, device=device, precision=precision, threads=threads, head=head) as model:
         least = model.threshold if threshold is None else threshold
         behaviour = check_behaviour(chosen.pairs, model.score_pairs, threshold=least, examples=examples)
         ran = f"{model.precision} on {model.device}"

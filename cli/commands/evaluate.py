@@ -41,6 +41,7 @@ _SHOWN_CHARACTERS = 60
     "--kind-column", metavar="COLUMN", help="Column of the kinds, for pass rates by kind.  [default: kind, if there]"
 )
 @options.threshold_option
+@options.head_option
 @click.option("--compare", "other", metavar="OTHER", type=click.Path(), help="Another matcher to compare with.")
 @click.option(
     "--resamples",
@@ -63,6 +64,7 @@ def evaluate(
     label_column: str,
     kind_column: str | None,
     threshold: float | None,
+    head: bool,
     delimiter: str | None,
     encoding: str,
     other: str | None,
@@ -106,12 +108,12 @@ def evaluate(
         encoding=encoding,
     )
     kinds = read_kinds(pairs, kind_column, delimiter=delimiter, encoding=encoding)
-    scoring = _score(matcher, data, device, precision, threads, threshold)
+    scoring = _score(matcher, data, device, precision, threads, threshold, head)
     measured = measure(scoring, data.label, resamples=resamples, seed=seed)
     behaviour = None if kinds is None else behaviour_of(scoring, data, kinds)
     comparison = second = None
     if other is not None:
-        second = _score(other, data, device, precision, threads, threshold)
+        second = _score(other, data, device, precision, threads, threshold, head)
         comparison = compare(scoring, second, data, resamples=resamples, seed=seed)
     if report is not None:
         from flipkd_sdk.cli.evaluation.report import report_html
@@ -139,12 +141,18 @@ def evaluate(
 
 
 def _score(
-    directory: str, pairs: Pairs, device: str, precision: str, threads: int | None, threshold: float | None
+    directory: str,
+    pairs: Pairs,
+    device: str,
+    precision: str,
+    threads: int | None,
+    threshold: float | None,
+    head: bool,
 ) -> Scoring:
     from flipkd_sdk.cli.evaluation.comparison import Scoring
     from flipkd_sdk.runtimes.matcher import Matcher
 
-    with Matcher.load(directory, device=device, precision=precision, threads=threads) as matcher:
+    with Matcher.load(directory, device=device, precision=precision, threads=threads, head=head) as matcher:
         probability = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))
         variant, device = matcher.precision, matcher.device
         least = matcher.threshold if threshold is None else threshold

@@ -55,6 +55,15 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
     help="With --trim-vocab: tokens to keep at least.  [default: 15000]",
 )
 @click.option(
+    "--search-precision",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    callback=options.finite,
+    default=0.95,
+    show_default=True,
+    metavar="P",
+    help="Share of right answers that the search threshold is fitted for.",
+)
+@click.option(
     "--limit",
     "wider",
     multiple=True,
@@ -71,6 +80,7 @@ def export(
     sample_texts: int,
     trim_vocab: bool,
     vocab_size: int | None,
+    search_precision: float,
     wider: dict[str, float],
 ) -> None:
     """Make a matcher directory of RUN, a directory written by 'flipkd train'.
@@ -95,6 +105,7 @@ def export(
         sample_texts=sample_texts,
         limits=widen(LIMITS, wider),
         vocabulary_size=(VOCABULARY_SIZE if vocab_size is None else vocab_size) if trim_vocab else None,
+        search_precision=search_precision,
     )
     quieten_transformers()
     with steps_shown("flipkd_sdk.exporters"):

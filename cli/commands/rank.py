@@ -47,7 +47,9 @@ _CHUNK_QUERIES = 2048
 @click.option("--save-candidates", type=click.Path(), help="Keep the encoded candidates in this directory.")
 @options.table_options
 @options.output_text_options
+@options.familiarity_option("Add a column with the familiarity of the query.")
 @options.blank_option
+@options.head_option
 @options.execution_options
 def rank(
     matcher: str,
@@ -69,7 +71,9 @@ def rank(
     max_row_length: int,
     float_format: str,
     escape_formulas: bool,
+    familiarity: bool,
     on_blank: Literal["zero", "score"],
+    head: bool,
     device: str,
     precision: str,
     threads: int | None,
@@ -105,13 +109,14 @@ def rank(
         Column("candidate", "text"),
         Column("score", "score"),
         Column("match", "flag"),
+        *([Column("familiarity", "score")] if familiarity else []),
     )
     with ExitStack() as stack:
         source, text_encoding = stack.enter_context(
             open_source(queries, reading(query_column, "--query-column"), added, refuse_row)
         )
         model = stack.enter_context(
-            Matcher.load(matcher, device=device, precision=precision, threads=threads, on_blank=on_blank)
+            Matcher.load(matcher, device=device, precision=precision, threads=threads, on_blank=on_blank, head=head)
         )
         candidate_set = _candidates(model, candidates, reading(candidate_column, "--candidate-column"))
         if save_candidates is not None:
@@ -126,6 +131,7 @@ def rank(
         while chunk := source.take(_CHUNK_QUERIES):
             texts = [text for text, _ in chunk.pairs]
             ranked = candidate_set.rank_many(texts, top_k=top_k, score_cutoff=least or None)
+            familiar = model.familiarity(texts).tolist() if familiarity else []
             rows = [
                 (index, number, match)
                 for index, matches in enumerate(ranked)
@@ -139,6 +145,7 @@ def rank(
                     [match.text for _, _, match in rows],
                     [match.score for _, _, match in rows],
                     [match.score >= least_match for _, _, match in rows],
+                    *([[familiar[index] for index, _, _ in rows]] if familiarity else []),
                 ),
             )
             advance(len(texts), chunk.position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,7 +15,7 @@ from flipkd_sdk.cli.tables.files import STANDARD_STREAM, TABLE_SUFFIXES
 from flipkd_sdk.errors import InvalidPairsError, OutputExistsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from flipkd_sdk.cli.scoring.loop import Engine
     from flipkd_sdk.cli.tables.files import TableFormat
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--score-cutoff", type=click.FloatRange(0, 1), help="Write only rows that score at least this.")
 @click.option("--only-matches", is_flag=True, help="Write only rows that are matches.")
 @options.threshold_option
+@options.familiarity_option("Add a column with the familiarity of each row's less familiar text.")
 @click.option(
     "--explain", is_flag=True, help="Add a column 'explanation': pairs of words and their contributions to the cosine."
 )
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     "--cache-size", type=click.IntRange(min=0), default=50_000, show_default=True, help="Texts whose vectors are kept."
 )
 @options.blank_option
+@options.head_option
 @options.execution_options
 def score(
     matcher: str,
@@ -87,6 +89,7 @@ def score(
     score_cutoff: float | None,
     only_matches: bool,
     threshold: float | None,
+    familiarity: bool,
     explain: bool,
     on_error: str,
     rejects: str | None,
@@ -94,6 +97,7 @@ def score(
     workers: int | None,
     cache_size: int,
     on_blank: Literal["zero", "score"],
+    head: bool,
     device: str,
     precision: str,
     threads: int | None,
@@ -133,20 +137,29 @@ def score(
         max_row_length=max_row_length,
     )
     added = [Column(score_column, "score", "--score-column"), Column(match_column, "flag", "--match-column")]
+    added += [Column("familiarity", "score")] if familiarity else []
+    added += [Column("explanation", "text")] if explain else []
     writing = OutputOptions(
-        added=[*added, Column("explanation", "text")] if explain else added,
+        added=added,
         form=TextFormat(float_format, escape_formulas),
-        selection=Selection(score_cutoff, only_matches, threshold),
+        selection=Selection(score_cutoff, only_matches, threshold, familiarity),
         overwrite=overwrite,
         resume=resume,
         skip=on_error == "skip",
         explain=explain,
     )
     with ExitStack() as stack:
+        load = {
+            "device": device,
+            "precision": precision,
+            "cache_size": cache_size,
+            "on_blank": on_blank,
+            "head": head,
+        }
         starting = (
-            _ray_engine(matcher, device, precision, threads or 1, cache_size, on_blank, workers)
+            _ray_engine(matcher, {**load, "threads": threads or 1}, workers)
             if engine == "ray"
-            else _local_engine(matcher, device, precision, threads, cache_size, on_blank)
+            else _local_engine(matcher, {**load, "threads": threads})
         )
         # The engine starts after the first table is open, so that a mistyped column is reported at once.
         start_engine = functools.cache(lambda: stack.enter_context(starting))
@@ -175,38 +188,18 @@ def _tables(table: str, out: str, rejects: str | None) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _local_engine(
-    matcher: str,
-    device: str,
-    precision: str,
-    threads: int | None,
-    cache_size: int,
-    on_blank: Literal["zero", "score"],
-) -> Iterator[Engine]:
+def _local_engine(matcher: str, load: Mapping[str, Any]) -> Iterator[Engine]:
     from flipkd_sdk.cli.scoring.local_engine import LocalEngine
     from flipkd_sdk.runtimes.matcher import Matcher
 
-    with Matcher.load(
-        matcher, device=device, precision=precision, threads=threads, cache_size=cache_size, on_blank=on_blank
-    ) as opened:
-        yield LocalEngine(opened, on_blank=on_blank)
+    with Matcher.load(matcher, **load) as opened:
+        yield LocalEngine(opened, on_blank=load["on_blank"])
 
 
 @contextmanager
-def _ray_engine(
-    matcher: str,
-    device: str,
-    precision: str,
-    threads: int,
-    cache_size: int,
-    on_blank: Literal["zero", "score"],
-    workers: int | None,
-) -> Iterator[Engine]:
+def _ray_engine(matcher: str, load: Mapping[str, Any], workers: int | None) -> Iterator[Engine]:
     from flipkd_sdk.cli.scoring.ray_engine import WorkerOptions, ray_engine
 
-    placed = WorkerOptions(
-        device=device, precision=precision, threads=threads, cache_size=cache_size, on_blank=on_blank
-    )
     # The workers may run in another folder, or on another machine where the matcher has the same path.
-    with ray_engine(str(Path(matcher).resolve()), placed, workers=workers) as opened:
+    with ray_engine(str(Path(matcher).resolve()), WorkerOptions(**load), workers=workers) as opened:
         yield opened

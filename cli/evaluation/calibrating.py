@@ -109,7 +109,7 @@ def recalibrate(matcher: Matcher, pairs: Pairs, *, objective: str, prior: float 
     matches = int(label.sum())
     share = matches / len(label) if prior is None else prior
     return Recalibrated(
-        manifest=with_calibration(matcher.manifest, calibration),
+        manifest=with_calibration(matcher.manifest, calibration, head=matcher.has_head),
         before=_measured(matcher.pair_calibration, value, label, share),
         after=_measured(calibration, value, label, share),
         pairs=len(label),

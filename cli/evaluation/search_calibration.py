@@ -103,7 +103,8 @@ def recalibrate_search(
     chosen = fit_search_threshold(found.best.score, right, precision=precision)
     manifest = matcher.manifest
     if found.head is None:
-        manifest = with_search(manifest, cosine=chosen)
+        head = None if manifest.head is None else manifest.head.calibration.search
+        manifest = with_search(manifest, cosine=chosen, head=head)
     else:
         by_cosine = (offered[found.cosine.index] == wanted) & answerable
         cosine = threshold_within_reach(found.cosine.score, by_cosine, precision=precision)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from flipkd_sdk.cli.scoring.loop import Scored
     from flipkd_sdk.cli.tables.sources import Chunk
@@ -33,6 +36,16 @@ class LocalEngine:
     def explain(self, pairs: list[tuple[str, str]]) -> list[str]:
         """Implement `Engine.explain`."""
         return [self._matcher.explain(*pair).to_text() for pair in pairs]
+
+    def familiarity(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Implement `Engine.familiarity`."""
+        return pair_familiarity(self._matcher, pairs)
+
+
+def pair_familiarity(matcher: Matcher, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+    """Return the familiarity of each pair's less familiar text, shape (n,)."""
+    lower: NDArray[np.float32] = matcher.familiarity(text for pair in pairs for text in pair).reshape(-1, 2).min(axis=1)
+    return lower
 
 
 def identity_of(matcher: Matcher, on_blank: str) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from flipkd_sdk.cli.scoring.journal import Journal, ResumeError, digest
 from flipkd_sdk.cli.tables.sources import rows_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,6 +41,9 @@ class Engine(Protocol):
     def explain(self, pairs: list[tuple[str, str]]) -> list[str]:
         """Return the explanation of each pair in one line."""
 
+    def familiarity(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return the familiarity of each pair's less familiar text, shape (n,)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -51,6 +54,8 @@ class Selection:
     only_matches: bool = False
     threshold: float | None = None
     """Least score of a match; None for the matcher's."""
+    familiarity: bool = False
+    """Write a third column, with the familiarity of the pair's less familiar text."""
 
     def indices(self, scores: NDArray[np.float64], matches: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the indices of those rows; shape (selected,)."""
@@ -93,11 +98,14 @@ def score_rows(
         # In float64, in which thresholds are chosen.
         exact = scores.astype(np.float64)
         matches = exact >= threshold
+        columns = [exact, matches]
+        if selection.familiarity:
+            columns.append(engine.familiarity(chunk.pairs).astype(np.float64))
         rows, chosen = chunk.rows, selection.indices(exact, matches)
         if len(chosen) < len(exact):
-            rows, exact, matches = rows_at(rows, chosen), exact[chosen], matches[chosen]
+            rows, columns = rows_at(rows, chosen), [column[chosen] for column in columns]
         explained = [engine.explain([chunk.pairs[row] for row in chosen.tolist()])] if explain else []
-        sink.write(rows, (exact.tolist(), matches.tolist(), *explained))
+        sink.write(rows, (*(column.tolist() for column in columns), *explained))
         advance(len(scores), chunk.position)
         blank += chunk.blank_rows
     return blank

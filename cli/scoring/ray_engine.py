@@ -20,12 +20,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from flipkd_sdk.cli.scoring.local_engine import identity_of
+from flipkd_sdk.cli.scoring.local_engine import identity_of, pair_familiarity
 from flipkd_sdk.errors import ExecutionError, FlipKDError
 from flipkd_sdk.runtimes.matcher import Matcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -53,6 +53,7 @@ class WorkerOptions:
     threads: int
     cache_size: int
     on_blank: Literal["zero", "score"]
+    head: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,7 @@ class Worker:
     def properties(self) -> MatcherProperties:
         """Return what searches need of the matcher."""
         found = self._matcher
-        search: float | None = getattr(found, "search_threshold", None)
-        return MatcherProperties(found.dimension, found.calibration, search, found.has_head)
+        return MatcherProperties(found.dimension, found.calibration, found.search_threshold, found.has_head)
 
     def score(self, pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the scores of pairs, shape (n,)."""
@@ -97,6 +97,10 @@ class Worker:
     def truncated(self) -> int:
         """Return the number of texts cut so far."""
         return self._matcher.truncated_texts
+
+    def familiarity(self, pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return the familiarity of each pair's less familiar text, shape (n,)."""
+        return pair_familiarity(self._matcher, pairs)
 
     @cached_property
     def _matcher(self) -> Matcher:
@@ -167,6 +171,11 @@ class RayEngine:
         for worker, future in enumerate(running):
             explained[worker :: len(self._workers)] = _result(future)
         return explained
+
+    def familiarity(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Implement `Engine.familiarity`."""
+        found: NDArray[np.float32] = _result(self._workers[0].familiarity.remote(list(pairs)))
+        return found
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping  # noqa: TC003 - `decode` reads the field types at run time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -22,7 +22,8 @@ from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - `deco
 FORMAT_VERSION = 3
 """Version of the directory format that this release writes; it reads every older one.
 
-Version 2 added the self-test and the trimmed vocabulary, version 3 the pair head and the search threshold.
+Version 2 added the self-test and the trimmed vocabulary, version 3 the pair head, the search threshold and
+the familiarity sketch.
 """
 
 SCORING_VERSION = 1
@@ -32,7 +33,7 @@ MANIFEST_FILE = "manifest.json"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_NAME_BYTES = 255
-_SINCE = {"self_test": 2, "trimmed_vocabulary": 2, "head": 3}
+_SINCE = {"self_test": 2, "trimmed_vocabulary": 2, "head": 3, "familiarity": 3}
 """Format version that added a key of the manifest; older manifests lack the key, and its value is None."""
 _SEARCH_SINCE = 3
 """Format version that added the search threshold to calibrations."""
@@ -145,6 +146,19 @@ class HeadSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FamiliarityFile:
+    """The sketch of the training texts, see `flipkd_sdk.artifact.familiarity`."""
+
+    file: str
+    sha256: str
+    bytes: int
+    texts: int
+    """Number of training texts that it was made of."""
+    held_out: int
+    """Number of development texts whose similarities are its quantiles."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrimmedVocabulary:
     """Size of a trimmed vocabulary, and its effect on unseen texts.
 
@@ -190,6 +204,8 @@ class Manifest:
     """None where the vocabulary is the base model's, and in directories of format version 1."""
     head: HeadSpec | None = None
     """None where scores are those of the cosine, and in directories of format versions 1 and 2."""
+    familiarity: FamiliarityFile | None = field(default=None, metadata={"optional": True})
+    """None in directories of format versions 1 and 2, and in the first ones of version 3."""
     format_version: int = FORMAT_VERSION
     scoring_version: int = SCORING_VERSION
 
@@ -227,7 +243,7 @@ class Manifest:
     @property
     def files(self) -> tuple[NamedFile, ...]:
         """Return the files of the directory but ``manifest.json`` and the model card."""
-        optional = (entry for entry in (self.self_test, self.head) if entry is not None)
+        optional = (entry for entry in (self.self_test, self.head, self.familiarity) if entry is not None)
         return (self.tokenizer, *self.variants.values(), *optional)
 
 

@@ -29,18 +29,22 @@ def is_earlier_manifest(name: str) -> bool:
     return _EARLIER.fullmatch(name) is not None
 
 
-def with_calibration(manifest: Manifest, calibration: Calibration) -> Manifest:
+def with_calibration(manifest: Manifest, calibration: Calibration, *, head: bool = True) -> Manifest:
     """Return a manifest with another calibration of pairs, without the figures measured with the old one.
 
-    With a pair head that is the head's; the cosine keeps its own. The search threshold accepts the same answers as
-    before.
+    The search threshold accepts the same answers as before.
+
+    Args:
+        manifest: the old one.
+        calibration: of the pair head if there is one, and the cosine keeps its own.
+        head: False for the calibration of the cosine, also beside a pair head.
     """
-    calibration = calibration.with_search_of(manifest.pair_calibration)
+    calibration = calibration.with_search_of(manifest.pair_calibration if head else manifest.calibration)
     metrics = {
         name: {measure: value for measure, value in values.items() if measure not in _OF_THE_CALIBRATION}
         for name, values in manifest.metrics.items()
     }
-    if manifest.head is not None:
+    if head and manifest.head is not None:
         return replace(manifest, head=replace(manifest.head, calibration=calibration), metrics=metrics)
     return replace(manifest, calibration=calibration, metrics=metrics)
 

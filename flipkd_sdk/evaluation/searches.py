@@ -190,3 +190,28 @@ def threshold_within_reach(
         return fit_search_threshold(score, right, precision=precision)
     except (InvalidPairsError, ConfigError):
         return None
+
+
+def cautious_search_threshold(
+    score: NDArray[np.float32], right: NDArray[np.bool_], *, precision: float = 0.95
+) -> SearchThreshold | None:
+    """Return the result of `fit_search_threshold`, or without one the lowest threshold that refuses every wrong answer.
+
+    A matcher that cannot answer with the precision should answer little, and not all that its threshold of pairs lets
+    through.
+
+    Args:
+        score: of the best candidates, shape (n,).
+        right: True for a right one, shape (n,).
+        precision: share of right answers, in (0, 1).
+
+    Returns:
+        The threshold, or None if there are fewer searches than the precision needs right answers.
+    """
+    fitted = threshold_within_reach(score, right, precision=precision)
+    if fitted is not None or len(score) < fewest_for_precision(precision):
+        return fitted
+    worst = float(score[~right].max(initial=0.0))
+    above = score[score > worst]
+    threshold = (worst + float(above.min(initial=1.0))) / 2
+    return SearchThreshold(threshold, precision, len(score), int((score >= threshold).sum()))

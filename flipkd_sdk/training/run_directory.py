@@ -18,15 +18,17 @@ from flipkd_sdk.artifact.manifest import ModelReference  # noqa: TC001
 from flipkd_sdk.atomic import check_directory, write_text
 from flipkd_sdk.errors import ConfigError, TrainingError
 from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - pydantic reads the field types at run time
-from flipkd_sdk.pairs import read_pairs
+from flipkd_sdk.pairs import read_pairs, read_texts
 from flipkd_sdk.training.config.removed import drop_removed_options
 from flipkd_sdk.training.config.schema import TrainConfig
+from flipkd_sdk.training.data.splits import TEXTS_FILE
 from flipkd_sdk.training.head.files import HeadResult  # noqa: TC001 - pydantic reads the field types at run time
 from flipkd_sdk.training.loop import checkpoints
 from flipkd_sdk.training.models.sources import resolve
 from flipkd_sdk.training.models.student import load_student, load_tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
@@ -116,6 +118,14 @@ class FinishedRun:
         """Return the pairs of a split, or None if the run has no such split."""
         path = self.directory / "splits" / f"{name}.csv"
         return read_pairs(path) if path.is_file() else None
+
+    def texts(self) -> Sequence[str]:
+        """Return a sample of the training texts; those of the train pairs if the run is of an earlier release."""
+        path = self.directory / "splits" / TEXTS_FILE
+        if path.is_file():
+            return read_texts(path)
+        train = self.split("train")
+        return () if train is None else train.texts
 
 
 def check_output(directory: Path, *, overwrite: bool) -> None:

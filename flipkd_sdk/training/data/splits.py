@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from flipkd_sdk.contrast.language import detect_language
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.evaluation.retrieval import read_retrieval_set
-from flipkd_sdk.pairs import read_pairs, read_texts, split_pairs, write_pairs
+from flipkd_sdk.pairs import read_pairs, read_texts, split_pairs, write_pairs, write_texts
 from flipkd_sdk.training.data.validation import draw_validation_texts, read_validation_texts, same_text
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from flipkd_sdk.evaluation.retrieval import RetrievalSet
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import DataConfig
+
+TEXTS_FILE = "texts.csv"
+SAMPLE_TEXTS = 4000
+"""Most training texts in the run directory: the sketch of what the student learned from is made of them."""
 
 logger = logging.getLogger("flipkd_sdk")
 
@@ -128,8 +134,10 @@ def _read_queries(config: DataConfig) -> RetrievalSet | None:
 
 
 def write_splits(data: TrainingData, directory: Path) -> None:
-    """Write ``train.csv``, ``dev.csv`` and, with a test split, ``test.csv``."""
+    """Write ``train.csv``, ``dev.csv`` and, with a test split, ``test.csv``, and a sample of the texts."""
     directory.mkdir()
+    sample = np.sort(np.random.default_rng(0).permutation(len(data.texts))[:SAMPLE_TEXTS])
+    write_texts([data.texts[i] for i in sample], directory / TEXTS_FILE)
     write_pairs(data.train, directory / "train.csv")
     write_pairs(data.dev, directory / "dev.csv")
     if data.test is not None:

@@ -140,7 +140,7 @@ def test_texts_of_another_language_than_the_pairs_are_reported(
 def test_splits_are_written_for_the_exporter(files: dict[str, Path], tmp_path: Path) -> None:
     data = read_data(DataConfig(pairs=files["pairs"], dev=files["dev"]), seed=0)
     write_splits(data, tmp_path / "splits")
-    assert {path.name for path in (tmp_path / "splits").iterdir()} == {"train.csv", "dev.csv"}
+    assert {path.name for path in (tmp_path / "splits").iterdir()} == {"train.csv", "dev.csv", "texts.csv"}
     assert same(read_pairs(tmp_path / "splits" / "dev.csv"), data.dev)
 
 
