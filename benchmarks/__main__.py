@@ -14,6 +14,8 @@ _COMMANDS = {
     "labels": ("experiments.labels", "labels"),
     "runtime": ("runtime.commands", "runtime"),
     "serve": ("runtime.commands", "serve"),
+    "search": ("search.measure", "main"),
+    "clinc150-inputs": ("search.inputs", "main"),
     "command-line": ("runtime.commands", "command_line"),
 }
 

@@ -1,4 +1,4 @@
-"""Training files of clinc150: pairs and texts made from its train and dev files."""
+"""Training files of clinc150: pairs and texts made from its train and dev files, without out-of-scope queries."""
 
 from __future__ import annotations
 
