@@ -4,7 +4,7 @@ Each development text is searched among the others. Texts are right answers if m
 other texts. Every text is searched again without its right answers: it should then get none.
 
 Labels cover few of all pairs, so a text that they do not relate to the query may be a match as well. If the teacher
-takes it for one, it is left out of the search; otherwise it counts as a wrong answer.
+is certain that it is one, it is left out of the search; otherwise it counts as a wrong answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipkd_sdk.artifact.recalibration import with_search
-from flipkd_sdk.errors import ModelSourceError
+from flipkd_sdk.errors import ConfigError, ModelSourceError
 from flipkd_sdk.evaluation.calibration import choose_threshold
 from flipkd_sdk.evaluation.encoders import vector_cosines
 from flipkd_sdk.evaluation.searches import cautious_search_threshold, search
@@ -51,7 +51,7 @@ def add_search_threshold(
         dev: development pairs.
         precision: least share of right answers.
     """
-    texts, intent, open_pairs = _intents(dev, _teacher_vectors(run, dev))
+    texts, intent, open_pairs = _intents(dev, _teacher_vectors(run, dev), precision)
     members: dict[int, list[int]] = defaultdict(list)
     for i, number in enumerate(intent.tolist()):
         members[number].append(i)
@@ -73,12 +73,15 @@ def add_search_threshold(
     return with_search(manifest, cosine=thresholds["cosine"], head=thresholds.get("head"))
 
 
-def _intents(dev: Pairs, teacher: NDArray[np.float32] | None) -> tuple[list[str], NDArray[np.int64], list[list[int]]]:
+def _intents(
+    dev: Pairs, teacher: NDArray[np.float32] | None, precision: float
+) -> tuple[list[str], NDArray[np.int64], list[list[int]]]:
     """Return texts, the number of each one's linked group, and per text those that only the teacher takes for matches.
 
     Args:
         dev: development pairs.
         teacher: the teacher's vectors of ``dev.texts``; None without a teacher.
+        precision: of the teacher's matches on the development pairs; its less certain opinions do not count.
     """
     matches = dev.take(np.flatnonzero(dev.label))
     group = group_numbers(matches).tolist()
@@ -90,9 +93,9 @@ def _intents(dev: Pairs, teacher: NDArray[np.float32] | None) -> tuple[list[str]
     kept = np.sort(np.random.default_rng(0).permutation(len(texts))[:_MOST_TEXTS])
     chosen = [texts[i] for i in kept]
     intent = np.array([number[text] for text in chosen], np.int64)
-    if teacher is None:
+    least = None if teacher is None else _certain(vector_cosines(teacher, dev), dev, precision)
+    if teacher is None or least is None:
         return chosen, intent, [[] for _ in chosen]
-    least = choose_threshold(vector_cosines(teacher, dev), dev.label)
     near = teacher[kept] @ teacher[kept].T >= least
     open_pairs = [
         [
@@ -103,6 +106,14 @@ def _intents(dev: Pairs, teacher: NDArray[np.float32] | None) -> tuple[list[str]
         for i, row in enumerate(near)
     ]
     return chosen, intent, open_pairs
+
+
+def _certain(cosine: NDArray[np.float32], dev: Pairs, precision: float) -> float | None:
+    """Return the lowest cosine of the teacher whose matches are right often enough, or None if there is none."""
+    try:
+        return choose_threshold(cosine, dev.label, objective=f"precision>={precision!r}")
+    except ConfigError:
+        return None
 
 
 def _teacher_vectors(run: FinishedRun, dev: Pairs) -> NDArray[np.float32] | None:

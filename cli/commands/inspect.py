@@ -54,7 +54,7 @@ def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
             ("pair head", f"{manifest.head.dimension} numbers a token" if manifest.head else "none"),
             ("threshold", f"{calibration.threshold:.4f} for {calibration.objective} on {calibration.size:,} pairs"),
             ("search", _search(calibration)),
-            ("familiarity", _familiarity(manifest)),
+            ("sketch", _familiarity(manifest)),
             ("files", f"{files} verified"),
             ("self-test", "run it with 'flipkd verify'" if manifest.self_test else "none; export again for one"),
         ]
@@ -77,7 +77,7 @@ def _familiarity(manifest: Manifest) -> str:
     sketch = manifest.familiarity
     if sketch is None:
         return "none; export again for it"
-    return f"sketch of {sketch.texts:,} training texts, compared with {sketch.held_out:,} development texts"
+    return f"of {sketch.texts:,} training texts, compared with {sketch.held_out:,} development texts"
 
 
 def _models(manifest: Manifest) -> Iterator[tuple[str, ModelReference]]:

@@ -27,7 +27,7 @@ DEV = Pairs(
 
 
 def test_matches_are_closed_transitively() -> None:
-    texts, intent, open_pairs = _intents(DEV, None)
+    texts, intent, open_pairs = _intents(DEV, None, 0.95)
     groups = {frozenset(t for t, n in zip(texts, intent, strict=True) if n == number) for number in intent}
     assert groups == {frozenset("abc"), frozenset("de"), frozenset("f"), frozenset("g"), frozenset("h")}
     assert open_pairs == [[]] * 8
@@ -36,7 +36,7 @@ def test_matches_are_closed_transitively() -> None:
 def test_texts_that_only_the_teacher_takes_for_matches_are_neither_right_nor_wrong() -> None:
     angle = dict(zip("abcdefgh", (0.0, 0.1, 0.2, 0.5, 0.3, 0.9, 0.15, 1.4), strict=True))
     vectors = np.array([[np.cos(angle[t]), np.sin(angle[t])] for t in DEV.texts], np.float32)
-    texts, _, open_pairs = _intents(DEV, vectors)
+    texts, _, open_pairs = _intents(DEV, vectors, 0.7)
     found = {text: {texts[j] for j in row} for text, row in zip(texts, open_pairs, strict=True)}
     # a, b, c against d, e is settled by the label of a and d; g is near a, b and c, of which nothing is known.
     assert found["g"] >= {"a", "b", "c"}

@@ -35,7 +35,7 @@ def test_familiarity_is_the_quantile_of_the_similarity(directory: Path) -> None:
         assert (familiarity.dtype, familiarity.shape) == (np.float32, (len(HELD_OUT),))
         assert (familiarity.min(), familiarity.max()) == (0, 1)
         assert np.array_equal(np.argsort(similarity), np.argsort(familiarity))
-        assert matcher.familiarity(["strange 如何重置我的密码"])[0] <= familiarity[0]
+        assert (matcher.familiarity(QUESTIONS) >= np.median(familiarity)).all()
         assert matcher.familiarity([]).shape == (0,)
         alone = [matcher.familiarity([text])[0] for text in HELD_OUT]
     assert alone == pytest.approx(familiarity.tolist(), abs=1e-4)
