@@ -58,7 +58,7 @@ class LocalDecider:
         self.matcher = matcher
         self.calibration: Calibration = matcher.calibration
         self.threshold = matcher.threshold
-        self.search_threshold: float | None = getattr(matcher, "search_threshold", None)
+        self.search_threshold = matcher.search_threshold
         self.has_head = matcher.has_head
 
     def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:
