@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import signal
 import threading
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.training.loop.stage import Stage
 
-
-logger = logging.getLogger("flipkd_sdk")
 
 CERTAINTY = 0.9
 """Share of the bootstrap resamples in which a stage has to gain, or it is undone."""
@@ -64,24 +61,23 @@ class StageCallback(TrainerCallback):
 
     def restore_best(self) -> None:
         """Load the best weights into the model, or those of the start if the gain may be chance."""
-        weights = self.progress.start_weights if self._may_be_chance() else self.progress.best_weights
-        self.stage.model.load_state_dict(weights, strict=False)
+        share = self._share_of_gains()
+        if share >= CERTAINTY:
+            self.stage.model.load_state_dict(self.progress.best_weights, strict=False)
+            return
+        self.stage.model.load_state_dict(self.progress.start_weights, strict=False)
+        last = self.progress.records[-1]
+        record = {"stage": self.stage.name, "epoch": last["epoch"], "step": last["step"], "undone": share}
+        self.progress.records.append(record)
+        self._write(record)
 
-    def _may_be_chance(self) -> bool:
+    def _share_of_gains(self) -> float:
+        """Return the share of resamples of the development pairs in which the stage gains; 1 if it is kept anyway."""
         undo, scores = self.stage.undo, self.progress.scores
         if undo is None or not self.progress.start_weights or scores["best"] == scores["start"]:
-            return False
+            return 1.0
         best, start = (np.array(scores[name], np.float32) for name in ("best", "start"))
-        chance = distributed.broadcast_from_main(partial(chance_of_gain, best, start, undo.label))
-        if chance < CERTAINTY:
-            logger.info(
-                "stage %r is undone: it gains on the development pairs in %.0f%% of the resamples, and %.0f%% "
-                "are needed",
-                self.stage.name,
-                100 * chance,
-                100 * CERTAINTY,
-            )
-        return chance < CERTAINTY
+        return distributed.broadcast_from_main(partial(chance_of_gain, best, start, undo.label))
 
     @contextmanager
     def stopping_on_interrupt(self) -> Iterator[None]:

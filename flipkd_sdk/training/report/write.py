@@ -142,7 +142,13 @@ def _curves(systems: Mapping[str, Evaluation], records: Sequence[Mapping[str, An
         precision_recall_chart(f"Precision and recall on the {split} pairs", scored, thresholds),
         reliability_chart(f"Share of matches by score on the {split} pairs", scored),
     ]
-    return Section("curves", "Curves", element("div", *charts, class_="charts"))
+    undone = [
+        f"The {record['stage']} stage was undone: it gained average precision in {record['undone']:.0%} of the "
+        "bootstrap resamples of the development pairs alone, which may be chance."
+        for record in records
+        if "undone" in record
+    ]
+    return Section("curves", "Curves", join([paragraphs(undone), element("div", *charts, class_="charts")]))
 
 
 def _training_data(result: RunResult, train: Pairs, noise: NoiseFilter) -> Section:

@@ -127,7 +127,9 @@ def test_a_stage_whose_gain_may_be_chance_is_undone_also_after_a_stop(
         with pytest.raises(RuntimeError):
             train_stage(toy_stage(tmp_path, **options))
         model.trained.data.zero_()
-    train_stage(toy_stage(tmp_path, resume=stopped, **options))
+    records = train_stage(toy_stage(tmp_path, resume=stopped, **options))
+    assert [record["undone"] < 0.9 for record in records if "undone" in record] == ([] if kept else [True])
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][-1] == records[-1]
     assert not torch.equal(at_epoch[0], at_epoch[1])
     assert torch.equal(model.trained, at_epoch[1 if kept else 0])
 

@@ -112,6 +112,13 @@ def test_texts_and_options_of_the_user_are_shown_as_they_are(tmp_path: Path) -> 
     assert tiny_pairs(6).b[0] in report.text
 
 
+def test_a_stage_that_was_undone_is_reported(tmp_path: Path) -> None:
+    records = [*RECORDS, {"stage": "labels", "epoch": 1.0, "step": 10, "undone": 0.614}]
+    said = "The labels stage was undone: it gained average precision in 61% of the bootstrap resamples"
+    assert said in page(tmp_path / "report.html", records=records).text
+    assert "undone" not in page(tmp_path / "report.html").text
+
+
 def test_the_report_names_models_pairs_and_figures(tmp_path: Path) -> None:
     text = " ".join(page(tmp_path / "report.html").text.split())
     assert text.index("The student matches its teacher.") < text.index("Threshold and costs")
