@@ -49,7 +49,7 @@ class Alignment:
     """Share of each word of b that is aligned with no word, shape (words of b,)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Explanation:
     """Contributions of words to the cosine of two texts, made by `Matcher.explain`.
 
@@ -100,11 +100,15 @@ class Explanation:
         """Return the words of b that the pair head aligned with none; empty without a head."""
         return () if self.alignment is None else _alone(self.words_b, self.alignment.alone_b)
 
+    def __repr__(self) -> str:
+        figures = f"score={self.score:.3f}, match={self.match}, cosine={self.cosine:.3f}"
+        return f"<Explanation {self.a!r} · {self.b!r}: {figures}>"
+
     def strongest(self, count: int) -> list[WordPair]:
         """Return the pairs of words with the largest contributions of either sign, largest first."""
         order = np.argsort(-np.abs(self.contributions), axis=None, kind="stable")[:count]
-        places = (np.unravel_index(int(flat), self.contributions.shape) for flat in order)
-        return [WordPair(int(i), int(j), float(self.contributions[i, j])) for i, j in places]
+        indices = (np.unravel_index(int(flat), self.contributions.shape) for flat in order)
+        return [WordPair(int(i), int(j), float(self.contributions[i, j])) for i, j in indices]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as values that JSON can represent."""

@@ -230,3 +230,9 @@ def test_the_line_names_the_strongest_pairs_first(matcher: Matcher) -> None:
     first = f"{found.words_a[best.a].text} ~ {found.words_b[best.b].text} {best.contribution:+.3f}"
     assert found.to_text(2).startswith(first)
     assert found.to_text(2).count("~") == 2
+
+
+def test_the_representation_is_one_short_line(tiny_matcher: Path) -> None:
+    with Matcher.load(tiny_matcher) as matcher:
+        shown = repr(matcher.explain("card lost", "lost card"))
+    assert shown.startswith("<Explanation 'card lost' · 'lost card': score=") and "\n" not in shown and len(shown) < 120
