@@ -20,11 +20,14 @@ from flipkd_sdk.pairs import read_pairs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
     from runtime.parts import Setting
+
+    from flipkd_sdk.evaluation.searches import Found
 
 STRANGERS = 84
 """Sentences without an answer beside the demo's 216 questions of a split: 300 searches."""
-MARGINS = (0.95, 0.97)
+PRECISIONS = (0.95, 0.97)
 """Precisions that the threshold is fitted for; the second one leaves room for chance."""
 
 
@@ -74,39 +77,40 @@ def familiarity(setting: Setting) -> dict[str, Any]:
 
 def _measured(setting: Setting, candidates: IntentTexts, dev: IntentTexts, test: IntentTexts) -> dict[str, Any]:
     found: dict[str, Any] = {"candidates": len(candidates), "dev queries": len(dev), "test queries": len(test)}
-    for name, head in {"cosine": False, "head": True}.items():
-        with Matcher.load(setting.matcher, cache_size=50_000, device="cpu", on_truncate="ignore", head=head) as matcher:
-            if head and not matcher.has_head:
-                continue
-            found[name] = _of_one(matcher, candidates, dev, test)
+    # The cache lets both searches encode the candidates once.
+    with Matcher.load(setting.matcher, cache_size=50_000, device="cpu", on_truncate="ignore") as matcher:
+        on_dev, on_test = (search(matcher, part.texts, candidates.texts) for part in (dev, test))
+        systems = {"cosine": (matcher.calibration, on_dev.cosine, on_test.cosine)}
+        if on_dev.head is not None and on_test.head is not None:
+            systems["head"] = (matcher.pair_calibration, on_dev.head, on_test.head)
+    for name, (calibration, dev_best, test_best) in systems.items():
+        dev_right, _ = _judged(dev_best, candidates, dev)
+        right, answerable = _judged(test_best, candidates, test)
+        thresholds = {
+            "pairs": calibration.threshold,
+            "search, from export": None if calibration.search is None else calibration.search.threshold,
+        }
+        for precision in PRECISIONS:
+            try:
+                fitted = fit_search_threshold(dev_best.score, dev_right, precision=precision)
+                thresholds[f"search, fitted for {precision}"] = fitted.threshold
+            except (ConfigError, InvalidPairsError) as error:
+                thresholds[f"search, fitted for {precision}: {error}"] = None
+        found[name] = {"top1 of answerable": float(right[answerable].mean())} | {
+            kind: None
+            if least is None
+            else dataclasses.asdict(measure_answers(test_best.score, right, answerable, least))
+            for kind, least in thresholds.items()
+        }
     return found
 
 
-def _of_one(matcher: Matcher, candidates: IntentTexts, dev: IntentTexts, test: IntentTexts) -> dict[str, Any]:
-    dev_score, dev_right, _ = _searched(matcher, candidates, dev)
-    score, right, answerable = _searched(matcher, candidates, test)
-    thresholds = {"pairs": matcher.threshold, "search, from export": matcher.search_threshold}
-    for margin in MARGINS:
-        try:
-            fitted = fit_search_threshold(dev_score, dev_right, precision=margin)
-            thresholds[f"search, fitted for {margin}"] = fitted.threshold
-        except (ConfigError, InvalidPairsError) as error:
-            thresholds[f"search, fitted for {margin}: {error}"] = None
-    return {
-        "top1 of answerable": float(right[answerable].mean()),
-        **{
-            name: None if least is None else dataclasses.asdict(measure_answers(score, right, answerable, least))
-            for name, least in thresholds.items()
-        },
-    }
-
-
-def _searched(matcher: Matcher, candidates: IntentTexts, queries: IntentTexts) -> tuple[Any, Any, Any]:
-    """Return the best candidates' scores, True for right ones, and True for queries with a right candidate."""
-    best = search(matcher, queries.texts, candidates.texts).best
+def _judged(best: Found, candidates: IntentTexts, queries: IntentTexts) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return True for right best candidates, and for queries with a right candidate."""
+    known = set(candidates.intents)
+    answerable = np.array([intent in known for intent in queries.intents])
     wanted, offered = np.array(queries.intents, object), np.array(candidates.intents, object)
-    answerable = np.isin(wanted.astype(str), np.unique(offered.astype(str)))
-    return best.score, (offered[best.index] == wanted) & answerable, answerable
+    return (offered[best.index] == wanted) & answerable, answerable
 
 
 def _drawn(queries: IntentTexts, setting: Setting) -> IntentTexts:
