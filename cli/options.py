@@ -19,6 +19,8 @@ Command = TypeVar("Command", bound="Callable[..., object]")
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t"}
 _MAX_THREADS = 4096
+OFTEN = 0.1
+"""Share of matches above which pairs are unlike a search."""
 
 
 def examples(*commands: str) -> str:

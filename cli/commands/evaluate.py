@@ -134,6 +134,9 @@ def evaluate(
     counts = f"{len(data):,} pairs, {int(data.label.sum()):,} of them matches"
     click.echo(f"{counts}; {scoring.variant} on {scoring.device}\n")
     click.echo(_measures_table(scoring, measured))
+    share = float(data.label.mean())
+    if share > options.OFTEN:
+        click.echo(f"\nprecision holds where {share:.0%} of the pairs match, as here; in a search far fewer do")
     if behaviour is not None:
         click.echo("\n" + "\n".join(f"  {printable(line)}" for line in behaviour.table().splitlines()))
     if second is not None and comparison is not None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from flipkd_sdk.artifact.recalibration import with_calibration
 from flipkd_sdk.cli.console import columns
+from flipkd_sdk.cli.options import OFTEN
 from flipkd_sdk.errors import InvalidPairsError
 from flipkd_sdk.evaluation.calibration import check_enough_pairs, fit
 from flipkd_sdk.runtimes.encoding.inputs import distinct_of_pairs
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 _FEW = 50
 """Pairs of a label below which the fit is rough."""
-_OFTEN = 0.1
-"""Share of matches above which pairs are unlike a search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def _warnings(matches: int, others: int, prior: float | None) -> Iterator[str]:
     if min(matches, others) < _FEW:
         yield f"{matches:,} matches and {others:,} non-matches make a rough fit; label at least {_FEW} of each"
     share = matches / (matches + others)
-    if prior is None and share > _OFTEN:
+    if prior is None and share > OFTEN:
         yield (
             f"the calibration holds where {share:.0%} of the pairs match, as here; in a search far fewer do, so fit "
             "its threshold with --search"

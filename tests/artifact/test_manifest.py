@@ -93,6 +93,12 @@ def third(search: object) -> str:
     return json.dumps(content | {"calibration": content["calibration"] | {"search": search}})
 
 
+def test_a_release_refuses_a_later_format_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flipkd_sdk.artifact.manifest.FORMAT_VERSION", 2)
+    message = "format version 3 is newer than this release reads (2); upgrade flipkd-sdk"
+    assert message in rejection(tmp_path, third(SEARCH))
+
+
 def test_the_third_format_may_have_a_search_threshold(tmp_path: Path) -> None:
     assert read_manifest(write(tmp_path, V1)).calibration.search is None
     assert read_manifest(write(tmp_path, third(SEARCH))).calibration.search == SearchThreshold(0.97, 0.95, 400, 120)
