@@ -4,6 +4,7 @@
 # make docs    the documentation as a site, in site/
 # make dist    sdist and wheel in dist/, checked; the wheel scores in an environment of its own
 # make lock    rewrite locks/*.txt (UPGRADE=1: with newer versions); make audit: their known vulnerabilities
+# make javascript   the packages of runtimes/javascript, by npm, for its tests and examples/browser
 # make chromium   Debian's Chromium, for the tests of the HTML reports
 # make fuzz [MINUTES=20] [FUZZ="--seed 1"]   damaged files for every reader (benchmarks/results/fuzz.json)
 # make bench MATCHER=DIR [RUN=DIR]   the matcher beside its peers: speed, size, quality (benchmarks/results/peers.*)
@@ -24,7 +25,7 @@ MINUTES ?= 1
 # Test processes; each computes on one thread.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() or 1))")
 
-.PHONY: demo test check fuzz docs dist lock audit chromium bench experiments experiments-table clean
+.PHONY: demo test check fuzz docs dist lock audit javascript chromium bench experiments experiments-table clean
 .DELETE_ON_ERROR:
 # Environments are filled in the order in which a target names their stamps.
 .NOTPARALLEL:
@@ -39,6 +40,7 @@ demo: $(VENV)/.demo $(VENV)/.package $(VENV)/.models
 	$(BIN)/python $(FAQ)/compare.py demo
 
 test: check $(VENV)/.models
+	@$(MAKE) --no-print-directory javascript || echo "Without the packages, tests of the JavaScript module are skipped." >&2
 	@$(MAKE) --no-print-directory chromium || echo "Without Chromium, tests of pages are skipped." >&2
 	cd $(VENV) && bin/pytest --config-file ../pyproject.toml --rootdir .. -n $(WORKERS) --dist loadfile ../tests
 
@@ -68,6 +70,13 @@ lock: $(TOOLS)/.filled
 audit: $(TOOLS)/.filled
 	$(TOOLS)/bin/python locks/audit.py $(TOOLS)/bin/pip-audit
 
+javascript: runtimes/javascript/node_modules/.filled
+
+runtimes/javascript/node_modules/.filled: runtimes/javascript/package-lock.json
+	@command -v npm >/dev/null || { echo "make javascript needs Node.js 20 or later with npm" >&2; exit 2; }
+	cd runtimes/javascript && npm ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
 chromium:
 	@command -v chromedriver >/dev/null && { command -v chromium || command -v google-chrome; } >/dev/null && exit 0; \
 	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
@@ -87,7 +96,7 @@ experiments-table: $(VENV)/.test $(VENV)/.package
 	$(BIN)/python benchmarks experiments-table
 
 clean:
-	rm -rf $(VENV) .venv-bench $(TOOLS) .cache demo build dist site *.egg-info
+	rm -rf $(VENV) .venv-bench $(TOOLS) .cache demo build dist site *.egg-info runtimes/javascript/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:

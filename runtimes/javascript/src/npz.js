@@ -1,0 +1,48 @@
+// Reading of the arrays that numpy.savez wrote: a zip archive whose members are stored as they are.
+import { malformed } from './manifest.js';
+
+const TYPES = { '<f4': Float32Array, '<i8': BigInt64Array };
+
+/** Return the arrays of an archive by name, each as `{data, shape}`. */
+export function readArrays(bytes, name) {
+  try {
+    return members(bytes);
+  } catch (cause) {
+    throw malformed(`${name}: not an archive of arrays (${cause.message})`);
+  }
+}
+
+function members(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let end = bytes.length - 22;
+  while (end >= 0 && view.getUint32(end, true) !== 0x06054b50) end -= 1;
+  if (end < 0) throw new Error('no directory');
+  const arrays = {};
+  let at = view.getUint32(end + 16, true);
+  for (let left = view.getUint16(end + 10, true); left > 0; left -= 1) {
+    const [method, size] = [view.getUint16(at + 10, true), view.getUint32(at + 24, true)];
+    const [nameLength, extra, comment] = [28, 30, 32].map((offset) => view.getUint16(at + offset, true));
+    const start = view.getUint32(at + 42, true);
+    const file = new TextDecoder().decode(bytes.subarray(at + 46, at + 46 + nameLength));
+    if (method !== 0) throw new Error(`${file} is compressed`);
+    const content = start + 30 + view.getUint16(start + 26, true) + view.getUint16(start + 28, true);
+    arrays[file.replace(/\.npy$/, '')] = array(bytes.slice(content, content + size));
+    at += 46 + nameLength + extra + comment;
+  }
+  return arrays;
+}
+
+function array(bytes) {
+  const view = new DataView(bytes.buffer);
+  const wide = bytes[6] >= 2;
+  const length = wide ? view.getUint32(8, true) : view.getUint16(8, true);
+  const start = (wide ? 12 : 10) + length;
+  const header = new TextDecoder('latin1').decode(bytes.subarray(wide ? 12 : 10, start));
+  const [, type] = header.match(/'descr': '([^']+)'/) ?? [];
+  const [, shape] = header.match(/'shape': \(([^)]*)\)/) ?? [];
+  if (!TYPES[type] || shape === undefined || header.includes("'fortran_order': True")) throw new Error(header.trim());
+  const sizes = shape.split(',').filter((part) => part.trim()).map(Number);
+  const data = new TYPES[type](bytes.slice(start).buffer);
+  if (data.length !== sizes.reduce((product, size) => product * size, 1)) throw new Error('a shape that does not fit');
+  return { data, shape: sizes };
+}
