@@ -17,6 +17,7 @@ _COMMANDS = {
     "search": ("search.measure", "main"),
     "clinc150-inputs": ("search.inputs", "main"),
     "command-line": ("runtime.commands", "command_line"),
+    "compat": ("compat.commands", "compat"),
 }
 
 
