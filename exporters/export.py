@@ -1,19 +1,16 @@
-"""Export from top to bottom: run directory → encoder path → graph → verified variants → matcher directory."""
+"""Export from top to bottom: source → graph → verified variants → matcher directory."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.artifact.limits import LIMITS, Limits
 from flipkd_sdk.artifact.manifest import HeadSpec, sha256_of
-from flipkd_sdk.errors import ConfigError, TrainingError
+from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.evaluation import metrics
-from flipkd_sdk.evaluation.encoders import encoder_cosines
-from flipkd_sdk.exporters.encoder_path import extract
 from flipkd_sdk.exporters.familiarity import add_familiarity
 from flipkd_sdk.exporters.graph.translation import export_graph
 from flipkd_sdk.exporters.matcher_directory import describe, publishing, write_manifest
@@ -22,13 +19,12 @@ from flipkd_sdk.exporters.quantization.sample_batches import sample_batches
 from flipkd_sdk.exporters.quantization.smoothquant import smooth
 from flipkd_sdk.exporters.reference_vectors import add_self_test
 from flipkd_sdk.exporters.search_threshold import add_search_threshold
+from flipkd_sdk.exporters.sources import encoder_source, student_source, teacher_source
 from flipkd_sdk.exporters.variants import ExportContext, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
-from flipkd_sdk.exporters.vocabulary.trimming import trim_student
+from flipkd_sdk.exporters.vocabulary.trimming import trim_vocabulary
 from flipkd_sdk.pair_head.weights import FILE, write_weights
 from flipkd_sdk.runtimes.matcher import Matcher
-from flipkd_sdk.training.evaluate_models import encode_with
-from flipkd_sdk.training.head.files import read_head
-from flipkd_sdk.training.run_directory import FinishedRun, read_run, trained_student
+from flipkd_sdk.training.run_directory import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +34,7 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.exporters.quantization.sample_batches import Batch
-    from flipkd_sdk.pair_head.weights import HeadWeights
-    from flipkd_sdk.training.head.files import TokenMaps
+    from flipkd_sdk.exporters.sources import EncoderChoice, ExportSource
 
 logger = logging.getLogger("flipkd_sdk.exporters")
 
@@ -55,11 +50,13 @@ class ExportOptions:
     alpha: float = 0.75
     """SmoothQuant's migration strength α."""
     sample_texts: int = 512
-    """Largest number of train texts in the sample batches."""
+    """Largest number of texts in the sample batches."""
     limits: Mapping[str, Limits] = field(default_factory=lambda: LIMITS)
     """Limits by precision."""
     seed: int = 0
     """Seed of the draw of the sample batches."""
+    portable: bool = False
+    """Use operators of opset 17 only, which older and other runtimes have."""
     vocabulary_size: int | None = None
     """Size of the trimmed vocabulary, in tokens; None to keep the full vocabulary."""
     search_precision: float = 0.95
@@ -69,6 +66,8 @@ class ExportOptions:
         for precision in self.variants:
             if precision not in PRECISIONS:
                 raise ConfigError(f"unknown variant {precision!r}; there are: {', '.join(PRECISIONS)}")
+        if self.portable and (others := set(self.variants) & {"fp16", "int4"}):
+            raise ConfigError(f"--portable: int8 and fp32 can be portable, {min(others)} is made for one runtime")
         if not self.variants:
             raise ConfigError(f"no variant to export; choose from: {', '.join(PRECISIONS)}")
         if not 0.0 <= self.alpha <= 1.0:
@@ -82,7 +81,12 @@ class ExportOptions:
 
 
 def export(
-    run_directory: Path, out: Path, options: ExportOptions | None = None, *, overwrite: bool = False
+    run_directory: Path,
+    out: Path,
+    options: ExportOptions | None = None,
+    *,
+    overwrite: bool = False,
+    system: str = "student",
 ) -> Manifest:
     """Export a finished training run as a matcher directory; a failed export leaves nothing.
 
@@ -91,43 +95,61 @@ def export(
         out: matcher directory to write; it appears under its name when it is complete.
         options: variants, quantization and limits.
         overwrite: replace an existing matcher directory.
+        system: ``student``, or ``teacher`` for the encoder that taught it.
 
     Raises:
-        TrainingError: the run is not finished, or its base model has changed.
+        TrainingError: the run is not finished, its base model has changed, or it has no such system.
         ModelSourceError: the base model is missing.
         OutputExistsError: ``out`` exists and may not be replaced.
-        VerificationError: the student cannot be translated, or a variant exceeds its limits.
+        VerificationError: the model cannot be translated, or a variant exceeds its limits.
         OSError: ``out`` cannot be written.
     """
-    options = options or ExportOptions()
     with publishing(out, overwrite=overwrite) as working:
-        return _build(read_run(run_directory), working, options)
+        run = read_run(run_directory)
+        logger.info("encoding the development pairs with the %s", system)
+        source = teacher_source(run) if system == "teacher" else student_source(run)
+        return _build(source, working, options or ExportOptions())
 
 
-def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
-    dev = run.split("dev")
-    if dev is None:
-        raise TrainingError(f"{run.directory / 'splits' / 'dev.csv'}: missing, and variants are verified on it")
-    logger.info("encoding the development pairs with the student")
-    student, tokenizer = trained_student(run)
-    torch_cosines = encoder_cosines(partial(encode_with, student, tokenizer), dev)
+def export_encoder(
+    choice: EncoderChoice, out: Path, options: ExportOptions | None = None, *, overwrite: bool = False
+) -> Manifest:
+    """Export an encoder that no run trained as a matcher directory; a failed export leaves nothing.
 
-    head = None if run.result.head is None else read_head(run.directory)
-    path, trimmed = extract(student, None if head is None else head[1]), None
+    Args:
+        choice: the encoder, its labelled pairs and its options.
+        out: matcher directory to write; it appears under its name when it is complete.
+        options: variants, quantization and limits.
+        overwrite: replace an existing matcher directory.
+
+    Raises:
+        ModelSourceError: there is no such encoder, or it needs something that is not supported.
+        InvalidPairsError: the pairs or texts cannot be read, or do not allow a calibration.
+        ConfigError: an option has an invalid value.
+        OutputExistsError: ``out`` exists and may not be replaced.
+        VerificationError: the encoder cannot be translated, or a variant exceeds its limits.
+        OSError: ``out`` cannot be written.
+    """
+    with publishing(out, overwrite=overwrite) as working:
+        logger.info("encoding the development pairs with the encoder")
+        return _build(encoder_source(choice), working, options or ExportOptions())
+
+
+def _build(source: ExportSource, working: Path, options: ExportOptions) -> Manifest:
+    dev, tokenizer, torch_cosines, trimmed = source.splits["dev"], source.tokenizer, source.cosines, None
     if options.vocabulary_size is not None:
         logger.info("trimming the vocabulary")
-        smaller = trim_student(run, tokenizer, path, dev, torch_cosines, size=options.vocabulary_size)
+        smaller = trim_vocabulary(source, size=options.vocabulary_size)
         tokenizer, torch_cosines, trimmed = smaller.tokenizer, smaller.cosines, smaller.report
-    manifest = describe(run, tokenizer, path.encoder_weight.shape[0], working)
-    manifest = replace(manifest, trimmed_vocabulary=trimmed, head=_write_head(run, head, working))
-    logger.info("translating the encoder path to ONNX")
-    graph = export_graph(path)
-    context = ExportContext(working, dev, options.limits)
+    manifest = describe(source, tokenizer, working)
+    manifest = replace(manifest, trimmed_vocabulary=trimmed, head=_write_head(source, working))
+    logger.info("translating the encoder to ONNX")
+    graph = export_graph(source.path)
+    context = ExportContext(working, dev, options.limits, portable=options.portable)
     manifest = add_fp32(manifest, graph, context, torch_cosines)
     if set(options.variants) != {"fp32"}:
-        texts = (run.split("train") or dev).texts
-        max_length = run.config.student.max_length
-        batches = sample_batches(tokenizer, texts, count=options.sample_texts, max_length=max_length, seed=options.seed)
+        texts, count, length = source.sample_texts, options.sample_texts, source.max_length
+        batches = sample_batches(tokenizer, texts, count=count, max_length=length, seed=options.seed)
         manifest = _add_smaller(manifest, graph, batches, context, options)
 
     for precision in set(manifest.variants) - set(options.variants):
@@ -135,21 +157,22 @@ def _build(run: FinishedRun, working: Path, options: ExportOptions) -> Manifest:
     variants = {precision: manifest.variants[precision] for precision in options.variants}
     manifest = add_self_test(replace(manifest, variants=variants), working)
     write_manifest(working, manifest)
-    manifest = add_search_threshold(manifest, working, run, dev, precision=options.search_precision)
-    manifest = add_familiarity(manifest, working, run.texts(), dev.texts)
+    manifest = add_search_threshold(manifest, working, source.run, dev, precision=options.search_precision)
+    manifest = add_familiarity(manifest, working, source.training_texts, dev.texts)
     write_manifest(working, manifest)
-    manifest = replace(manifest, metrics=_measures(run, working, options.variants))
+    manifest = replace(manifest, metrics=_measures(source, working, options.variants))
     write_manifest(working, manifest)
     return manifest
 
 
-def _write_head(run: FinishedRun, head: tuple[HeadWeights, TokenMaps] | None, working: Path) -> HeadSpec | None:
-    """Write the weights of the run's pair head, if it has one, and describe them."""
-    if head is None or run.result.head is None:
+def _write_head(source: ExportSource, working: Path) -> HeadSpec | None:
+    """Write the weights of the pair head, if there is one, and describe them."""
+    if source.head is None:
         return None
+    weights, calibration = source.head
     file = working / FILE
-    write_weights(file, head[0])
-    return HeadSpec(file.name, sha256_of(file), file.stat().st_size, head[0].dimension, run.result.head.calibration)
+    write_weights(file, weights)
+    return HeadSpec(file.name, sha256_of(file), file.stat().st_size, weights.dimension, calibration)
 
 
 def _add_smaller(
@@ -161,7 +184,7 @@ def _add_smaller(
         manifest = add_fp16(manifest, graph, batches, context, reference)
     if {"int8", "int4"}.isdisjoint(options.variants):
         return manifest
-    logger.info("smoothing with %d sample batches of train texts", len(batches))
+    logger.info("smoothing with %d sample batches", len(batches))
     smooth(graph, channel_maxima(graph, batches, context.working), alpha=options.alpha)
     statistics = input_statistics(graph, batches, context.working)
     if "int8" in options.variants:
@@ -171,16 +194,15 @@ def _add_smaller(
     return manifest
 
 
-def _measures(run: FinishedRun, working: Path, variants: tuple[str, ...]) -> dict[str, dict[str, float]]:
+def _measures(source: ExportSource, working: Path, variants: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Return the measures of `metrics.summary` for each held-out split and each variant, by cosine and by head."""
     measures = {}
-    systems = {"": False} | ({" with head": True} if run.result.head is not None else {})
+    systems = {"": False} | ({" with head": True} if source.head is not None else {})
     for precision, (name, head) in itertools.product(variants, systems.items()):
         with Matcher.load(
             working, precision=precision, device="cpu", on_truncate="ignore", on_blank="score", head=head
         ) as matcher:
-            for split in ("dev", "test"):
-                if (pairs := run.split(split)) is not None:
-                    score = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))
-                    measures[f"{split}/{precision}{name}"] = metrics.summary(score, pairs.label, matcher.threshold)
+            for split, pairs in source.splits.items():
+                score = matcher.score_pairs(zip(pairs.a, pairs.b, strict=True))
+                measures[f"{split}/{precision}{name}"] = metrics.summary(score, pairs.label, matcher.threshold)
     return measures

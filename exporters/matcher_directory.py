@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flipkd_sdk import __version__
-from flipkd_sdk.artifact.manifest import MANIFEST_FILE, EncoderSpec, Manifest, TokenizerSpec, read_manifest, sha256_of
+from flipkd_sdk.artifact.manifest import MANIFEST_FILE, Manifest, TokenizerSpec, read_manifest, sha256_of
 from flipkd_sdk.artifact.recalibration import is_earlier_manifest
 from flipkd_sdk.atomic import atomic_directory, check_directory
 from flipkd_sdk.errors import MatcherDirectoryError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from flipkd_sdk.training.run_directory import FinishedRun
+    from flipkd_sdk.exporters.sources import ExportSource
 
 CARD_FILE = "README.md"
 
@@ -57,31 +57,36 @@ def _foreign(directory: Path) -> str | None:
     return f"contains {foreign[0]!r}, which is not part of a matcher" if foreign else None
 
 
-def describe(run: FinishedRun, tokenizer: PreTrainedTokenizerBase, dimension: int, working: Path) -> Manifest:
-    """Write ``tokenizer.json`` and return the manifest without variants."""
+def describe(source: ExportSource, tokenizer: PreTrainedTokenizerBase, working: Path) -> Manifest:
+    """Write ``tokenizer.json`` and return the manifest without variants.
+
+    Args:
+        source: the exported encoder.
+        tokenizer: its tokenizer, or the one with a trimmed vocabulary.
+        working: the working directory.
+    """
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     file = working / "tokenizer.json"
     # `Tokenizer.save` does not raise OSError.
     file.write_text(backend.to_str(pretty=False), encoding="utf-8")
-    student = run.config.student
     return Manifest(
         sdk_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        student=run.result.student,
-        teacher=run.result.teacher,
-        encoder=EncoderSpec(student.layer, student.module, student.pooling, student.attention, dimension),
+        student=source.student,
+        teacher=source.teacher,
+        encoder=source.spec,
         tokenizer=TokenizerSpec(
             file=file.name,
             sha256=sha256_of(file),
             bytes=file.stat().st_size,
-            max_length=student.max_length,
+            max_length=source.max_length,
             empty_token_id=empty_token_id(tokenizer),
             special_tokens=tuple(tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"])),
         ),
         variants={},
-        calibration=run.result.calibration,
+        calibration=source.calibration,
         metrics={},
     )
 

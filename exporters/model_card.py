@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flipkd_sdk.artifact.manifest import WHOLE_ENCODER
+
 if TYPE_CHECKING:
-    from flipkd_sdk.artifact.manifest import HeadSpec, Manifest, ModelReference, TrimmedVocabulary
+    from flipkd_sdk.artifact.manifest import EncoderSpec, HeadSpec, Manifest, ModelReference, TrimmedVocabulary
 
 
 def model_card(manifest: Manifest) -> str:
@@ -36,10 +38,9 @@ matcher.score("first text", "second text")  # probability in [0, 1]; at least ma
 
 | | source | revision | licence |
 |---|---|---|---|
-| student | {_model(manifest.student)} |
-| teacher | {_model(manifest.teacher)} |
+{_models(manifest)}
 
-The encoder is the LoRA A matrix of `{encoder.module}` in block {encoder.layer} ({encoder.attention} attention,
+{_encoder(encoder)} ({encoder.attention} attention,
 {encoder.pooling} pooling, {encoder.dimension} dimensions). Texts are read up to {tokenizer.max_length} tokens.
 {_head(manifest.head)}{_vocabulary(manifest.trimmed_vocabulary)}
 ## Measurements
@@ -55,9 +56,21 @@ At export, probability and threshold ({calibration.threshold:.3f}) were fitted o
 |---|---|---|---|---|---|
 {chr(10).join(variants)}
 
-The reference of fp32 is the trained student in torch, with this vocabulary. The reference of every other variant is
+The reference of fp32 is the model in torch, with this vocabulary. The reference of every other variant is
 fp32. `flipkd verify path/to/this/directory` checks that the variants compute the same on another machine.
 """
+
+
+def _models(manifest: Manifest) -> str:
+    if manifest.encoder.module == WHOLE_ENCODER:
+        return f"| encoder | {_model(manifest.student)} |"
+    return f"| student | {_model(manifest.student)} |\n| teacher | {_model(manifest.teacher)} |"
+
+
+def _encoder(encoder: EncoderSpec) -> str:
+    if encoder.module == WHOLE_ENCODER:
+        return f"The encoder was exported whole, with {encoder.layer} blocks"
+    return f"The encoder is the LoRA A matrix of `{encoder.module}` in block {encoder.layer}"
 
 
 def _head(head: HeadSpec | None) -> str:

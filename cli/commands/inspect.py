@@ -40,8 +40,12 @@ def inspect(matcher: str, as_json: bool) -> None:
 
 
 def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
+    from flipkd_sdk.artifact.manifest import WHOLE_ENCODER
+
     encoder, tokenizer, calibration = manifest.encoder, manifest.tokenizer, manifest.pair_calibration
-    read = f"block {encoder.layer}, {encoder.module}, {encoder.attention} attention, {encoder.pooling} pooling"
+    site = f"block {encoder.layer}, {encoder.module}"
+    site = f"{encoder.layer} blocks, exported whole" if encoder.module == WHOLE_ENCODER else site
+    read = f"{site}, {encoder.attention} attention, {encoder.pooling} pooling"
     yield columns(
         [
             ("matcher", matcher),

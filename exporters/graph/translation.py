@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from flipkd_sdk.exporters.encoder_path import EncoderPath
+    from flipkd_sdk.exporters.whole_encoder import WholeEncoder
 
 _MAX_BYTES = 2**31 - 1
 """Size limit of one protobuf message. The runtime opens no external data, so a graph must fit into one file."""
@@ -57,7 +58,7 @@ class EncoderPathConfig(ExporterConfig):  # type: ignore[misc]
         return {OUTPUT: {0: "batch"}, SECOND_OUTPUT: {0: "batch", 1: "sequence"}}
 
 
-def export_graph(path: EncoderPath) -> ir.Model:
+def export_graph(path: EncoderPath | WholeEncoder) -> ir.Model:
     """Translate an encoder path to one self-contained float32 graph.
 
     Raises:
@@ -80,14 +81,14 @@ def export_graph(path: EncoderPath) -> ir.Model:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise VerificationError(f"the student cannot be written as ONNX opset {OPSET}: {_first_line(error)}") from error
+        raise VerificationError(f"the encoder cannot be written as ONNX opset {OPSET}: {_first_line(error)}") from error
     if program is None:
-        raise VerificationError(f"the student cannot be written as ONNX opset {OPSET}")
+        raise VerificationError(f"the encoder cannot be written as ONNX opset {OPSET}")
     size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value)
     if size > _MAX_BYTES:
         raise VerificationError(
             f"the encoder path takes {size / 1e9:.1f} GB as float32, and an ONNX file holds {_MAX_BYTES / 1e9:.1f} GB; "
-            "train with a lower student.layer or a smaller student"
+            "train with a lower student.layer, or choose a smaller model"
         )
     share_heads(program.model)
     # The source positions of the nodes take a quarter of a megabyte, and nothing reads them.

@@ -70,7 +70,7 @@ def smooth(model: ir.Model, maxima: Mapping[str, NDArray[np.float32]], *, alpha:
         The number of smoothed activations.
     """
     count = 0
-    for activation, consumers, producer in _folds(model):
+    for activation, consumers, producer in list(_folds(model)):
         weights = [constant(node.inputs[1]) for node in consumers]
         reach = producer.gather(np.stack([np.abs(weight).max(axis=1) for weight in weights]).max(axis=0))
         largest = producer.gather(maxima[str(activation.name)])
@@ -82,8 +82,26 @@ def smooth(model: ir.Model, maxima: Mapping[str, NDArray[np.float32]], *, alpha:
             _replace(value, array)
         for node, weight in zip(consumers, weights, strict=True):
             _replace(node.inputs[1], weight * producer.spread(factor)[:, None])
+        _restore_other_readers(model, activation, consumers, factor)
         count += 1
     return count
+
+
+def _restore_other_readers(
+    model: ir.Model, activation: ir.Value, consumers: tuple[ir.Node, ...], factor: NDArray[np.float32]
+) -> None:
+    """Multiply a smoothed activation by its factor for readers that are no linear layers, such as a residual sum."""
+    others = [(node, index) for node, index in activation.uses() if node not in consumers]
+    maker = activation.producer()
+    if not others or maker is None:
+        return
+    tape = ir.tape.Tape()
+    restored = tape.op("Mul", [activation, tape.initializer(ir.tensor(factor, name=f"{activation.name}_factor"))])
+    for node, index in others:
+        node.replace_input_with(index, restored)
+    for value in tape.initializers:
+        model.graph.register_initializer(value)
+    model.graph.insert_after(maker, tape.nodes)
 
 
 def _folds(model: ir.Model) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...], _Producer]]:
@@ -92,10 +110,14 @@ def _folds(model: ir.Model) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...], _Pr
     for activation in dict.fromkeys(node.inputs[0] for node in linear_nodes(model)):
         if activation is None:
             continue
-        consumers = tuple(activation.consumers())
-        if not all(node in linear and _is_own(node.inputs[1]) for node in consumers):
+        readers = tuple(activation.consumers())
+        consumers = tuple(node for node in readers if node in linear)
+        if not all(_is_own(node.inputs[1]) for node in consumers):
             continue
         producer = _producer(activation, constant(consumers[0].inputs[1]).shape[0], linear)
+        # In post-normalization blocks, as in BERT, a residual sum reads the normalization too.
+        if producer is not None and len(consumers) < len(readers) and not _is_normalization(activation.producer()):
+            continue
         if producer is not None:
             yield activation, consumers, producer
 
@@ -104,13 +126,17 @@ def _producer(activation: ir.Value, width: int, linear: set[ir.Node]) -> _Produc
     source = activation.producer()
     if source is None:
         return None
-    if source.op_type in _NORMALIZATIONS:
+    if _is_normalization(source):
         constants = tuple(value for value in source.inputs[1:] if value is not None)
         return _Producer(constants, slice(None)) if constants and all(_is_own(value) for value in constants) else None
     if source.op_type == "Mul":
         made = (_linear_producer(factor, linear) for factor in source.inputs)
         return next((producer for producer in made if producer is not None and producer.width == width), None)
     return _through_attention(activation, width, linear)
+
+
+def _is_normalization(node: ir.Node | None) -> bool:
+    return node is not None and node.op_type in _NORMALIZATIONS
 
 
 def _through_attention(activation: ir.Value, width: int, linear: set[ir.Node]) -> _Producer | None:

@@ -104,12 +104,12 @@ def _refuse_others(model: Mapping[str, Any]) -> None:
     kind = model["type"]
     if kind != "BPE":
         raise ConfigError(
-            f"--trim-vocab: the student's tokenizer is a {kind} model, and only BPE can be trimmed; omit the option"
+            f"--trim-vocab: the tokenizer is a {kind} model, and only BPE can be trimmed; omit the option"
         )
     for option in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model[option]:
             raise ConfigError(
-                f"--trim-vocab: the student's tokenizer marks where words go on or end ({option} = {model[option]!r}), "
+                f"--trim-vocab: the tokenizer marks where words go on or end ({option} = {model[option]!r}), "
                 "and such vocabularies cannot be trimmed; omit the option"
             )
 

@@ -1,4 +1,4 @@
-"""Trimming of a student's vocabulary and embedding, and its measured effect.
+"""Trimming of an encoder's vocabulary and embedding, and its measured effect.
 
 The tokens of the train pairs and of the unlabelled texts are kept. The development texts are left out, because they
 represent future texts: measured on texts that were kept, the effect would look too small.
@@ -6,7 +6,6 @@ represent future texts: measured on texts that were kept, the effect would look 
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -18,29 +17,24 @@ from flipkd_sdk.artifact.manifest import TrimmedVocabulary
 from flipkd_sdk.evaluation import metrics
 from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.exporters.vocabulary.pruning import token_count, trim, unchanged_share
-from flipkd_sdk.pairs import read_texts
 from flipkd_sdk.training.tokens import encode, tokenize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.exporters.encoder_path import EncoderPath
-    from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.training.run_directory import FinishedRun
-
-logger = logging.getLogger("flipkd_sdk")
+    from flipkd_sdk.exporters.sources import ExportSource
+    from flipkd_sdk.exporters.whole_encoder import WholeEncoder
 
 VOCABULARY_SIZE = 15_000
 """Default size of a trimmed vocabulary, in tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrimmedStudent:
-    """Tokenizer and cosines of a student whose vocabulary was trimmed."""
+class TrimmedEncoder:
+    """Tokenizer and cosines of an encoder whose vocabulary was trimmed."""
 
     tokenizer: PreTrainedTokenizerBase
     cosines: NDArray[np.float32]
@@ -48,23 +42,11 @@ class TrimmedStudent:
     report: TrimmedVocabulary
 
 
-def trim_student(
-    run: FinishedRun,
-    tokenizer: PreTrainedTokenizerBase,
-    path: EncoderPath,
-    dev: Pairs,
-    cosines: NDArray[np.float32],
-    *,
-    size: int,
-) -> TrimmedStudent:
-    """Remove tokens from a student's vocabulary, and their embedding rows from its encoder path.
+def trim_vocabulary(source: ExportSource, *, size: int) -> TrimmedEncoder:
+    """Remove tokens from an encoder's vocabulary, and their rows from its embedding, which is replaced.
 
     Args:
-        run: finished run with the texts.
-        tokenizer: the student's.
-        path: the student's encoder path, whose embedding is replaced.
-        dev: labelled pairs to measure the effect on.
-        cosines: cosines of these pairs with the full vocabulary, shape (n,).
+        source: the encoder, its texts and its development pairs, on which the effect is measured.
         size: number of tokens to fill up to with the most frequent ones of the base model.
 
     Raises:
@@ -72,6 +54,7 @@ def trim_student(
         InvalidPairsError: the file of unlabelled texts cannot be read any more.
         VerificationError: the encoding of a text changed although its tokens were kept.
     """
+    tokenizer, path, dev = source.tokenizer, source.path, source.splits["dev"]
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -80,37 +63,24 @@ def trim_student(
         for role in ("bos_token", "eos_token", "unk_token", "pad_token")
         if (token := getattr(tokenizer, role)) is not None
     }
-    trimmed = trim(backend, domain_texts(run), required=special.values(), size=size)
+    trimmed = trim(backend, source.domain_texts(), required=special.values(), size=size)
     pad = special.pop("pad_token")
     smaller = PreTrainedTokenizerFast(tokenizer_object=trimmed.tokenizer, padding_side="right", **special)
     smaller.pad_token = pad
     base_tokens, width = keep_rows(path, trimmed.kept)
-    moved = encoder_cosines(lambda texts: encode(tokenize(smaller, texts, path.options.max_length), path.encode), dev)
+    moved = encoder_cosines(lambda texts: encode(tokenize(smaller, texts, source.max_length), path.encode), dev)
     report = TrimmedVocabulary(
         tokens=len(trimmed.kept),
         base_tokens=base_tokens,
         width=width,
         unchanged=unchanged_share(backend, trimmed.tokenizer, dev.texts),
         growth=token_count(trimmed.tokenizer, dev.texts) / max(1, token_count(backend, dev.texts)),
-        **metrics.agreement(moved, cosines, dev.label),
+        **metrics.agreement(moved, source.cosines, dev.label),
     )
-    return TrimmedStudent(smaller, moved, report)
+    return TrimmedEncoder(smaller, moved, report)
 
 
-def domain_texts(run: FinishedRun) -> Sequence[str]:
-    """Return the train and unlabelled texts of a run, without the texts of the development and test pairs."""
-    held_out = {text for name in ("dev", "test") if (pairs := run.split(name)) is not None for text in pairs.texts}
-    train = run.split("train")
-    texts = list(train.texts) if train is not None else []
-    file = run.config.data.texts
-    if file is not None and file.is_file():
-        texts += read_texts(file, column=run.config.data.text_column)
-    elif file is not None:
-        logger.warning("%s: missing, the vocabulary is trimmed to the texts of the train pairs only", file)
-    return [text for text in dict.fromkeys(texts) if text not in held_out]
-
-
-def keep_rows(path: EncoderPath, kept: NDArray[np.int64]) -> tuple[int, int]:
+def keep_rows(path: EncoderPath | WholeEncoder, kept: NDArray[np.int64]) -> tuple[int, int]:
     """Keep some rows of the token embedding, in a given order.
 
     Args:

@@ -31,6 +31,9 @@ SCORING_VERSION = 1
 
 MANIFEST_FILE = "manifest.json"
 
+WHOLE_ENCODER = "last_hidden_state"
+"""`EncoderSpec.module` of an encoder that was exported whole, without a student."""
+
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_NAME_BYTES = 255
 _SINCE = {"self_test": 2, "trimmed_vocabulary": 2, "head": 3, "familiarity": 3}
@@ -69,15 +72,16 @@ class EncoderSpec:
     """The encoder site in the student, and the pooling of token vectors."""
 
     layer: int
-    """Index of the decoder block that holds the encoder site; the blocks below it are in the graph."""
+    """Index of the decoder block that holds the encoder site; the blocks below it are in the graph. The number of
+    blocks of an encoder that was exported whole."""
     module: str
-    """Name of the linear layer inside the block, such as ``q_proj``."""
+    """Name of the linear layer inside the block, such as ``q_proj``, or `WHOLE_ENCODER`."""
     pooling: str
-    """``mean`` or ``last``."""
+    """``mean`` or ``last``, or ``cls`` for an encoder that was exported whole."""
     attention: str
     """``causal`` or ``bidirectional``."""
     dimension: int
-    """Length of the text vectors: the rank of the site's adapter."""
+    """Length of the text vectors; for a student the rank of the site's adapter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from flipkd_sdk.errors import (
     VerificationError,
 )
 from flipkd_sdk.evaluation.encoders import encoder_cosines
-from flipkd_sdk.exporters import export
+from flipkd_sdk.exporters import export, sources
 from flipkd_sdk.exporters.export import ExportOptions
 from flipkd_sdk.exporters.graph.nodes import linear_nodes
 from flipkd_sdk.exporters.verification import widen
@@ -230,7 +230,7 @@ STEPS = (
     "describe",
     "encoder_cosines",
     "extract",
-    "trim_student",
+    "trim_vocabulary",
     "export_graph",
     "add_fp32",
     "sample_batches",
@@ -265,8 +265,8 @@ def test_a_failure_at_any_step_leaves_everything_as_it_was(
     if overwrite:
         shutil.copytree(exported_matcher, out)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.setattr(export, step, fail)
-    if step == "trim_student":
+    monkeypatch.setattr(export if hasattr(export, step) else sources, step, fail)
+    if step == "trim_vocabulary":
         wide = replace(wide, vocabulary_size=0)
     if step in ("add_fp16", "add_int4"):
         wide = replace(wide, variants=(step.removeprefix("add_"),))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MODULES_FILE = "modules.json"
 _PROMPTS_FILE = "config_sentence_transformers.json"
+_LENGTH_FILE = "sentence_bert_config.json"
 _POOLING = "1_Pooling"
 _ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
@@ -71,6 +72,20 @@ def read_modules(directory: Path, *, with_dense: bool = True) -> SentenceModules
             pooling = _read_pooling(path / "config.json")
     layers = [layer for path in dense_directories(directory) for layer in _read_dense(path)] if with_dense else []
     return SentenceModules(pooling, nn.Sequential(*layers), _read_prompt(directory / _PROMPTS_FILE))
+
+
+def read_max_length(directory: Path) -> int | None:
+    """Return the most tokens of a text that a sentence-transformers directory sets, or None.
+
+    Raises:
+        ModelSourceError: the file is damaged.
+    """
+    file = directory / _LENGTH_FILE
+    if not file.is_file():
+        return None
+    with loading(str(file), "options of sentence-transformers"):
+        length = dict(_read(file)).get("max_seq_length")
+        return None if length is None else int(length)
 
 
 def dense_directories(directory: Path) -> list[Path]:

@@ -55,8 +55,13 @@ class TextEncoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return unit vectors, float32 (batch, d), of token ids and mask, int64 (batch, seq)."""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        pooled = hidden[:, 0] if self.pooling == "cls" else pool(hidden, attention_mask, self.pooling)
+        pooled = pooled_states(hidden, attention_mask, self.pooling)
         return functional.normalize(self.dense(pooled.float()), dim=-1)
+
+
+def pooled_states(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
+    """Return one vector per text of (batch, seq, hidden): ``cls``, the first state, or as `readout.pool` does."""
+    return hidden[:, 0] if pooling == "cls" else pool(hidden, attention_mask, pooling)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

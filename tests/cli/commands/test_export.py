@@ -17,6 +17,7 @@ from flipkd_sdk.cli.main import cli
 from flipkd_sdk.errors import VerificationError
 from flipkd_sdk.exporters import export as exporting
 from flipkd_sdk.exporters.export import ExportOptions
+from flipkd_sdk.exporters.sources import EncoderChoice
 from flipkd_sdk.exporters.vocabulary.trimming import VOCABULARY_SIZE
 
 if TYPE_CHECKING:
@@ -28,11 +29,12 @@ def asked(tiny_matcher: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     """What the command asks the exporter for, instead of exporting."""
     calls: dict[str, Any] = {}
 
-    def record(run: Path, out: Path, options: ExportOptions, *, overwrite: bool) -> Manifest:
-        calls.update(run=run, out=out, options=options, overwrite=overwrite)
+    def record(source: Path | EncoderChoice, out: Path, options: ExportOptions, **others: object) -> Manifest:
+        calls.update(source=source, out=out, options=options, **others)
         return read_manifest(tiny_matcher)
 
     monkeypatch.setattr(exporting, "export", record)
+    monkeypatch.setattr(exporting, "export_encoder", record)
     return calls
 
 
@@ -52,11 +54,54 @@ def test_the_defaults_are_those_of_the_exporter(asked: dict[str, Any]) -> None:
     done = flipkd("runs/faq", "--out", "faq-matcher")
     assert done.exit_code == 0, done.stderr
     assert asked == {
-        "run": Path("runs/faq"),
+        "source": Path("runs/faq"),
         "out": Path("faq-matcher"),
         "options": ExportOptions(),
         "overwrite": False,
+        "system": "student",
     }
+
+
+def test_the_teacher_of_a_run_is_exported_on_request(asked: dict[str, Any]) -> None:
+    assert flipkd("runs/faq", "--system", "teacher", "--out", "m").exit_code == 0
+    assert asked["system"] == "teacher"
+
+
+def test_portable_graphs_are_asked_for(asked: dict[str, Any]) -> None:
+    assert flipkd("runs/faq", "--portable", "--out", "m").exit_code == 0
+    assert asked["options"].portable is True
+
+
+def test_pairs_make_the_source_an_encoder(asked: dict[str, Any]) -> None:
+    assert flipkd("package:minilm", "--pairs", "dev.csv", "--out", "m").exit_code == 0
+    assert asked["source"] == EncoderChoice("package:minilm", Path("dev.csv"))
+    given = ("--texts", "t.csv", "--text-column", "q", "--prompt", "", "--max-length", "9", "--objective", "accuracy")
+    assert flipkd("some/model", "--pairs", "dev.csv", "--out", "m", *given).exit_code == 0
+    assert asked["source"] == EncoderChoice("some/model", Path("dev.csv"), Path("t.csv"), "q", 9, "", "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["package:minilm"], "name labelled pairs of its use with --pairs"),
+        (["encoder"], "name labelled pairs of its use with --pairs"),
+        (["run", "--texts", "t.csv"], "--texts is for an encoder"),
+        (["run", "--max-length", "9"], "--max-length is for an encoder"),
+        (["run", "--pairs", "dev.csv"], "a run has development pairs of its own"),
+        (["encoder", "--pairs", "dev.csv", "--system", "teacher"], "a run has development pairs of its own"),
+    ],
+)
+def test_options_of_runs_and_of_encoders_are_not_mixed(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "modules.json").write_text("[]")
+    (tmp_path / "run" / "splits").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    done = flipkd(*arguments, "--out", "m")
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not asked
 
 
 def test_every_option_reaches_the_exporter(asked: dict[str, Any]) -> None:

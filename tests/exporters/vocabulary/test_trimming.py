@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,8 @@ from flipkd_sdk.artifact.manifest import Manifest, read_manifest
 from flipkd_sdk.exporters import export
 from flipkd_sdk.exporters.export import ExportOptions
 from flipkd_sdk.exporters.model_card import model_card
-from flipkd_sdk.exporters.vocabulary.trimming import domain_texts, keep_rows, trim_student
+from flipkd_sdk.exporters.sources import domain_texts, student_source
+from flipkd_sdk.exporters.vocabulary.trimming import keep_rows, trim_vocabulary
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.models.student import load_tokenizer
 from flipkd_sdk.training.run_directory import FinishedRun, read_run
@@ -140,7 +142,9 @@ def test_the_tokenizers_special_tokens_have_their_new_ids(tiny_run: Path, llama:
     tokenizer(["to leave truncation"], truncation=True, max_length=2, padding=True)
     dev = split(run, "dev")
     path = copy.deepcopy(llama.path)
-    student = trim_student(run, tokenizer, path, dev, np.linspace(0, 1, len(dev), dtype=np.float32), size=0)
+    cosines = np.linspace(0, 1, len(dev), dtype=np.float32)
+    source = replace(student_source(run), path=path, tokenizer=tokenizer, cosines=cosines)
+    student = trim_vocabulary(source, size=0)
     smaller = student.tokenizer
     content = json.loads(smaller.backend_tokenizer.to_str())
     assert content["model"]["vocab"].get("<s>") == smaller.bos_token_id == empty_token_id(smaller)
