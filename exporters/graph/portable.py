@@ -116,7 +116,7 @@ def _attention(build: _Builder, node: ir.Node) -> ir.Value:
     attributes = node.attributes
     if any(given is not None for given in others) or len(node.outputs) > 1:
         raise _without_decomposition(node, "with a cache")
-    if attributes.get_int("is_causal", 0) or attributes.get_float("softcap", 0.0):
+    if any(name in attributes and attributes[name].value for name in ("is_causal", "softcap")):
         raise _without_decomposition(node, "with a causal mask of its own or a softcap")
     heads, size = _shape(query, node)[1], _shape(query, node)[3]
     shared = _shape(key, node)[1]
