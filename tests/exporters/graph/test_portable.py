@@ -19,15 +19,8 @@ from flipkd_sdk.exporters.quantization.activations import open_graph
 if TYPE_CHECKING:
     from pathlib import Path
 
-INTERLEAVED = "GLM"
-"""The family whose rotary embedding pairs neighbours."""
-
 
 def test_a_portable_graph_computes_the_same(family: Exported, tmp_path: Path) -> None:
-    if family.name == INTERLEAVED:
-        with pytest.raises(VerificationError, match=r"--portable: RotaryEmbedding .* has no decomposition"):
-            make_portable(family.graph)
-        return
     before = graph_vectors(family.graph, tmp_path)
     portable = make_portable(family.graph)
     assert largest_difference(graph_vectors(portable, tmp_path), before) <= 1e-5
@@ -65,6 +58,14 @@ def value(name: str, *shape: int | str) -> ir.Value:
         (ir.node("Swish", [value("x", 2, 3)]), "Swish"),
         (ir.node("MatMulNBits", [value("x", 2, 3)], domain="com.microsoft"), "com.microsoft::MatMulNBits"),
         (ir.node("RMSNormalization", [value("x", 2, 3), value("s", 3)], {"axis": 0}), "over several axes"),
+        (
+            ir.node(
+                "RotaryEmbedding",
+                [value("x", 1, 2, 3, 4), value("c", 1, 3, 2), value("s", 1, 3, 2)],
+                {"interleaved": 1},
+            ),
+            "interleaved",
+        ),
         (ir.node("Attention", [value("q", 1, 2, 3, 4)] * 3, {"softcap": 50.0}), "softcap"),
         (ir.node("Attention", [value("q", 1, 2, 8)] * 3), "without four dimensions"),
     ],

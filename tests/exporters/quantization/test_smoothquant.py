@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flipkd_sdk.exporters.graph.nodes import constant, input_of, linear_nodes
-from flipkd_sdk.exporters.quantization.activations import channel_maxima
+from flipkd_sdk.exporters.quantization.activations import channel_maxima, open_graph
 from flipkd_sdk.exporters.quantization.smoothquant import smooth
 
 if TYPE_CHECKING:
@@ -84,8 +84,13 @@ MATRIX = np.arange(9.0).reshape(3, 3)
         pytest.param([("MatMul", ["x", "w"], "y")], id="input of the graph"),
         pytest.param([("Tanh", ["x"], "h"), ("MatMul", ["h", "w"], "y")], id="nonlinearity"),
         pytest.param(
-            [("RMSNormalization", ["x", "s"], "h"), ("MatMul", ["h", "w"], "p"), ("Add", ["p", "h"], "y")],
-            id="read by something else as well",
+            [
+                ("MatMul", ["x", "w"], "u"),
+                ("Mul", ["u", "x"], "h"),
+                ("MatMul", ["h", "v"], "p"),
+                ("Add", ["p", "h"], "y"),
+            ],
+            id="product that is read by something else as well",
         ),
         pytest.param(
             [
@@ -126,6 +131,18 @@ def test_what_cannot_be_folded_is_left_alone(nodes: list[tuple[str, list[str], s
     assert smooth(graph, maxima, alpha=0.5) == 0
     for name, value in graph.graph.initializers.items():
         assert np.array_equal(constant(value), before[name])
+
+
+def test_a_residual_sum_gets_a_normalization_back_as_it_was(tmp_path: Path) -> None:
+    """BERT's blocks normalize behind the sum, so the next sum reads the normalization too."""
+    nodes = [("LayerNormalization", ["x", "s", "b"], "h"), ("MatMul", ["h", "w"], "p"), ("Add", ["h", "p"], "y")]
+    graph = small_graph(*nodes, w=MATRIX, s=np.array([1, 2, 3]), b=np.array([0, 1, -1]))
+    inputs = {"x": np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)}
+    (before,) = open_graph(graph, tmp_path).run(["y"], inputs)
+    assert smooth(graph, {"h": np.array([1, 10, 100], np.float32)}, alpha=0.5) == 1
+    assert not np.array_equal(constant(graph.graph.initializers["w"]), MATRIX)
+    (after,) = open_graph(graph, tmp_path).run(["y"], inputs)
+    assert np.abs(after - before).max() <= 1e-4
 
 
 def test_a_bias_is_divided_with_its_weight() -> None:
