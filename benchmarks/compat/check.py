@@ -39,10 +39,9 @@ def openvino(file: Path) -> Run:
 
 def tract(file: Path) -> Run:
     """Open a graph in tract."""
-    model = importlib.import_module("tract").onnx().load(str(file))
-    names = [model.output_name(i) for i in range(model.output_count())]
-    runnable = model.into_model().into_runnable()
-    return lambda ids, mask: runnable.run([ids, mask])[names.index("sentence_embedding")].to_numpy()
+    # tract names outputs by their nodes; the text vectors are the first output of every graph.
+    runnable = importlib.import_module("tract").onnx().load(str(file)).into_model().into_runnable()
+    return lambda ids, mask: runnable.run([ids, mask])[0].to_numpy()
 
 
 def main(directory: Path, precision: str, runtime: str) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from flipkd_sdk.artifact.manifest import read_manifest
 
 RUNTIMES = {
     "onnxruntime": ("1.17.3", "1.20.1", "1.22.1", "1.23.2", "1.32.0"),
-    "openvino": ("2026.4.0",),
-    "tract": ("0.23.4",),
+    "openvino": ("2026.4.1",),
+    "tract": ("0.23.9",),
 }
 _CHECK = Path(__file__).with_name("check.py")
 _OLD_NUMPY = ("1.17.3",)
