@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flipkd_sdk.errors import CandidateSetError, FlipKDError
@@ -64,6 +66,8 @@ class Models:
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
     _truncated_before: int = 0
+    _loader: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1))
+    """One thread, because each thread has a heap of its own in which a model leaves gaps."""
 
     def open(self) -> None:
         """Load the matcher and the candidates.
@@ -72,7 +76,7 @@ class Models:
             FlipKDError: they cannot be used.
             OSError: a file cannot be read.
         """
-        self._current = self._load()
+        self._current = self._loader.submit(self._load).result()
 
     @property
     def truncated_texts(self) -> int:
@@ -102,7 +106,7 @@ class Models:
         """
         async with self._reloading:
             try:
-                loaded = await asyncio.to_thread(self._load)
+                loaded = await asyncio.get_running_loop().run_in_executor(self._loader, self._load)
             except (FlipKDError, OSError) as error:
                 self.reload_error = " ".join(str(error).split())
                 raise
@@ -118,6 +122,7 @@ class Models:
         if old is not None:
             await old.close()
         await asyncio.gather(*self._closing)
+        self._loader.shutdown()
 
     def _close_if_unused(self, loaded: Loaded) -> None:
         if loaded.retired and not loaded.users:
