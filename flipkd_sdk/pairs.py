@@ -61,6 +61,11 @@ class Pairs:
         """Return the distinct texts in order of their first occurrence, pair by pair."""
         return tuple(dict.fromkeys(itertools.chain.from_iterable(zip(self.a, self.b, strict=True))))
 
+    @property
+    def matches(self) -> list[tuple[str, str]]:
+        """Return the pairs with label 1."""
+        return [(a, b) for a, b, label in zip(self.a, self.b, self.label, strict=True) if label]
+
     def take(self, indices: Iterable[int]) -> Pairs:
         """Return the pairs at the given positions, in that order."""
         chosen = [int(i) for i in indices]

@@ -1,4 +1,4 @@
-"""Scores by the pair head: pairs in blocks of one shape, so that a pair's score depends on the pair alone."""
+"""Scores by the pair head: pairs in blocks of one width, so that a pair's score depends on the pair alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.pair_head.cues import cues_of, pair_cues
-from flipkd_sdk.pair_head.scoring import Tokens, alignments, pair_logits
+from flipkd_sdk.pair_head.cues import pair_cues
+from flipkd_sdk.pair_head.scoring import Tokens, alignments, directions, pair_logits
 from flipkd_sdk.runtimes.encoding.batching import padded_length
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from flipkd_sdk.pair_head.weights import HeadWeights
     from flipkd_sdk.runtimes.encoding.text_tokens import TextTokens
 
-_BLOCK_NUMBERS = 1 << 17
-"""Numbers of a block's largest intermediate result, half a megabyte, which stays in a CPU's cache."""
+_BLOCK_NUMBERS = 1 << 18
+"""Numbers of a block's largest intermediate result, a megabyte, which stays in a CPU's cache."""
 
 
 class PairHead:
@@ -33,6 +33,7 @@ class PairHead:
     def __init__(self, weights: HeadWeights, max_length: int) -> None:
         self._weights = weights
         self._max_length = max_length
+        self._cues = weights.cue_reader()
         self._features = weights.compare_1.shape[1]
 
     def logits(
@@ -52,42 +53,49 @@ class PairHead:
             b: indices of texts, shape (n,).
             cosines: of the pairs, shape (n,).
         """
-        widths = np.array([padded_length(len(text.ids), self._max_length) for text in tokens], dtype=np.int64)
-        # Either order of two texts becomes the same one, so that both have the same bits.
-        swapped = np.array(
-            [(widths[i], texts[i]) > (widths[j], texts[j]) for i, j in zip(a.tolist(), b.tolist(), strict=True)],
-            dtype=np.bool_,
-        )
-        a, b = np.where(swapped, b, a), np.where(swapped, a, b)
-        cues = [cues_of(text) for text in texts]
         logits = np.empty(len(a), dtype=np.float32)
-        shapes = widths[a] * (self._max_length + 1) + widths[b]
-        order = np.argsort(shapes, kind="stable")
-        for group in np.split(order, np.flatnonzero(np.diff(shapes[order])) + 1) if len(order) else ():
-            wide = int(widths[a[group[0]]]), int(widths[b[group[0]]])
-            step = max(1, _BLOCK_NUMBERS // (max(wide) * max(self._features, *wide)))
+        if not len(a):
+            return logits
+        joined = _Joined(self._weights, tokens)
+        cues = [self._cues(text) for text in texts]
+        of_pairs = pair_cues([cues[i] for i in a.tolist()], [cues[i] for i in b.tolist()])
+        padded = np.array([padded_length(len(text.ids), self._max_length) for text in tokens], dtype=np.int64)
+        widths = np.maximum(padded[a], padded[b])
+        order = np.argsort(widths, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(widths[order])) + 1):
+            width = int(widths[group[0]])
+            step = max(1, _BLOCK_NUMBERS // (2 * width * max(self._features, width)))
             for start in range(0, len(group), step):
                 rows = group[start : start + step]
-                first, second = a[rows].tolist(), b[rows].tolist()
+                texts_of_rows = np.concatenate([a[rows], b[rows]])
                 logits[rows] = pair_logits(
-                    self._weights,
-                    _padded([tokens[i] for i in first], wide[0]),
-                    _padded([tokens[i] for i in second], wide[1]),
-                    cosines[rows],
-                    pair_cues([cues[i] for i in first], [cues[i] for i in second]),
+                    self._weights, joined.padded(texts_of_rows, width), cosines[rows], of_pairs[rows]
                 )
         return logits
 
+
     def alignment(self, a: TextTokens, b: TextTokens) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the share of each token of a aligned with each one of b, shape (n, m), and the reverse, (m, n)."""
-        forward, backward = alignments(self._weights, _padded([a], len(a.ids)), _padded([b], len(b.ids)))
-        return forward[0], backward[0]
+        n, m = len(a.ids), len(b.ids)
+        joined = _Joined(self._weights, (a, b)).padded(np.arange(2), max(n, m))
+        forward, backward = alignments(self._weights, joined)
+        return forward[:n, :m], backward[:m, :n]
 
 
-def _padded(texts: Sequence[TextTokens], width: int) -> Tokens:
-    ids = np.full((len(texts), width), -1, dtype=np.int64)
-    vectors = np.zeros((len(texts), width, texts[0].vectors.shape[1]), dtype=np.float32)
-    for row, text in enumerate(texts):
-        ids[row, : len(text.ids)] = text.ids
-        vectors[row, : len(text.ids)] = text.vectors
-    return Tokens(ids, vectors)
+class _Joined:
+    """Tokens of all texts in one row, followed by one of padding."""
+
+    def __init__(self, weights: HeadWeights, tokens: Sequence[TextTokens]) -> None:
+        self._lengths = np.array([len(text.ids) for text in tokens], dtype=np.int64)
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._ids = np.concatenate([*(text.ids for text in tokens), [-1]], dtype=np.int64, casting="unsafe")
+        nothing = np.zeros((1, weights.dimension), dtype=np.float32)
+        self._vectors = np.concatenate([*(text.vectors for text in tokens), nothing])
+        self._directions = directions(weights, self._vectors)
+
+    def padded(self, texts: NDArray[np.int64], width: int) -> Tokens:
+        """Return the tokens of some texts, padded to one width."""
+        columns = np.arange(width)
+        real = columns < self._lengths[texts][:, None]
+        index = np.where(real, self._starts[texts][:, None] + columns, len(self._ids) - 1)
+        return Tokens(self._ids[index], self._vectors[index], self._directions[index])

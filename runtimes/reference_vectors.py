@@ -15,6 +15,7 @@ each of the lengths 1, 2, 3, 4 and 8 (medians of groups of 8 texts, which is the
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from flipkd_sdk.artifact.limits import REFERENCE_DISTANCE
 from flipkd_sdk.artifact.manifest import checked_file
 from flipkd_sdk.errors import MatcherDirectoryError, SelfTestError
+from flipkd_sdk.evaluation.cosines import pair_cosines
 from flipkd_sdk.runtimes.encoding.tokenizer import TokenIds
 from flipkd_sdk.runtimes.encoding.tokenizer_file import read_tokenizer
 from flipkd_sdk.runtimes.onnx.instruction_sets import instruction_sets
@@ -30,9 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.artifact.reference_vectors import SelfTest
-    from flipkd_sdk.runtimes.encoding.encoder import TextEncoder
+    from flipkd_sdk.runtimes.encoding.encoder import Encoded, TextEncoder
+    from flipkd_sdk.runtimes.pair_head import PairHead
 
 _passed: set[tuple[str, str]] = set()
 """Hashes of the variants and self-tests that have passed in this process."""
@@ -56,6 +61,14 @@ def made_up_sample(directory: Path, manifest: Manifest) -> tuple[tuple[int, ...]
 def as_tokens(texts: Sequence[Sequence[int]]) -> list[TokenIds]:
     """Convert a sample's texts to the encoder's input."""
     return [TokenIds(np.array(ids, dtype=np.uint32), was_cut=False) for ids in texts]
+
+
+def head_numbers(head: PairHead, texts: Sequence[Sequence[int]], encoded: Encoded) -> NDArray[np.float32]:
+    """Return the pair head's numbers of all pairs of a sample's texts, shape (pairs,)."""
+    a, b = np.array(list(combinations(range(len(texts)), 2))).T
+    # A sample has no words, so its token ids are its cues.
+    written = [" ".join(map(str, ids)) for ids in texts]
+    return head.logits(written, encoded.tokens or [], a, b, pair_cosines(encoded.vectors, a, b))
 
 
 def load_self_test(directory: Path, manifest: Manifest) -> SelfTest | None:

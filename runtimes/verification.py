@@ -8,15 +8,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.artifact.limits import FIGURES, PAIRS_ALONE, REFERENCE_DISTANCE, SPEARMAN_LOSS, score_change
+from flipkd_sdk.artifact.limits import (
+    FIGURES,
+    HEAD_CHANGE,
+    PAIRS_ALONE,
+    REFERENCE_DISTANCE,
+    SPEARMAN_LOSS,
+    score_change,
+)
 from flipkd_sdk.artifact.manifest import Drift, checked_file, read_manifest
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.evaluation import metrics
 from flipkd_sdk.evaluation.cosines import pair_cosines
+from flipkd_sdk.runtimes.encoding.encoder import Encoded
 from flipkd_sdk.runtimes.encoding.inputs import distinct_of_pairs
 from flipkd_sdk.runtimes.load import LoadOptions, OpenMatcher, open_matcher
 from flipkd_sdk.runtimes.onnx.threads import available_threads
-from flipkd_sdk.runtimes.reference_vectors import as_tokens, load_self_test, made_up_sample, median_distance
+from flipkd_sdk.runtimes.reference_vectors import (
+    as_tokens,
+    head_numbers,
+    load_self_test,
+    made_up_sample,
+    median_distance,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,6 +94,8 @@ class _Sample:
     tokens: Sequence[TokenIds]
     a: NDArray[np.int64]
     b: NDArray[np.int64]
+    texts: Sequence[str]
+    """The texts as the pair head's cues read them."""
 
     def cosines(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return pair_cosines(vectors, self.a, self.b)
@@ -88,7 +104,14 @@ class _Sample:
         """Return the first pairs and their texts."""
         kept, indices = np.unique(np.concatenate([self.a[:pairs], self.b[:pairs]]), return_inverse=True)
         a, b = indices.reshape(2, -1)
-        return _Sample(self.name, [self.tokens[i] for i in kept], a, b)
+        return _Sample(self.name, [self.tokens[i] for i in kept], a, b, [self.texts[i] for i in kept])
+
+    def values(self, opened: OpenMatcher, encoded: Encoded) -> NDArray[np.float32]:
+        """Return what scores are made of: the pair head's numbers, or without one the cosines."""
+        cosines = self.cosines(encoded.vectors)
+        if opened.head is None or encoded.tokens is None:
+            return cosines
+        return opened.head.logits(self.texts, encoded.tokens, self.a, self.b, cosines)
 
 
 def verify(
@@ -124,7 +147,7 @@ def verify(
     self_test = load_self_test(directory, manifest)
     texts = self_test.token_ids if self_test else made_up_sample(directory, manifest)
     a, b = np.array(list(combinations(range(len(texts)), 2))).T
-    samples = [_Sample("sample", as_tokens(texts), a, b)]
+    samples = [_Sample("sample", as_tokens(texts), a, b, [" ".join(map(str, ids)) for ids in texts])]
     checks: list[Check] = []
     cosines: dict[str, list[NDArray[np.float32]]] = {}
     devices = {}
@@ -136,11 +159,13 @@ def verify(
         if self_test is not None:
             distance = median_distance(opened.encoder, self_test, precision)
             checks.append(Check(precision, "self-test distance", distance, 0.0, at_most=REFERENCE_DISTANCE))
+            checks += _head_change(opened, self_test, precision)
         for sample in samples:
             checks += _invariance(sample.first(PAIRS_ALONE), opened, others)
         cosines[precision] = [sample.cosines(opened.encoder.encode_tokens(sample.tokens)) for sample in samples]
         if pairs is not None:
-            checks += _figures(manifest, precision, cosines[precision][1], pairs, split)
+            checks += _figures(manifest.calibration, manifest, precision, cosines[precision][1], pairs, split)
+            checks += _figures_with_head(opened, samples[1], pairs, split)
     for precision in chosen[1:]:
         compared = precision, chosen[0]
         for i, sample in enumerate(samples):
@@ -171,7 +196,7 @@ def measured_drift(
 def _sample_of(pairs: Pairs, opened: OpenMatcher) -> _Sample:
     distinct = distinct_of_pairs(zip(pairs.a, pairs.b, strict=True))
     tokens = opened.encoder.tokenizer.encode(distinct.texts)
-    return _Sample("pairs", tokens, distinct.index[0::2], distinct.index[1::2])
+    return _Sample("pairs", tokens, distinct.index[0::2], distinct.index[1::2], distinct.texts)
 
 
 def _open_twice(directory: Path, options: LoadOptions) -> tuple[OpenMatcher, OpenMatcher]:
@@ -186,29 +211,60 @@ def _open_twice(directory: Path, options: LoadOptions) -> tuple[OpenMatcher, Ope
 def _invariance(sample: _Sample, opened: OpenMatcher, others: OpenMatcher) -> Iterator[Check]:
     """Measure the change of scores with the batch, its order and the number of threads."""
     encoder, tokens = opened.encoder, sample.tokens
-    alone = np.concatenate([encoder.encode_tokens([text]) for text in tokens])
+    head = opened.head is not None
+    alone = _joined([encoder.encode_with_tokens([text], with_tokens=head) for text in tokens])
+    backwards = encoder.encode_with_tokens(tokens[::-1], with_tokens=head)
     passes = {
-        "batched": encoder.encode_tokens(tokens),
-        "in small batches": encoder.encode_tokens(tokens, max_rows=_ROWS),
-        "reversed": encoder.encode_tokens(tokens[::-1])[::-1],
-        "with other threads": others.encoder.encode_tokens(tokens),
+        "batched": encoder.encode_with_tokens(tokens, with_tokens=head),
+        "in small batches": encoder.encode_with_tokens(tokens, with_tokens=head, max_rows=_ROWS),
+        "reversed": Encoded(backwards.vectors[::-1], 0, backwards.tokens and backwards.tokens[::-1]),
+        "with other threads": others.encoder.encode_with_tokens(tokens, with_tokens=head),
     }
     if opened.device != "cpu":
         del passes["with other threads"]
-    probability = opened.manifest.calibration.probability
-    scores = probability(sample.cosines(alone))
+
+    def scores_of(encoded: Encoded, sample: _Sample = sample) -> NDArray[np.float32]:
+        return opened.manifest.pair_calibration.probability(sample.values(opened, encoded))
+
+    scores = scores_of(alone)
     # A wider limit that the user set at export holds here too.
     limit = max(score_change(opened.device), 2 * opened.manifest.variant(opened.precision).drift.alone_vs_batched)
-    for name, vectors in passes.items():
-        change = float(np.abs(probability(sample.cosines(vectors)) - scores).max())
+    for name, encoded in passes.items():
+        change = float(np.abs(scores_of(encoded) - scores).max())
         yield Check(opened.precision, f"{sample.name}: alone / {name}", change, at_most=limit)
+    if head:
+        swapped = replace(sample, a=sample.b, b=sample.a)
+        change = float(np.abs(scores_of(alone, swapped) - scores).max())
+        yield Check(opened.precision, f"{sample.name}: texts swapped", change, at_most=limit)
+
+
+def _joined(parts: Sequence[Encoded]) -> Encoded:
+    """Join results of several runs."""
+    tokens = [own for part in parts for own in part.tokens or ()]
+    return Encoded(np.concatenate([part.vectors for part in parts]), 0, tokens or None)
+
+
+def _head_change(opened: OpenMatcher, self_test: SelfTest, precision: str) -> Iterator[Check]:
+    """Compare the pair head's scores of the sample with those at export."""
+    exported = self_test.numbers.get(precision)
+    if opened.head is None or exported is None:
+        return
+    encoded = opened.encoder.encode_with_tokens(as_tokens(self_test.token_ids), with_tokens=True)
+    probability = opened.manifest.pair_calibration.probability
+    here = probability(head_numbers(opened.head, self_test.token_ids, encoded))
+    change = float(np.median(np.abs(here - probability(exported))))
+    yield Check(precision, "self-test scores with head", change, 0.0, at_most=HEAD_CHANGE)
 
 
 def _figures(
-    manifest: Manifest, precision: str, cosine: NDArray[np.float32], pairs: Pairs, split: str | None
+    calibration: Calibration,
+    manifest: Manifest,
+    precision: str,
+    cosine: NDArray[np.float32],
+    pairs: Pairs,
+    split: str | None,
 ) -> Iterator[Check]:
     """Measure the quality on labelled pairs and compare it with the split's figures in the manifest, if it has any."""
-    calibration = manifest.calibration
     values = metrics.summary(calibration.probability(cosine), pairs.label, calibration.threshold)
     exported = manifest.metrics.get(f"{split}/{precision}", {})
     for name, most in FIGURES.items():
@@ -218,6 +274,13 @@ def _figures(
             yield Check(precision, what, values[name])
         else:
             yield Check(precision, what, values[name], there, at_most=there + most, at_least=there - most)
+
+
+def _figures_with_head(opened: OpenMatcher, sample: _Sample, pairs: Pairs, split: str | None) -> Iterator[Check]:
+    if opened.head is not None:
+        values = sample.values(opened, opened.encoder.encode_with_tokens(sample.tokens, with_tokens=True))
+        name, calibration = f"{opened.precision} with head", opened.manifest.pair_calibration
+        yield from _figures(calibration, opened.manifest, name, values, pairs, split)
 
 
 def _exported_drift(

@@ -6,6 +6,7 @@ from runtime.command_line import bench_cold, bench_help, bench_pairs, bench_repe
 from runtime.concurrency import callers
 from runtime.explanations import explanations
 from runtime.labelling import next_pair
+from runtime.head import head_cost
 from runtime.parts import parts_command
 from runtime.serving import callers_of_service, reloads
 from runtime.soak import soak
@@ -18,9 +19,10 @@ runtime = parts_command(
         "import": import_time,
         "memory": memory,
         "callers": callers,
+        "head": head_cost,
         "soak": soak,
     },
-    "Measure start-up, memory, concurrent callers and a long run of MATCHER.",
+    "Measure start-up, memory, concurrent callers, the pair head and a long run of MATCHER.",
 )
 
 serve = parts_command(

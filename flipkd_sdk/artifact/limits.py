@@ -19,6 +19,9 @@ REFERENCE_DISTANCE = 0.01
 """Largest median distance from the reference vectors: a sixth of what overflow causes, and twenty times the effect of
 storing them as float16."""
 
+HEAD_CHANGE = 0.01
+"""Largest median change of the pair head's scores of the self-test's pairs, which are stored as float16."""
+
 FIGURES = {"average_precision": 0.005, "f1": 0.01}
 """Largest change of a figure from the manifest's. F1 jumps when a single pair crosses the threshold."""
 SPEARMAN_LOSS = 0.1

@@ -1,4 +1,4 @@
-"""The self-test file of a matcher directory: a random sample, and its vectors by each variant at export.
+"""The self-test file of a matcher directory: a random sample, and its vectors and the head's numbers at export.
 
 Another machine must return the same vectors. The sample is drawn from the vocabulary at random, so the file reveals
 nothing about the training texts. It is JSON; a variant's vectors are float16, little-endian, in base64, which moves a
@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping  # noqa: TC003 - `decode` reads the field types at run time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +45,8 @@ class SelfTest:
     """The sample's texts as token ids."""
     vectors: Mapping[str, NDArray[np.float32]]
     """By precision: the texts' unit vectors, shape (texts, dimension)."""
+    numbers: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """By precision: the pair head's numbers of all pairs of texts, shape (texts · (texts − 1) / 2,); empty without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class _Content:
 
     token_ids: tuple[tuple[int, ...], ...]
     vectors: Mapping[str, str]
+    numbers: Mapping[str, str]
 
 
 def draw_sample(vocabulary: Sequence[int], *, max_length: int) -> tuple[tuple[int, ...], ...]:
@@ -69,11 +72,10 @@ def draw_sample(vocabulary: Sequence[int], *, max_length: int) -> tuple[tuple[in
 
 def write_self_test(path: Path, self_test: SelfTest) -> None:
     """Write a self-test, with vectors rounded to float16."""
-    vectors = {
-        precision: base64.b64encode(values.astype(_STORED).tobytes()).decode()
-        for precision, values in self_test.vectors.items()
-    }
-    path.write_text(json.dumps({"token_ids": self_test.token_ids, "vectors": vectors}) + "\n", encoding="ascii")
+    content: dict[str, object] = {"token_ids": self_test.token_ids, "vectors": _encoded(self_test.vectors)}
+    if self_test.numbers:
+        content["numbers"] = _encoded(self_test.numbers)
+    path.write_text(json.dumps(content) + "\n", encoding="ascii")
 
 
 def read_self_test(path: Path, *, dimension: int, max_length: int) -> SelfTest:
@@ -90,8 +92,12 @@ def read_self_test(path: Path, *, dimension: int, max_length: int) -> SelfTest:
     if path.stat().st_size > MAX_BYTES:
         raise MatcherDirectoryError(f"{path}: larger than {MAX_BYTES} bytes, so it is not a self-test")
     try:
-        content: _Content = strict_json.decode(_Content, strict_json.parse(path.read_bytes()), "self-test")
+        parsed = strict_json.parse(path.read_bytes())
+        if isinstance(parsed, dict):
+            parsed.setdefault("numbers", {})  # Directories without a pair head have none.
+        content: _Content = strict_json.decode(_Content, parsed, "self-test")
         vectors = {name: _vectors(text, dimension) for name, text in content.vectors.items()}
+        numbers = {name: _vectors(text, 1)[:, 0] for name, text in content.numbers.items()}
     except (ValueError, RecursionError, MatcherDirectoryError) as error:
         raise MatcherDirectoryError(f"{path}: not a self-test ({error}); export the matcher again") from error
     texts = content.token_ids
@@ -104,7 +110,17 @@ def read_self_test(path: Path, *, dimension: int, max_length: int) -> SelfTest:
             raise MatcherDirectoryError(
                 f"{path}: {len(values)} {name} vectors for {len(texts)} texts; export the matcher again"
             )
-    return SelfTest(texts, vectors)
+    pairs = len(texts) * (len(texts) - 1) // 2
+    for name, values in numbers.items():
+        if len(values) != pairs:
+            raise MatcherDirectoryError(
+                f"{path}: {len(values)} {name} numbers for {pairs} pairs; export the matcher again"
+            )
+    return SelfTest(texts, vectors, numbers)
+
+
+def _encoded(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, str]:
+    return {name: base64.b64encode(values.astype(_STORED).tobytes()).decode() for name, values in arrays.items()}
 
 
 def _vectors(text: str, dimension: int) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipkd_sdk.contrast.details import with_details
 from flipkd_sdk.contrast.nouns import mine_nouns, other_noun
 from flipkd_sdk.contrast.numbers import other_amount, other_date, other_number_format
 from flipkd_sdk.contrast.rewriting import exchanged, rewritten
@@ -77,6 +78,7 @@ def contrast_pairs(
     labelled_matches: Iterable[tuple[str, str]] = (),
     kinds: Collection[str] | None = None,
     second_change: float = 0.0,
+    details: bool = False,
 ) -> ContrastSet:
     """Make contrast pairs from texts by the rules of a language pack.
 
@@ -94,6 +96,7 @@ def contrast_pairs(
         kinds: kinds to make; by default all of the pack.
         second_change: share of the pairs, of either label, whose changed text is changed once more in a way that
             leaves the meaning. So the number of differences does not give the label away.
+        details: also change copies of the texts to which the pack's details have been added.
 
     Raises:
         ConfigError: ``kinds`` has an unknown name, ``per_kind`` or ``seed`` is below 0, or ``second_change`` is
@@ -104,16 +107,13 @@ def contrast_pairs(
         >>> contrast_pairs(["Send 500 EUR"], load_pack("en"), per_kind=1, seed=0, kinds=["amount"]).counts
         {'amount': 1}
     """
-    if per_kind < 0:
-        raise ConfigError(f"per_kind={per_kind}: expected 0 or more contrast pairs of each kind")
-    if seed < 0:
-        raise ConfigError(f"seed={seed}: expected 0 or more")
-    if not 0 <= second_change <= 1:
-        raise ConfigError(f"second_change={second_change}: expected a share in [0, 1]")
+    _check_options(per_kind, seed, second_change)
     wanted = _chosen_kinds(pack, kinds)
     harmless = [kind for kind, label in sorted(pack.labels.items()) if label == 1] if second_change else []
     usable = [text for text in dict.fromkeys(texts) if text.strip() and len(text) <= MAX_CHARACTERS]
     changes = _changes(usable, pack, sorted({*wanted, *harmless}))
+    if details:
+        usable += with_details(usable, pack.details, np.random.default_rng([seed, len(usable)]))
     same = _MatchGroups(labelled_matches)
     used: set[frozenset[str]] = set()
     pairs: list[ContrastPair] = []
@@ -139,6 +139,15 @@ def contrast_pairs(
             a, b = (text, changed) if rng.random() < 0.5 else (changed, text)
             pairs.append(ContrastPair(a, b, label, kind))
     return ContrastSet(tuple(pairs), left_out)
+
+
+def _check_options(per_kind: int, seed: int, second_change: float) -> None:
+    if per_kind < 0:
+        raise ConfigError(f"per_kind={per_kind}: expected 0 or more contrast pairs of each kind")
+    if seed < 0:
+        raise ConfigError(f"seed={seed}: expected 0 or more")
+    if not 0 <= second_change <= 1:
+        raise ConfigError(f"second_change={second_change}: expected a share in [0, 1]")
 
 
 def _chosen_kinds(pack: LanguagePack, kinds: Collection[str] | None) -> list[str]:

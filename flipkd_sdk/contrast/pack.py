@@ -32,8 +32,8 @@ class Rewrite:
     kind: str
     label: int
     pattern: re.Pattern[str]
-    replace: str
-    """Template with ``{group}`` or ``{group:form}``."""
+    replace: tuple[str, ...]
+    """Templates with ``{group}`` or ``{group:form}``, of which one is drawn."""
     unless: re.Pattern[str] | None = None
     """The rule does not apply where this is found."""
     whole_text: bool = False
@@ -50,6 +50,8 @@ class Numbers:
     """Words of the integers from zero."""
     counted: re.Pattern[str] | None = None
     """Find a noun after a number that is written as a word, so that it counts something."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Value by number word, for the pair head's cues; those from 100 on multiply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,18 @@ class Nouns:
     never: frozenset[str] = frozenset()
     """Words that are never exchanged; without spaces, characters that no noun contains."""
     synonyms: tuple[frozenset[str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Details that are added to texts, so that there is more to change in them."""
+
+    endings: tuple[str, ...] = ()
+    """Templates with ``{list}``; those that begin with a space go before the final mark, others after the text."""
+    alone: tuple[str, ...] = ()
+    """Templates of texts of their own."""
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Words by name of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,9 @@ class LanguagePack:
     dates: tuple[re.Pattern[str], ...] = ()
     """Patterns with the groups year, month, day, hour and minute."""
     nouns: Nouns | None = None
+    negators: tuple[str, ...] = ()
+    """Words that negate, for the pair head's cues."""
+    details: Details = field(default_factory=Details)
     exchanges: tuple[Exchange, ...] = ()
     rewrites: tuple[Rewrite, ...] = ()
     forms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flipkd_sdk.contrast.pack import BUILT_IN_KINDS, Exchange, LanguagePack, Nouns, Numbers, Rewrite
+from flipkd_sdk.contrast.pack import BUILT_IN_KINDS, Details, Exchange, LanguagePack, Nouns, Numbers, Rewrite
 from flipkd_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
 _KEYS = {
     "": {
-        "language", "extends", "words", "kinds_off", "protected", "fragments", "lists", "inflections", "numbers",
-        "dates", "nouns", "exchange", "rewrite",
+        "language", "extends", "words", "kinds_off", "protected", "fragments", "lists", "inflections", "negators",
+        "numbers", "dates", "nouns", "details", "exchange", "rewrite",
     },
     "inflections": {"columns", "rows"},
-    "numbers": {"thousands", "decimal", "words", "counted"},
+    "numbers": {"thousands", "decimal", "words", "counted", "values"},
     "dates": {"patterns"},
     "nouns": {"before", "never", "synonyms"},
-    "exchange": {"kind", "label", "sets", "pattern", "case_sensitive"},
+    "details": {"endings", "alone"},
+    "exchange": {"kind", "label", "sets", "lists", "pattern", "case_sensitive"},
     "rewrite": {"kind", "label", "pattern", "replace", "unless", "scope"},
 }  # fmt: skip
 _INTERPOLATED = re.compile(r"\{([a-z_]+)\}")
+_LARGEST_VALUE = 1e12
 _SLOT = re.compile(r"\{([a-z_]+)(?::([a-z_]+))?\}")
 
 
@@ -197,7 +199,8 @@ def _build(source: str, table: dict[str, Any]) -> LanguagePack:
     spaced = spacing == "spaced"
     forms = _forms(root.subsection("inflections"))
     numbers = root.subsection("numbers")
-    parts = _parts(root, forms, numbers)
+    lists = _lists(root)
+    parts = _parts(root, forms, numbers, lists)
     protected = [root.compiled("protected", parts, text=text).pattern for text in root.strings("protected")]
     dates = root.subsection("dates")
     pack = LanguagePack(
@@ -210,10 +213,13 @@ def _build(source: str, table: dict[str, Any]) -> LanguagePack:
             decimal=numbers.string("decimal", "."),
             words=numbers.strings("words"),
             counted=numbers.compiled("counted", parts) if "counted" in numbers.table else None,
+            values=_values(numbers),
         ),
         dates=tuple(dates.compiled("patterns", parts, text=text) for text in dates.strings("patterns")),
         nouns=_nouns(root) if "nouns" in table else None,
-        exchanges=tuple(_exchange(section, parts, spaced=spaced) for section in root.subsections("exchange")),
+        negators=tuple(word.casefold() for word in root.strings("negators")),
+        details=_details(root, lists),
+        exchanges=tuple(_exchange(section, parts, lists, spaced=spaced) for section in root.subsections("exchange")),
         rewrites=tuple(_rewrite(section, parts, forms) for section in root.subsections("rewrite")),
         forms=forms,
     )
@@ -238,22 +244,53 @@ def _forms(section: _Section) -> dict[str, dict[str, str]]:
     return forms
 
 
-def _parts(root: _Section, forms: dict[str, dict[str, str]], numbers: _Section) -> dict[str, str]:
+def _lists(root: _Section) -> dict[str, tuple[str, ...]]:
+    table = root.table.get("lists", {})
+    if not isinstance(table, dict):
+        root.fail("lists", "expected a table")
+    section = _Section(root.source, "lists.", table)
+    return {name: section.strings(name) for name in table}
+
+
+def _parts(
+    root: _Section, forms: dict[str, dict[str, str]], numbers: _Section, lists: dict[str, tuple[str, ...]]
+) -> dict[str, str]:
     """Return the regular expressions that a pattern may name in braces."""
     parts = {column: _alternatives(table.values()) for column, table in forms.items()}
     parts["number_words"] = _alternatives(numbers.strings("words")) or "(?!)"
-    for key in ("lists", "fragments"):
-        table = root.table.get(key, {})
-        if not isinstance(table, dict):
-            root.fail(key, "expected a table")
-        section = _Section(root.source, f"{key}.", table)
-        for name in table:
-            if key == "lists":
-                parts[name] = _alternatives(section.strings(name)) or "(?!)"
-            else:
-                parts[name] = _interpolated(section, name, section.string(name), parts)
-                section.compiled(name, parts)
+    parts |= {name: _alternatives(words) or "(?!)" for name, words in lists.items()}
+    table = root.table.get("fragments", {})
+    if not isinstance(table, dict):
+        root.fail("fragments", "expected a table")
+    section = _Section(root.source, "fragments.", table)
+    for name in table:
+        parts[name] = _interpolated(section, name, section.string(name), parts)
+        section.compiled(name, parts)
     return parts
+
+
+def _values(numbers: _Section) -> dict[str, float]:
+    table = numbers.table.get("values", {})
+    if not isinstance(table, dict):
+        numbers.fail("values", "expected a table")
+    for word, value in table.items():
+        if type(value) not in (int, float) or not 0 < value <= _LARGEST_VALUE:
+            numbers.fail(f"values.{word}", f"expected a positive number up to {_LARGEST_VALUE:g}, found {value!r}")
+    return {word.casefold(): value for word, value in table.items()}
+
+
+def _details(root: _Section, lists: dict[str, tuple[str, ...]]) -> Details:
+    section = root.subsection("details")
+    endings, alone = section.strings("endings"), section.strings("alone")
+    named: set[str] = set()
+    for key, templates in (("endings", endings), ("alone", alone)):
+        for template in templates:
+            names = set(_INTERPOLATED.findall(template))
+            for name in names:
+                if not lists.get(name):
+                    section.fail(key, f"{{{name}}} names no list with words")
+            named |= names
+    return Details(endings, alone, {name: lists[name] for name in sorted(named)})
 
 
 def _nouns(root: _Section) -> Nouns:
@@ -265,16 +302,21 @@ def _nouns(root: _Section) -> Nouns:
     )
 
 
-def _exchange(section: _Section, parts: dict[str, str], *, spaced: bool) -> Exchange:
+def _exchange(section: _Section, parts: dict[str, str], lists: dict[str, tuple[str, ...]], *, spaced: bool) -> Exchange:
     others: dict[str, tuple[str, ...]] = {}
     terms: list[str] = []
-    for members in section.string_sets("sets"):
+    sets = section.string_sets("sets")
+    for name in section.strings("lists"):
+        if len(lists.get(name, ())) < 2:
+            section.fail("lists", f"{name!r} is no list of at least two words")
+        sets.append(lists[name])
+    for members in sets:
         terms += members
         for member in members:
             added = tuple(other for other in members if other != member)
             others[member.casefold()] = others.get(member.casefold(), ()) + added
     if not terms:
-        section.fail("sets", "missing")
+        section.fail("sets", "missing, and so is lists")
     term = f"(?P<term>{_alternatives(terms)})"
     if spaced:
         term = rf"(?<!\w){term}(?!\w)"
@@ -291,9 +333,11 @@ def _exchange(section: _Section, parts: dict[str, str], *, spaced: bool) -> Exch
 def _rewrite(section: _Section, parts: dict[str, str], forms: dict[str, dict[str, str]]) -> Rewrite:
     pattern = section.compiled("pattern", parts)
     replace = section.table.get("replace")
-    if not isinstance(replace, str):
-        section.fail("replace", "expected a string")
-    for name, form in _SLOT.findall(replace):
+    # A single template may be empty, which removes what the pattern finds.
+    templates = (replace,) if isinstance(replace, str) else section.checked_strings("replace", replace)
+    if not templates:
+        section.fail("replace", "expected a string or a list of strings")
+    for name, form in (slot for template in templates for slot in _SLOT.findall(template)):
         if name not in pattern.groupindex:
             section.fail("replace", f"{{{name}}} is no group of the pattern")
         if form and form != "lower" and form not in forms:
@@ -302,7 +346,7 @@ def _rewrite(section: _Section, parts: dict[str, str], forms: dict[str, dict[str
     if scope not in ("sentence", "text"):
         section.fail("scope", f"expected 'sentence' or 'text', found {scope!r}")
     unless = section.compiled("unless", parts) if "unless" in section.table else None
-    return Rewrite(section.string("kind"), section.label(), pattern, replace, unless, scope == "text")
+    return Rewrite(section.string("kind"), section.label(), pattern, templates, unless, scope == "text")
 
 
 def _check_kinds(root: _Section, pack: LanguagePack) -> None:

@@ -41,7 +41,8 @@ def rewritten(text: str, rule: Rewrite, pack: LanguagePack, rng: np.random.Gener
             continue
         if match.end() > match.start() and is_protected(pack, text, start + match.start(), start + match.end()):
             continue
-        replacement = _filled(rule.replace, match, pack.forms)
+        template = rule.replace[int(rng.integers(len(rule.replace)))]
+        replacement = _filled(template, match, pack.forms)
         if replacement is not None:
             changed = sentence[: match.start()] + replacement + sentence[match.end() :]
             found.append(text[:start] + _start_as(sentence, changed) + text[end:])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from flipkd_sdk.evaluation import calibration, metrics, retrieval
 from flipkd_sdk.evaluation.bootstrap import Measured, bootstrap_intervals, precision_gain, summary_intervals
 from flipkd_sdk.evaluation.encoders import encoder_cosines
@@ -13,7 +15,6 @@ from flipkd_sdk.evaluation.scored import Scored
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from flipkd_sdk.evaluation.bootstrap import Interval
@@ -58,8 +59,17 @@ def evaluate(
     return evaluation if queries is None else replace(evaluation, retrieval=evaluate_retrieval(encode, queries))
 
 
-def evaluate_scores(score: Score, dev: Pairs, test: Pairs | None, *, objective: str) -> Evaluation:
+def evaluate_scores(
+    score: Score, dev: Pairs, test: Pairs | None, *, objective: str, beside: Pairs | None = None
+) -> Evaluation:
     """Calibrate a scorer of pairs on the development pairs and measure it on both splits.
+
+    Args:
+        score: the scorer.
+        dev: development pairs, which the curve is fitted on.
+        test: test pairs.
+        objective: of the threshold, see `calibration.fit`.
+        beside: pairs that count for the threshold beside the development pairs.
 
     Raises:
         InvalidPairsError: as for `evaluate`.
@@ -67,6 +77,10 @@ def evaluate_scores(score: Score, dev: Pairs, test: Pairs | None, *, objective: 
     splits = {"dev": dev} | ({"test": test} if test is not None else {})
     cosines = {name: score(pairs) for name, pairs in splits.items()}
     fitted = calibration.fit(cosines["dev"], dev.label, objective=objective)
+    if beside is not None:
+        probability = fitted.probability(np.concatenate([cosines["dev"], score(beside)]))
+        label = np.concatenate([dev.label, beside.label])
+        fitted = replace(fitted, threshold=calibration.choose_threshold(probability, label, objective=objective))
     measures, intervals = {}, {}
     for name, pairs in splits.items():
         probability = fitted.probability(cosines[name])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray  # noqa: TC002 - the field types are read at run time
 
 from flipkd_sdk.errors import MatcherDirectoryError
-from flipkd_sdk.pair_head.cues import CUES
+from flipkd_sdk.pair_head.cues import CUES, CueReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,10 @@ MATCH_FEATURES = 9
 """Features of a token beside its vectors, see `flipkd_sdk.pair_head.scoring`."""
 PAIR_FEATURES = 5 + CUES
 """Features of a pair beside those of its tokens."""
+
+
+_TYPES = {"context": np.int64, "negators": np.str_, "number_words": np.str_, "number_values": np.float64}
+"""Types of the fields that are not of float32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,19 +56,35 @@ class HeadWeights:
     """Weight of the cosine of the text vectors, shape (1,)."""
     context: NDArray[np.int64]
     """Number k of contextual numbers in a token vector, shape ()."""
+    negators: NDArray[np.str_]
+    """Words that negate, shape (p,)."""
+    number_words: NDArray[np.str_]
+    """Shape (q,)."""
+    number_values: NDArray[np.float64]
+    """Values of the number words, positive, shape (q,)."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            expected = np.int64 if field.name == "context" else np.float32
-            if value.dtype != expected or not np.isfinite(value).all():
-                raise ValueError(f"{field.name}: expected finite numbers of type {np.dtype(expected)}")
+            expected = np.dtype(_TYPES.get(field.name, np.float32))
+            if expected.kind == "U" == value.dtype.kind:
+                if not all(value.ravel().tolist()):
+                    raise ValueError(f"{field.name}: expected words that are not empty")
+            elif value.dtype != expected or not np.isfinite(value).all():
+                raise ValueError(f"{field.name}: expected finite numbers of type {expected}")
         shapes = self._shapes()
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name}: shape {getattr(self, name).shape} instead of {shape}")
         if not 0 < int(self.context) < self.dimension:
             raise ValueError(f"context: {int(self.context)} of {self.dimension} numbers of a token vector")
+        if not (self.number_values > 0).all():
+            raise ValueError("number_values: expected positive numbers")
+
+    def cue_reader(self) -> CueReader:
+        """Return what reads the cues of texts with the words of this head's language."""
+        values = dict(zip(self.number_words.tolist(), self.number_values.tolist(), strict=True))
+        return CueReader(self.negators.tolist(), values)
 
     @property
     def dimension(self) -> int:
@@ -88,6 +108,9 @@ class HeadWeights:
             "decide_2_bias": (1,),
             "cosine": (1,),
             "context": (),
+            "negators": (self.negators.size,),
+            "number_words": (self.number_values.size,),
+            "number_values": (self.number_values.size,),
         }
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.config.schema import StageConfig, TeacherConfig, TrainConfig
     from flipkd_sdk.training.data.corpus import Corpus
     from flipkd_sdk.training.data.noise_filter import NoiseFilter
+    from flipkd_sdk.training.head.add import AddedHead
     from flipkd_sdk.training.head.files import HeadResult
     from flipkd_sdk.training.models.committee import Committee
     from flipkd_sdk.training.models.sources import ResolvedModel
@@ -72,6 +73,7 @@ class _Run:
     systems: dict[str, Evaluation] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     """Measures of the student on the validation texts."""
+    head: AddedHead | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -247,7 +249,7 @@ def _add_head(run: _Run, noise: NoiseFilter) -> HeadResult | None:
     added = add_head(run.config, run.student, run.tokenizer, run.data, noise.keep, run.teacher, run.directory)
     if added is None:
         return None
-    run.systems["student with head"] = added.evaluation
+    run.systems["student with head"], run.head = added.evaluation, added
     return added.result
 
 
@@ -278,7 +280,18 @@ def _finish(
         trainable_parameters=sum(weight.numel() for weight in run.student.parameters() if weight.requires_grad),
         seconds=run.seconds,
     )
-    write_report(run.directory / "report.html", run.config, result, run.systems, records, data, noise)
+    behaviour, contrast = (None, None) if run.head is None else (run.head.behaviour, run.head.contrast)
+    write_report(
+        run.directory / "report.html",
+        run.config,
+        result,
+        run.systems,
+        records,
+        data,
+        noise,
+        behaviour=behaviour,
+        contrast=contrast,
+    )
     run_files.write_result(run.directory, result)
     return result
 

@@ -132,6 +132,18 @@ class TextEncoder:
         """
         return self._run(tokens, max_rows=max_rows)[0]
 
+    def encode_with_tokens(
+        self, tokens: Sequence[TokenIds], *, with_tokens: bool, max_rows: int | None = None
+    ) -> Encoded:
+        """Return the unit vectors of tokenized texts, and on request their tokens, for a pair head.
+
+        Raises:
+            ExecutionError: the model could not be run.
+        """
+        vectors, own = self._run(tokens, max_rows=max_rows, with_tokens=with_tokens)
+        together = zip(tokens, own, strict=False)
+        return Encoded(vectors, 0, [TextTokens(text.ids, values) for text, values in together] if with_tokens else None)
+
     def _run(
         self, tokens: Sequence[TokenIds], *, max_rows: int | None = None, with_tokens: bool = False
     ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:

@@ -51,10 +51,12 @@ def test_the_packs_of_flipkd_load_and_make_the_kinds_of_the_documentation():
     assert languages() == ("en", "zh")
     both = {"amount", "number_word", "date", "negation", "direction", "antonym", "month", "weekday", "noun", "unit"}
     matches = {"politeness", "case", "punctuation", "typo", "number_format", "unit_format", "wording"}
-    for language, own in (("en", "contraction"), ("zh", "homophone")):
+    named = {"person", "place", "firm", "medicine", "body_part", "disease", "relative", "state", "role"}
+    own = {"en": (named, {"contraction", "negation_form"}), "zh": (set(), {"homophone"})}
+    for language, (changes, forms) in own.items():
         labels = load_pack(language).labels
-        assert {kind for kind, label in labels.items() if label == 0} == both
-        assert {kind for kind, label in labels.items() if label == 1} == {*matches, own}
+        assert {kind for kind, label in labels.items() if label == 0} == both | changes
+        assert {kind for kind, label in labels.items() if label == 1} == matches | forms
 
 
 def test_one_file_adds_a_language(write):
@@ -78,6 +80,56 @@ def test_a_file_extends_a_pack_of_ours(write):
     assert "amount" not in pack.labels
     with pytest.raises(ConfigError, match="'amount'"):
         contrast_pairs(["500"], pack, per_kind=1, seed=0, kinds=["amount"])
+
+
+def test_the_words_of_a_list_are_exchanged_and_one_of_several_templates_is_drawn(write):
+    text = (
+        GERMAN
+        + """
+[[rewrite]]
+kind = "greeting"
+label = 1
+pattern = '^'
+replace = ["Hallo. ", "Guten Tag. "]
+[[exchange]]
+kind = "city"
+label = 0
+lists = ["city"]
+"""
+    )
+    pack = load_pack(write(text.replace("[lists]", '[lists]\ncity = ["Rom", "Wien", "Bonn"]')))
+    assert only("ich bin in Rom", pack, "city") <= {"ich bin in Wien", "ich bin in Bonn"}
+    made = contrast_pairs([f"Karte {i}" for i in range(20)], pack, per_kind=20, seed=0, kinds=["greeting"]).pairs
+    starts = {max(pair.text_a, pair.text_b, key=len).split(".")[0] for pair in made}
+    assert starts == {"Hallo", "Guten Tag"}
+
+
+def test_details_give_texts_something_to_change(write):
+    text = """
+language = "de"
+negators = ["Nicht"]
+[numbers]
+values = {Zwei = 2}
+[lists]
+city = ["Rom", "Wien"]
+[details]
+endings = [" in {city}", "Ich bin aus {city}."]
+alone = ["{city} Mitte"]
+[[exchange]]
+kind = "city"
+label = 0
+lists = ["city"]
+"""
+    pack = load_pack(write(text))
+    texts = [f"Wo ist Laden {i}?" for i in range(40)]
+    assert not contrast_pairs(texts, pack, per_kind=99, seed=0, kinds=["city"]).pairs
+    made = contrast_pairs(texts, pack, per_kind=99, seed=0, kinds=["city"], details=True).pairs
+    found = {pair.text_a for pair in made}
+    assert any(text.endswith((" in Rom?", " in Wien?")) for text in found)
+    assert any("? Ich bin aus" in text for text in found)
+    assert {"Rom Mitte", "Wien Mitte"} & found
+    assert pack.negators == ("nicht",)
+    assert dict(pack.numbers.values) == {"zwei": 2}
 
 
 def test_packs_are_immutable():
@@ -155,6 +207,26 @@ def test_packs_are_immutable():
         ),
         ('language = "x"\nkinds_off = ["amounts"]', "kinds_off: no rule makes 'amounts'"),
         ('language = "x', "malformed TOML: "),
+        ('language = "x"\nnegators = "not"', "negators: expected a list of strings"),
+        ('language = "x"\n[numbers]\nvalues = ["one"]', "numbers.values: expected a table"),
+        ('language = "x"\n[numbers]\nvalues = {two = "2"}', "numbers.values.two: expected a positive number"),
+        ('language = "x"\n[numbers]\nvalues = {none = 0}', "numbers.values.none: expected a positive number"),
+        ('language = "x"\n[numbers]\nvalues = {much = inf}', "numbers.values.much: expected a positive number"),
+        ('language = "x"\n[details]\nendings = [" in {city}"]', r"details.endings: \{city\} names no list"),
+        ('language = "x"\n[details]\nalone = "a"', "details.alone: expected a list of strings"),
+        ('language = "x"\n[details]\nbefore = []', "details.before: unknown key"),
+        (
+            'language = "x"\n[lists]\ncity = ["Rome"]\n[[exchange]]\nkind = "a"\nlabel = 0\nlists = ["city"]',
+            r"exchange\[1\].lists: 'city' is no list of at least two words",
+        ),
+        (
+            'language = "x"\n[[rewrite]]\nkind = "a"\nlabel = 0\npattern = "a"\nreplace = []',
+            r"rewrite\[1\].replace: expected a string or a list",
+        ),
+        (
+            'language = "x"\n[[rewrite]]\nkind = "a"\nlabel = 0\npattern = "a"\nreplace = ["b", "{c}"]',
+            "is no group of the pattern",
+        ),
     ],
 )
 def test_a_malformed_pack_is_refused_in_one_line_that_names_file_and_key(write, text, key):

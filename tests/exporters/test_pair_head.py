@@ -7,7 +7,7 @@ import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,12 +18,17 @@ from flipkd_sdk.artifact.manifest import read_manifest, sha256_of
 from flipkd_sdk.errors import ConfigError, MatcherDirectoryError
 from flipkd_sdk.exporters.export import ExportOptions, export
 from flipkd_sdk.pair_head.weights import read_weights, write_weights
+from flipkd_sdk.pairs import Pairs
+from flipkd_sdk.runtimes.load import LoadOptions
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.serving.microbatch import MicroBatcher
+from flipkd_sdk.runtimes.verification import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 HEAD = {
     "enabled": True,
@@ -138,6 +143,27 @@ def change_head(directory: Path, target: Path, change) -> Path:  # type: ignore[
     return target
 
 
+def test_verify_covers_the_head(directory: Path, tmp_path: Path) -> None:
+    options = LoadOptions(device="cpu", precision="int8")
+    found = verify(directory, options)
+    assert {"self-test scores with head", "sample: texts swapped"} <= {check.what for check in found.checks}
+    assert not found.failures
+
+    def other_decisions(path: Path) -> None:
+        weights = read_weights(path, dimension=10)
+        write_weights(path, replace(weights, decide_2_bias=weights.decide_2_bias + 1))
+
+    changed = verify(change_head(directory, tmp_path / "matcher", other_decisions), options)
+    assert [check.what for check in changed.failures] == ["self-test scores with head"]
+
+
+def test_verify_measures_pairs_with_the_head(directory: Path) -> None:
+    pairs = Pairs(tuple(a for a, _ in PAIRS), tuple(b for _, b in PAIRS), np.array([a == b for a, b in PAIRS], np.int8))
+    found = verify(directory, LoadOptions(device="cpu", precision="int8"), pairs=pairs)
+    variants = {check.variant for check in found.checks if check.what == "pairs: average precision"}
+    assert variants == {"int8", "int8 with head"}
+
+
 def with_nan(path: Path) -> None:
     with np.load(path) as content:
         arrays = dict(content)
@@ -158,12 +184,32 @@ def pickled(path: Path) -> None:
     np.savez(path, **(arrays | {"cosine": np.array([{}], dtype=object)}))
 
 
+def change_array(path: Path, **arrays: NDArray[Any]) -> None:
+    with np.load(path) as content:
+        np.savez(path, **(dict(content) | arrays))
+
+
+def without_a_value(path: Path) -> None:
+    change_array(path, number_words=np.array(["two", "three"]), number_values=np.array([[2.0]]))
+
+
+def with_an_empty_word(path: Path) -> None:
+    change_array(path, negators=np.array(["not", ""]))
+
+
+def with_a_negative_value(path: Path) -> None:
+    change_array(path, number_words=np.array(["two"]), number_values=np.array([-2.0]))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (with_nan, "compare_2: expected finite numbers"),
         (of_another_size, "dimension 11 instead of 10"),
         (pickled, "allow_pickle"),
+        (without_a_value, "number_values: shape"),
+        (with_an_empty_word, "negators: expected words that are not empty"),
+        (with_a_negative_value, "number_values: expected positive numbers"),
         (lambda path: path.write_bytes(b"nothing"), "not the weights of this matcher's pair head"),
     ],
 )

@@ -1,25 +1,77 @@
-"""Cues of the pair head: numbers are compared as numbers, and form is told from content."""
+"""Cues of the pair head: numbers are compared as numbers, negations and names are seen, form is told from content."""
 
 import pytest
 
-from flipkd_sdk.pair_head.cues import cues_of, pair_cues
+from flipkd_sdk.contrast import load_pack
+from flipkd_sdk.pair_head.cues import CUES, CueReader, pair_cues
+
+NAMES = (
+    "share a number", "different numbers", "one has a number", "share a name", "different names", "one has a name",
+    "one is negated", "both are negated", "other order", "same form",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def english():
+    pack = load_pack("en")
+    return CueReader(pack.negators, pack.numbers.values)
+
+
+def seen(reader, a, b):
+    forward, backward = (pair_cues([reader(one)], [reader(other)])[0] for one, other in ((a, b), (b, a)))
+    assert forward.tolist() == backward.tolist()
+    return {name for name, value in zip(NAMES, forward, strict=True) if value}
 
 
 @pytest.mark.parametrize(
     ("a", "b", "cues"),
     [
-        ("pay 100 EUR", "pay 500 EUR", [0, 1, 0, 0]),
-        ("pay 1,000 EUR", "pay 1000 EUR", [1, 0, 0, 1]),
-        ("pay 1.50", "pay 1.5 now", [1, 0, 0, 0]),
-        ("pay 10.50", "pay 1050", [0, 1, 0, 0]),
-        ("pay", "pay 5", [0, 0, 1, 0]),
-        ("from 1 to 2", "from 2", [1, 0, 1, 0]),
-        ("My card!", "my card", [0, 0, 0, 1]),
-        ("my card", "my cards", [0, 0, 0, 0]),
-        ("５００ 元", "500元", [1, 0, 0, 1]),
-        ("", "?", [0, 0, 0, 1]),
+        ("pay 100 EUR", "pay 500 EUR", {"different numbers", "share a name"}),
+        ("pay 1,000 euros", "pay 1000 euros", {"share a number", "same form"}),
+        ("pay 1.50", "pay 1.5 now", {"share a number"}),
+        ("pay 10.50", "pay 1050", {"different numbers"}),
+        ("pay", "pay 5", {"one has a number"}),
+        ("from 1 to 2", "from 2", {"share a number", "one has a number"}),
+        ("My card!", "my card", {"same form"}),
+        ("my card", "my cards", set()),
+        ("５００ 元", "500元", {"share a number", "same form"}),
+        ("", "?", {"same form"}),
+        ("two tablets", "2 tablets", {"share a number"}),
+        ("two hundred and fifty pounds", "250 pounds", {"share a number"}),
+        ("a loan of 20k", "a loan of twenty thousand", {"share a number"}),
+        ("five thousand two hundred", "5,200", {"share a number"}),
+        ("1.5 million", "1,500,000", {"share a number"}),
+        ("twice a day", "three times a day", {"different numbers"}),
+        ("one account", "an account", set()),
+        ("my card works", "my card doesn’t work", {"one is negated"}),
+        ("I no longer pay", "I never pay", {"both are negated"}),
+        ("I can't not pay", "I pay", set()),
+        ("a bill from Siemens", "a bill from Bosch", {"different names"}),
+        ("a bill from Siemens", "siemens sent a bill", {"share a name"}),
+        ("Müller GmbH", "Schmidt AG", {"different names"}),
+        ("How Do I Reset My PIN", "how do I reset my password", set()),
+        ("the sender pays the buyer", "the buyer pays the sender", {"other order"}),
+        ("I pay", "I'm paying", set()),
     ],
 )
-def test_cues_of_a_pair_in_either_order(a: str, b: str, cues: list[int]) -> None:
-    for one, other in ((a, b), (b, a)):
-        assert pair_cues([cues_of(one)], [cues_of(other)])[0].tolist() == cues
+def test_cues_of_a_pair_in_either_order(english, a, b, cues):
+    assert seen(english, a, b) == cues
+
+
+def test_without_a_language_only_digits_and_capitals_count():
+    assert seen(CueReader(), "I never paid two", "I paid three") == set()
+    assert seen(CueReader(), "I paid 2", "I paid 3") == {"different numbers"}
+
+
+def test_chinese_negations_need_no_spaces():
+    pack = load_pack("zh")
+    assert seen(CueReader(pack.negators, pack.numbers.values), "我能还款", "我不能还款") == {"one is negated"}
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "9 " + "million " * 5000, "hundred " * 5000, "1.2.3,4,5.6", "٣ ٤"])
+def test_odd_numbers_are_read(english, text):
+    assert pair_cues([english(text)], [english(text)])[0][-1] == 1
+
+
+def test_no_pairs_have_no_cues():
+    assert pair_cues([], []).shape == (0, CUES)

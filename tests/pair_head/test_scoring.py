@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from flipkd_sdk.errors import MatcherDirectoryError
-from flipkd_sdk.pair_head.scoring import Tokens, pair_logits
+from flipkd_sdk.pair_head.cues import CUES, CueReader
+from flipkd_sdk.pair_head.scoring import Tokens, directions, pair_logits
 from flipkd_sdk.pair_head.weights import read_weights, write_weights
 from flipkd_sdk.training.head.model import PairHead, TokenStates
 
 CONTEXT, LEXICAL = 5, 3
-A_WIDTH, B_WIDTH = 8, 4
+WIDTH = 8
+READER = CueReader(["not", "nie"], {"two": 2, "half": 0.5})
 
 
 def make_head(seed=0):
@@ -32,16 +34,23 @@ def make_states(rng, count, width):
 
 
 @torch.inference_mode()
-def tokens_of(head, states):
-    return Tokens(states.ids.numpy(), torch.cat(head._vectors(states), dim=-1).numpy())
+def tokens_of(head, *sides):
+    ids = np.concatenate([states.ids.numpy() for states in sides])
+    vectors = torch.cat([torch.cat(head._vectors(states), dim=-1) for states in sides]).numpy()
+    return Tokens(ids, vectors, directions(head.weights(READER), vectors))
+
+
+def one_pair(tokens, i):
+    rows = [i, i + len(tokens.ids) // 2]
+    return Tokens(*(part[rows].copy() for part in tokens))
 
 
 @pytest.fixture(scope="module")
 def case():
     rng, head = np.random.default_rng(0), make_head()
-    a, b = make_states(rng, 9, A_WIDTH), make_states(rng, 9, B_WIDTH)
+    a, b = make_states(rng, 9, WIDTH), make_states(rng, 9, WIDTH)
     cosines = rng.uniform(-1, 1, 9).astype(np.float32)
-    cues = rng.integers(0, 2, (9, 4)).astype(np.float32)
+    cues = rng.integers(0, 2, (9, CUES)).astype(np.float32)
     return head, a, b, cosines, cues
 
 
@@ -49,44 +58,37 @@ def test_numpy_computes_what_torch_computes(case):
     head, a, b, cosines, cues = case
     with torch.inference_mode():
         expected = head(a, b, torch.from_numpy(cosines), torch.from_numpy(cues)).numpy()
-    found = pair_logits(head.weights(), tokens_of(head, a), tokens_of(head, b), cosines, cues)
+    found = pair_logits(head.weights(READER), tokens_of(head, a, b), cosines, cues)
     np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-5)
     assert np.ptp(expected) > 0.1
 
 
 def test_a_pair_has_the_same_bits_alone_and_in_a_batch(case):
     head, a, b, cosines, cues = case
-    weights, left, right = head.weights(), tokens_of(head, a), tokens_of(head, b)
-    together = pair_logits(weights, left, right, cosines, cues)
+    weights, tokens = head.weights(READER), tokens_of(head, a, b)
+    together = pair_logits(weights, tokens, cosines, cues)
     for i in range(len(together)):
         one = slice(i, i + 1)
-        alone = pair_logits(
-            weights,
-            Tokens(left.ids[one].copy(), left.vectors[one].copy()),
-            Tokens(right.ids[one].copy(), right.vectors[one].copy()),
-            cosines[one],
-            cues[one],
-        )
-        assert alone.tobytes() == together[one].tobytes()
+        assert pair_logits(weights, one_pair(tokens, i), cosines[one], cues[one]).tobytes() == together[one].tobytes()
 
 
 def test_the_order_of_the_texts_does_not_matter(case):
     head, a, b, cosines, cues = case
-    weights, left, right = head.weights(), tokens_of(head, a), tokens_of(head, b)
-    forward = pair_logits(weights, left, right, cosines, cues)
-    np.testing.assert_allclose(pair_logits(weights, right, left, cosines, cues), forward, atol=1e-5)
+    weights = head.weights(READER)
+    forward = pair_logits(weights, tokens_of(head, a, b), cosines, cues)
+    assert pair_logits(weights, tokens_of(head, b, a), cosines, cues).tobytes() == forward.tobytes()
 
 
 def test_texts_that_differ_in_form_only_are_left_to_the_cosine(case):
     head, a, b, cosines, cues = case
-    weights, equal_form = head.weights(), cues.copy()
+    weights, equal_form = head.weights(READER), cues.copy()
     equal_form[:, -1] = 1
-    found = pair_logits(weights, tokens_of(head, a), tokens_of(head, b), cosines, equal_form)
+    found = pair_logits(weights, tokens_of(head, a, b), cosines, equal_form)
     np.testing.assert_allclose(found, weights.cosine[0] * cosines + weights.decide_2_bias[0], rtol=1e-6)
 
 
 def test_weights_survive_a_file(tmp_path):
-    weights = make_head().weights()
+    weights = make_head().weights(READER)
     write_weights(tmp_path / "head.npz", weights)
     again = read_weights(tmp_path / "head.npz", dimension=CONTEXT + LEXICAL)
     for name in weights.__dataclass_fields__:
@@ -94,6 +96,6 @@ def test_weights_survive_a_file(tmp_path):
 
 
 def test_weights_for_other_token_vectors_are_refused(tmp_path):
-    write_weights(tmp_path / "head.npz", make_head().weights())
+    write_weights(tmp_path / "head.npz", make_head().weights(READER))
     with pytest.raises(MatcherDirectoryError, match="dimension 8 instead of 9"):
         read_weights(tmp_path / "head.npz", dimension=9)

@@ -13,15 +13,15 @@ import numpy as np
 from flipkd_sdk.contrast import ContrastSet, contrast_pairs, detect_language, load_pack
 from flipkd_sdk.evaluation import calibration
 from flipkd_sdk.evaluation.encoders import encoder_cosines
-from flipkd_sdk.pair_head.cues import cues_of
-from flipkd_sdk.training.head.siblings import sibling_pairs
+from flipkd_sdk.pair_head.cues import CueReader, same_form
+from flipkd_sdk.training.head.siblings import sibling_pairs, swapped_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from flipkd_sdk.contrast import ContrastPair
+    from flipkd_sdk.contrast import ContrastPair, LanguagePack
     from flipkd_sdk.evaluation.calibration import Calibration
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import ContrastConfig, HeadConfig
@@ -39,6 +39,8 @@ _FORM, _SURFACE = 0.7, 0.95
 former is lower than that of a paraphrase: a change that the head does not notice in two texts that look alike must not
 put them above texts that mean the same in other words."""
 _IDENTICAL = 200
+_PARTNERS = 2
+"""Labelled matches of a text that its changed copy is compared with."""
 _WORD = re.compile(r"\w+")
 _SHARED = 0.5
 """Share of common words from which on the teacher is not asked."""
@@ -71,24 +73,29 @@ class Source:
     """Weight of all examples of the source together."""
 
 
-def language_of(config: ContrastConfig, texts: Sequence[str]) -> str | None:
-    """Return the language pack to make contrast pairs with, a name or a file, or None for none.
+def language_pack(config: ContrastConfig, texts: Sequence[str]) -> LanguagePack | None:
+    """Return the language pack to make contrast pairs with, or None for none.
 
     Unknown languages have no pack, which is reported once.
     """
-    if config.language == "none" or not config.pairs_per_kind:
+    if config.language == "none":
         return None
-    if config.language != "auto":
-        return config.language
-    language = detect_language(texts)
+    language = detect_language(texts) if config.language == "auto" else config.language
     if language is None:
         logger.warning("no language pack for these texts, so no contrast pairs; name one as contrast.language")
-    return language
+        return None
+    return load_pack(Path(language) if Path(language).suffix else language)
+
+
+def cue_reader(pack: LanguagePack | None) -> CueReader:
+    """Return what reads the cues of texts in the language of a pack."""
+    return CueReader() if pack is None else CueReader(pack.negators, pack.numbers.values)
 
 
 def build_examples(
     head: HeadConfig,
-    contrast: ContrastConfig,
+    pack: LanguagePack | None,
+    per_kind: int,
     train: Pairs,
     texts: Sequence[str],
     teacher: Opinion | None,
@@ -100,18 +107,23 @@ def build_examples(
 
     Args:
         head: weights and numbers.
-        contrast: how contrast pairs are made.
+        pack: rules of contrast pairs; None makes none.
+        per_kind: most contrast pairs of each kind.
         train: labelled pairs.
         texts: texts of the train pairs, and unlabelled ones, to make pairs of; those that are encoded.
         teacher: whose opinion further pairs get; None leaves them out.
         encode: maps words to unit vectors, to find related ones.
         seed: of all draws.
     """
-    matches = [(a, b) for a, b, label in zip(train.a, train.b, train.label, strict=True) if label]
-    made = _contrast(contrast, texts, matches, seed)
+    matches = train.matches
+    made = _contrast(pack, per_kind, texts, matches, seed)
     siblings = sibling_pairs(texts, encode, count=head.sibling_pairs, seed=seed)
-    changed = [(pair.text_a, pair.text_b) for pair in made.pairs] + siblings
-    labels = [_form_target(pair) for pair in made.pairs] + [0.0] * len(siblings)
+    siblings += swapped_pairs(texts, count=head.sibling_pairs // 3, seed=seed)
+    across = _across(made, matches)
+    reader = cue_reader(pack)
+    changed = [(pair.text_a, pair.text_b) for pair in made.pairs] + siblings + [pair for pair, _ in across]
+    labels = [_form_target(pair, reader) for pair in made.pairs] + [0.0] * len(siblings)
+    labels += [label for _, label in across]
     some = np.random.default_rng(seed).permutation(len(texts))[:_IDENTICAL]
     sources = [
         Source("labels", list(zip(train.a, train.b, strict=True)), train.label.astype(np.float32), head.labels_weight),
@@ -142,18 +154,31 @@ def _look_alike(a: str, b: str) -> bool:
     return len(one & other) > _SHARED * len(one | other)
 
 
-def _form_target(pair: ContrastPair) -> float:
+def _form_target(pair: ContrastPair, reader: CueReader) -> float:
     if not pair.label:
         return 0.0
-    return _SURFACE if cues_of(pair.text_a) == cues_of(pair.text_b) else _FORM
+    return _SURFACE if same_form(reader(pair.text_a), reader(pair.text_b)) else _FORM
 
 
-def _contrast(config: ContrastConfig, texts: Sequence[str], matches: list[tuple[str, str]], seed: int) -> ContrastSet:
-    language = language_of(config, texts)
-    if language is None:
+def _across(made: ContrastSet, matches: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], float]]:
+    """Return changed texts beside what the unchanged ones match, so that a change counts in other words too."""
+    partners: dict[str, list[str]] = {}
+    for a, b in matches:
+        partners.setdefault(a, []).append(b)
+        partners.setdefault(b, []).append(a)
+    found = []
+    for pair in made.pairs:
+        for text, changed in ((pair.text_a, pair.text_b), (pair.text_b, pair.text_a)):
+            found += [((changed, other), float(pair.label)) for other in partners.get(text, ())[:_PARTNERS]]
+    return found
+
+
+def _contrast(
+    pack: LanguagePack | None, per_kind: int, texts: Sequence[str], matches: list[tuple[str, str]], seed: int
+) -> ContrastSet:
+    if pack is None or not per_kind:
         return ContrastSet((), 0)
-    pack = load_pack(Path(language) if Path(language).suffix else language)
-    made = contrast_pairs(texts, pack, per_kind=config.pairs_per_kind, seed=seed, labelled_matches=matches)
+    made = contrast_pairs(texts, pack, per_kind=per_kind, seed=seed, labelled_matches=matches, details=True)
     logger.info(
         "contrast pairs: %d of %d kinds; %d left out as labelled matches", len(made), len(made.counts), made.left_out
     )

@@ -61,7 +61,7 @@ def write_head(directory: Path, head: TrainedHead) -> None:
     """Write a trained head into a run directory."""
     folder = directory / DIRECTORY
     folder.mkdir(exist_ok=True)
-    write_weights(folder / FILE, head.module.weights())
+    write_weights(folder / FILE, head.module.weights(head.tokens.cues))
     (context, context_bias), (lexical, lexical_bias) = head.maps()
     with (folder / _MAPS_FILE).open("wb") as file:
         np.savez(

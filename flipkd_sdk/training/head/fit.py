@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from flipkd_sdk.evaluation import calibration
 from flipkd_sdk.evaluation.metrics import average_precision
-from flipkd_sdk.training.head.examples import Opinion, build_examples
+from flipkd_sdk.training.head.examples import Opinion, build_examples, cue_reader, language_pack
 from flipkd_sdk.training.head.model import PairHead, TokenStates
 from flipkd_sdk.training.head.states import Reduction, StudentTokens
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from flipkd_sdk.contrast import ContrastSet
+    from flipkd_sdk.contrast import ContrastSet, LanguagePack
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.head.examples import Examples
@@ -59,6 +59,8 @@ class TrainedHead:
     counts: dict[str, int]
     """Examples by source."""
     contrast: ContrastSet
+    pack: LanguagePack | None
+    """Language pack of its contrast pairs."""
     history: list[dict[str, float]]
     """Per epoch: loss and average precision on the development pairs."""
     seconds: float
@@ -103,10 +105,13 @@ def train_head(
     options = config.head
     chosen = _choose(train, texts, options.texts, config.seed)
     sample = [chosen[i] for i in np.random.default_rng(config.seed).permutation(len(chosen))[:_SAMPLE]]
-    tokens = StudentTokens(student, tokenizer, sample, context=_STATES[0], lexical=_STATES[1])
+    pack = language_pack(config.contrast, chosen)
+    reader = cue_reader(pack)
+    tokens = StudentTokens(student, tokenizer, sample, reader, context=_STATES[0], lexical=_STATES[1])
     tokens.add(chosen)
     opinion = None if teacher is None else Opinion.fitted(teacher, dev)
-    examples = build_examples(options, config.contrast, train, chosen, opinion, encode, seed=config.seed)
+    per_kind = config.contrast.pairs_per_kind
+    examples = build_examples(options, pack, per_kind, train, chosen, opinion, encode, seed=config.seed)
     for side in (examples.a, examples.b, dev.texts):
         tokens.add(side)
     encoded = time.monotonic() - started
@@ -130,7 +135,7 @@ def train_head(
     seconds = time.monotonic() - started
     message = "pair head: %s; %.0f s, of which %.0f s encoding; restraint %g"
     logger.info(message, examples.counts, seconds, encoded, restraint)
-    return TrainedHead(head.eval(), tokens, restraint, examples.counts, examples.contrast, history, seconds)
+    return TrainedHead(head.eval(), tokens, restraint, examples.counts, examples.contrast, pack, history, seconds)
 
 
 def _choose(train: Pairs, texts: Sequence[str], most: int, seed: int) -> list[str]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from flipkd_sdk.pair_head.cues import CueReader
+
 _DROPOUT = 0.1
 _NOISE = 0.08
 """Noise on the tokens in training, relative to their size: about what int4 variants add."""
@@ -101,8 +103,8 @@ class PairHead(nn.Module):
         correction: Tensor = self.decide_2(hidden)[:, 0]
         return correction
 
-    def weights(self) -> HeadWeights:
-        """Return what scores token vectors: all but the maps that make them."""
+    def weights(self, cues: CueReader) -> HeadWeights:
+        """Return what scores token vectors: all but the maps that make them, and the words that the cues need."""
 
         def array(value: Tensor) -> NDArray[np.float32]:
             return value.detach().float().cpu().numpy().copy()
@@ -116,7 +118,13 @@ class PairHead(nn.Module):
             layer = self.get_submodule(name)
             arrays[name], arrays[f"{name}_bias"] = array(layer.weight), array(layer.bias)  # type: ignore[arg-type]
         arrays["decide_2_bias"] += array(self.intercept)
-        return HeadWeights(**arrays, context=np.array(len(self.context.bias), dtype=np.int64))
+        return HeadWeights(
+            **arrays,
+            context=np.array(len(self.context.bias), dtype=np.int64),
+            negators=np.array(cues.negators, dtype=np.str_),
+            number_words=np.array(list(cues.numbers), dtype=np.str_),
+            number_values=np.array(list(cues.numbers.values()), dtype=np.float64),
+        )
 
     def _vectors(self, states: TokenStates) -> tuple[Tensor, Tensor]:
         context, lexical = states.context, states.lexical

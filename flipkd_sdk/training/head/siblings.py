@@ -1,7 +1,8 @@
-"""Non-matches made from the texts themselves: one word of a text is exchanged for a related one.
+"""Non-matches made from the texts themselves: one word of a text is exchanged for a related one, or two change places.
 
 Rules know the words that a language pack lists. Any other word may be what a decision hangs on, so the head also learns
-from texts in which a word has given way to one of the same texts that means something close, but not the same.
+from texts in which a word has given way to one of the same texts that means something close, but not the same. And who
+did what to whom hangs on the order, so it learns from texts in which two words have changed places.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 _MOST_WORDS = 3000
 _FREQUENT = 0.03
 """Words of a larger share of the texts are seldom what a text is about."""
+_FUNCTION = 0.15
+"""Words of a larger share of the texts are taken for function words."""
 _FEWEST = 3
 _RELATED = (0.25, 0.75)
 """Cosines of the teacher between which words are related and not the same."""
@@ -56,6 +59,35 @@ def sibling_pairs(
             others = siblings[place[0].lower()]
             pairs[texts[i], _exchange(texts[i], place, others[int(rng.integers(len(others)))])] = None
     return list(pairs)
+
+
+def swapped_pairs(texts: Sequence[str], *, count: int, seed: int) -> list[tuple[str, str]]:
+    """Return pairs of a text and its copy in which two words have changed places.
+
+    Args:
+        texts: distinct texts.
+        count: most pairs.
+        seed: the same texts and seed give the same pairs.
+    """
+    most = Counter(word for text in texts for word in {match[0].lower() for match in _WORD.finditer(text)})
+    rng = np.random.default_rng(seed)
+    pairs: list[tuple[str, str]] = []
+    for i in rng.permutation(len(texts)).tolist():
+        if len(pairs) == count:
+            break
+        # Articles and their like make no difference where they are.
+        places = [match for match in _WORD.finditer(texts[i]) if most[match[0].lower()] <= _FUNCTION * len(texts)]
+        apart = [
+            (one, other)
+            for k, one in enumerate(places)
+            for other in places[k + 1 :]
+            if other.start() - one.end() > 1 and one[0].lower() != other[0].lower()
+        ]
+        if apart:
+            one, other = apart[int(rng.integers(len(apart)))]
+            # From behind, so that the first place stays where it is.
+            pairs.append((texts[i], _exchange(_exchange(texts[i], other, one[0].lower()), one, other[0].lower())))
+    return pairs
 
 
 def _vocabulary(texts: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
-from flipkd_sdk.pair_head.cues import cues_of, pair_cues
+from flipkd_sdk.pair_head.cues import pair_cues
 from flipkd_sdk.training.head.model import TokenStates
 from flipkd_sdk.training.models.readout import text_vectors
 from flipkd_sdk.training.tokens import tokenize
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+    from flipkd_sdk.pair_head.cues import CueReader
     from flipkd_sdk.training.models.student import Student
 
     States = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
@@ -55,6 +56,7 @@ class StudentTokens:
         student: the trained student.
         tokenizer: the student's.
         sample: texts that the principal directions are found on.
+        cues: reads the cues of texts.
         context: most numbers that a hidden state at the encoder site is reduced to.
         lexical: most numbers that a token embedding is reduced to.
     """
@@ -64,11 +66,13 @@ class StudentTokens:
         student: Student,
         tokenizer: PreTrainedTokenizerBase,
         sample: Sequence[str],
+        cues: CueReader,
         *,
         context: int,
         lexical: int,
     ) -> None:
         self._student, self._tokenizer = student.eval(), tokenizer
+        self.cues = cues
         base = student.model.get_base_model()
         self._embedding = cast("nn.Module", base.get_input_embeddings())  # type: ignore[operator]
         self._ids: dict[str, NDArray[np.int64]] = {}
@@ -90,7 +94,7 @@ class StudentTokens:
     def batch(self, a: Sequence[str], b: Sequence[str]) -> tuple[TokenStates, TokenStates, Tensor, Tensor]:
         """Return the input of a head for n pairs of texts that were added: both sides, cosines and cues."""
         cosines = np.array([self._vectors[one] @ self._vectors[other] for one, other in zip(a, b, strict=True)])
-        cues = pair_cues([cues_of(text) for text in a], [cues_of(text) for text in b])
+        cues = pair_cues([self.cues(text) for text in a], [self.cues(text) for text in b])
         return self._side(a), self._side(b), torch.from_numpy(cosines.astype(np.float32)), torch.from_numpy(cues)
 
     def _side(self, texts: Sequence[str]) -> TokenStates:

@@ -13,7 +13,7 @@ from flipkd_sdk.pages.curves import precision_recall_chart, reliability_chart
 from flipkd_sdk.pages.examples import examples_section
 from flipkd_sdk.pages.html import Html, element, join
 from flipkd_sdk.pages.page import Section, page
-from flipkd_sdk.pages.parts import Example, facts, measures_table, pair_list, paragraphs, tiles, verdict
+from flipkd_sdk.pages.parts import Example, details, facts, measures_table, pair_list, paragraphs, tiles, verdict
 from flipkd_sdk.pages.verdict import key_figures
 from flipkd_sdk.training.report.curves import training_charts
 from flipkd_sdk.training.report.options import options_section
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from flipkd_sdk.contrast import ContrastSet
     from flipkd_sdk.evaluation.behaviour import Behaviour
     from flipkd_sdk.evaluation.evaluate import Evaluation
     from flipkd_sdk.pairs import Pairs
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.run_directory import RunResult
 
 _EXAMPLES = 8
+_CONTRAST_EXAMPLES = 3
 _RECONSTRUCTION = (
     "The margin-aware contrastive loss (mcl) is our reconstruction of the one that Li et al. (ACL 2025) describe in "
     "words."
@@ -48,8 +50,9 @@ def write_report(
     noise: NoiseFilter,
     *,
     behaviour: Behaviour | None = None,
+    contrast: ContrastSet | None = None,
 ) -> None:
-    """Write the report: verdict, threshold, examples, systems, curves, training data, options.
+    """Write the report: verdict, threshold, examples, behaviour, systems, curves, training data, options.
 
     Threshold and examples come from the development pairs, so that nobody tunes on the test pairs.
     """
@@ -72,6 +75,7 @@ def write_report(
         *_retrieval(result),
         _curves(systems, records, split),
         _training_data(result, data.train, noise),
+        *([_contrast(contrast)] if contrast is not None and contrast.pairs else []),
         options_section(config),
     ]
     footer = f"Written by flipkd_sdk {result.sdk_version}. {_RECONSTRUCTION}"
@@ -178,6 +182,20 @@ def _validation(result: RunResult) -> Iterator[str]:
             f"mean cosine of {cosine:.3f} with the teacher's. The mean squared difference of similarities is "
             f"{error:.4f}, and {overlap:.0%} of a text's ten nearest texts are the same."
         )
+
+
+def _contrast(made: ContrastSet) -> Section:
+    """Return the section of contrast pairs: numbers, and examples of each kind."""
+    text = f"The pair head learned from {len(made):,} contrast pairs made of the texts by rules. "
+    if made.left_out:
+        text += f"{made.left_out:,} more were left out because the labels call them a match."
+    examples = made.examples(_CONTRAST_EXAMPLES)
+    body = [paragraphs([text, "Read them: a rule that does not fit your texts is switched off in a language pack."])]
+    for kind, count in made.counts.items():
+        shown = [pair for pair in examples if pair.kind == kind]
+        title = f"{kind}: {count:,} pairs, {'a match' if shown[0].label else 'no match'}"
+        body.append(details(title, pair_list([Example(pair.text_a, pair.text_b) for pair in shown])))
+    return Section("contrast", "Contrast pairs", join(body))
 
 
 def _pairs(pairs: Pairs, rows: Iterable[int]) -> Html:
