@@ -334,8 +334,8 @@ def _rewrite(section: _Section, parts: dict[str, str], forms: dict[str, dict[str
     pattern = section.compiled("pattern", parts)
     replace = section.table.get("replace")
     # A single template may be empty, which removes what the pattern finds.
-    templates = (replace,) if isinstance(replace, str) else section.checked_strings("replace", replace)
-    if not templates:
+    templates = [replace] if isinstance(replace, str) else replace
+    if not isinstance(templates, list) or not templates or not all(isinstance(item, str) for item in templates):
         section.fail("replace", "expected a string or a list of strings")
     for name, form in (slot for template in templates for slot in _SLOT.findall(template)):
         if name not in pattern.groupindex:
@@ -346,7 +346,7 @@ def _rewrite(section: _Section, parts: dict[str, str], forms: dict[str, dict[str
     if scope not in ("sentence", "text"):
         section.fail("scope", f"expected 'sentence' or 'text', found {scope!r}")
     unless = section.compiled("unless", parts) if "unless" in section.table else None
-    return Rewrite(section.string("kind"), section.label(), pattern, templates, unless, scope == "text")
+    return Rewrite(section.string("kind"), section.label(), pattern, tuple(templates), unless, scope == "text")
 
 
 def _check_kinds(root: _Section, pack: LanguagePack) -> None:

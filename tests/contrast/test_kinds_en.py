@@ -1,5 +1,7 @@
 """Each kind of the English pack: what it changes, and what it leaves alone."""
 
+import re
+
 import pytest
 
 from flipkd_sdk.contrast import contrast_pairs, load_pack
@@ -41,6 +43,11 @@ def changed(text, kind, seeds=20):
         ("Why isn't my card working?", "Why is my card working?"),
         ("Why can't I log in?", "Why can I log in?"),
         ("What happens if I pay late?", "What happens if I do not pay late?"),
+        ("Nothing works.", "Everything works."),
+        ("Which cards are accepted", "Which cards are refused"),
+        ("I use the app.", "I no longer use the app."),
+        ("I received the card.", "I never received the card."),
+        ("There is a fee.", "There is no fee."),
     ],
 )
 def test_negation_is_grammatical(text, negated):
@@ -56,8 +63,6 @@ def test_negation_is_grammatical(text, negated):
         "Do you know if my card is blocked?",
         "I wonder if I can pay abroad.",
         "I have not received any money.",  # "I have received any money" is no sentence
-        "Nothing works.",
-        "Which cards are accepted",
         "Thank you.",
     ],
 )
@@ -176,3 +181,32 @@ def test_synonyms_and_plurals_are_not_nouns_of_the_same_kind():
     for one, other in (("phone", "mobile"), ("letter", "letters"), ("parcel", "parsel")):
         texts = [frame.format(noun) for frame in frames for noun in (one, other)]
         assert len(contrast_pairs(texts, PACK, per_kind=50, seed=0, kinds=["noun"])) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "others"),
+    [
+        (
+            "I called my bank.",
+            "role",
+            "(my bank|(my [a-z]+|you)) called (me|my bank).",
+        ),
+        ("You paid me", "role", "I paid you"),
+        ("The transfer is pending", "state", "The transfer is (rejected|completed|cancelled|approved)"),
+        ("I live in Hamburg", "place", "I live in [A-Z][a-z]+"),
+        ("a bill from amazon", "firm", "a bill from .+"),
+        ("Müller GmbH", "person", "[A-Z].+ GmbH"),
+        ("Müller GmbH", "firm", "Müller [A-Z].+"),
+        ("I take aspirin", "medicine", "I take [a-z]+"),
+        ("My knee hurts", "body_part", "My [a-z]+ hurts"),
+        ("Is measles contagious?", "disease", r"Is [a-z]+ contagious\?"),
+        ("a card for my son", "relative", "a card for my [a-z]+"),
+        ("I can't find it", "negation_form", "(I|I'm|it) .*(unable|not able|impossible|cannot|fail).* find it"),
+        ("The code is not valid", "negation_form", "The code (is invalid|isn't valid)"),
+    ],
+)
+def test_names_states_and_roles_are_exchanged(text, kind, others):
+    found = changed(text, kind)
+    assert found
+    for other in found:
+        assert re.fullmatch(others, other, re.IGNORECASE), other
