@@ -12,6 +12,7 @@ _COMMANDS = {
     "experiments": ("experiments.runner", "main"),
     "experiments-table": ("experiments.table", "main"),
     "labels": ("experiments.labels", "labels"),
+    "head-ablations": ("experiments.head", "main"),
     "runtime": ("runtime.commands", "runtime"),
     "serve": ("runtime.commands", "serve"),
     "search": ("search.measure", "main"),

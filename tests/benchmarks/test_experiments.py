@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from experiments import figures, inputs, plan, runner, table
+from experiments import figures, head, inputs, plan, runner, table
 from experiments.figures import AP, Estimate, read_results
 from experiments.plan import RUNS, Run
 from plot import draw_experiments
-from tiny_models import tiny_pairs, write_tiny_llama, write_tiny_teacher
+from tiny_models import tiny_pairs, write_tiny_llama, write_tiny_run, write_tiny_teacher
 
 from flipkd_sdk.artifact.limits import LIMITS
 from flipkd_sdk.errors import InvalidPairsError
@@ -471,3 +471,19 @@ def test_committed_results_are_of_the_plan_as_it_is() -> None:
         assert json.loads(file.read_text(encoding="utf-8"))["digest"] == of_plan[file.stem], (
             f"{file.name}: of another plan"
         )
+
+
+def test_heads_are_trained_for_a_finished_run_and_their_means_are_a_table(tmp_path: Path) -> None:
+    run = write_tiny_run(
+        tmp_path / "run", head={"enabled": False, "epochs": 2, "teacher_pairs": 30, "sibling_pairs": 5, "context": 6},
+        contrast={"language": "en", "pairs_per_kind": 5},
+    )  # fmt: skip
+    arguments = [str(run), "--seeds", "1", "--only", "cues only", "--results", str(tmp_path / "heads.json")]
+    first, again = (CliRunner().invoke(head.main, arguments) for _ in range(2))
+    assert first.exit_code == again.exit_code == 0, first.output
+    assert first.output.splitlines()[-1] == again.output.splitlines()[-1]
+    rows = [line for line in first.output.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows] == ["| head", "| none: the cosine", "| cues only"]
+    measured = json.loads((tmp_path / "heads.json").read_text())["heads"]["cues only"]["0"]["head"]
+    assert measured.keys() == {"dev", "test", "bank", "medicine"}
+    assert 0 <= measured["bank"]["kinds"]["negation"] <= 1

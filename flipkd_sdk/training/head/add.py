@@ -96,7 +96,8 @@ def add_head(
     write_head(directory, head)
     result = HeadResult(
         calibration=evaluation.calibration,
-        restraint=head.restraint,
+        restraint=head.history[-1]["restraint"],
+        share=head.share,
         examples=head.counts,
         contrast=head.contrast.counts,
         contrast_left_out=head.contrast.left_out,

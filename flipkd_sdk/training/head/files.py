@@ -33,7 +33,9 @@ class HeadResult(BaseModel):
     calibration: Calibration
     """The head's own, fitted on the development split."""
     restraint: float
-    """Weight of the squared correction of the cosine on natural pairs."""
+    """Weight of the squared correction of the cosine on natural pairs in the last epoch."""
+    share: float = 1.0
+    """Share of the learned correction of the cosine that was kept."""
     examples: dict[str, int]
     """Pairs that it learned from, by source."""
     contrast: dict[str, int]

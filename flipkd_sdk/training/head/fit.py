@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from dataclasses import dataclass
@@ -43,8 +42,11 @@ _SAMPLE = 1500
 """Texts that the reduction is found on."""
 _TOLERANCE = 0.002
 """Average precision on the development pairs that the head may cost against the cosine."""
-_RESTRAINTS = (0.05, 0.2, 0.8)
-"""Weights of the squared correction on natural pairs that are tried, until the development pairs are content."""
+_RESTRAINT, _FIRMEST, _TIGHTENED = 0.05, 3.2, 4.0
+"""First and largest weight of the squared correction on natural pairs, and the factor by which it grows after an epoch
+that cost the development pairs too much."""
+_SHARES = tuple(share / 10 for share in range(10, 0, -1))
+"""Shares of the correction that are tried, until the development pairs are content."""
 _WARM_UP = 0.1
 
 
@@ -54,8 +56,8 @@ class TrainedHead:
 
     module: PairHead
     tokens: StudentTokens
-    restraint: float
-    """Weight of the squared correction on natural pairs."""
+    share: float
+    """Share of the learned correction that was kept."""
     counts: dict[str, int]
     """Examples by source."""
     contrast: ContrastSet
@@ -84,11 +86,14 @@ def train_head(
     texts: Sequence[str],
     teacher: Encode | None,
     encode: Encode,
+    *,
+    tokens: StudentTokens | None = None,
 ) -> TrainedHead:
     """Train a head for a student.
 
-    On natural pairs the head is held to the cosine, as firmly as the development pairs ask for: the first of
-    `_RESTRAINTS` is taken with which an epoch's average precision is at most `_TOLERANCE` below the cosine's.
+    On natural pairs the head is held to the cosine, more firmly after each epoch that leaves the development pairs'
+    average precision more than `_TOLERANCE` below the cosine's. If the last one does, only a share of the correction is
+    kept.
 
     Args:
         config: all options.
@@ -99,6 +104,7 @@ def train_head(
         texts: unlabelled texts of the domain, without the development and test pairs' ones.
         teacher: maps texts to the teacher's unit vectors; None where there is none.
         encode: maps words to unit vectors of the teacher, or else of the student.
+        tokens: those of an earlier head of this student, so that no text is encoded twice.
     """
     started = time.monotonic()
     torch.manual_seed(config.seed)
@@ -107,7 +113,8 @@ def train_head(
     sample = [chosen[i] for i in np.random.default_rng(config.seed).permutation(len(chosen))[:_SAMPLE]]
     pack = language_pack(config.contrast, chosen)
     reader = cue_reader(pack)
-    tokens = StudentTokens(student, tokenizer, sample, reader, context=_STATES[0], lexical=_STATES[1])
+    if tokens is None:
+        tokens = StudentTokens(student, tokenizer, sample, reader, context=_STATES[0], lexical=_STATES[1])
     tokens.add(chosen)
     opinion = None if teacher is None else Opinion.fitted(teacher, dev)
     per_kind = config.contrast.pairs_per_kind
@@ -119,23 +126,19 @@ def train_head(
     platt = calibration.fit(cosines, dev.label)
     floor = average_precision(cosines, dev.label) - _TOLERANCE
     batches = _batches(tokens, examples, options.batch_size, config.seed)
-    for restraint in _RESTRAINTS:
-        head = PairHead(
-            _first(tokens.context, options.context),
-            _first(tokens.lexical, options.lexical),
-            neurons=options.neurons,
-            decisive=options.neurons,
-            cosine=(platt.slope, platt.intercept),
-        )
-        history, precision = _optimize(head, tokens, batches, dev, config, restraint, floor)
-        if precision >= floor:
-            break
-    else:
-        logger.warning("the pair head costs %.4f of average precision on the development pairs", floor - precision)
+    head = PairHead(
+        _first(tokens.context, options.context),
+        _first(tokens.lexical, options.lexical),
+        neurons=options.neurons,
+        decisive=options.neurons,
+        cosine=(platt.slope, platt.intercept),
+    )
+    history = _optimize(head, tokens, batches, dev, config, floor)
+    share = _keep_share(head, tokens, dev, floor)
     seconds = time.monotonic() - started
-    message = "pair head: %s; %.0f s, of which %.0f s encoding; restraint %g"
-    logger.info(message, examples.counts, seconds, encoded, restraint)
-    return TrainedHead(head.eval(), tokens, restraint, examples.counts, examples.contrast, pack, history, seconds)
+    message = "pair head: %s; %.0f s, of which %.0f s encoding; %.0f%% of the correction kept"
+    logger.info(message, examples.counts, seconds, encoded, 100 * share)
+    return TrainedHead(head.eval(), tokens, share, examples.counts, examples.contrast, pack, history, seconds)
 
 
 def _choose(train: Pairs, texts: Sequence[str], most: int, seed: int) -> list[str]:
@@ -160,19 +163,9 @@ def _composed(layer: torch.nn.Linear, reduction: Reduction) -> tuple[NDArray[np.
 
 
 def _optimize(
-    head: PairHead,
-    tokens: StudentTokens,
-    batches: list[Batch],
-    dev: Pairs,
-    config: TrainConfig,
-    restraint: float,
-    floor: float,
-) -> tuple[list[dict[str, float]], float]:
-    """Train and leave the head at its last epoch above the floor, or else at its best one.
-
-    Returns:
-        The history, and the average precision of the epoch that was chosen.
-    """
+    head: PairHead, tokens: StudentTokens, batches: list[Batch], dev: Pairs, config: TrainConfig, floor: float
+) -> list[dict[str, float]]:
+    """Train for all epochs, with a firmer restraint after each one below the floor, and return the history."""
     options = config.head
     optimizer = torch.optim.AdamW(head.parameters(), lr=options.learning_rate, weight_decay=0.02)
     steps = len(batches) * options.epochs
@@ -181,7 +174,7 @@ def _optimize(
     )
     rng = np.random.default_rng(config.seed)
     history: list[dict[str, float]] = []
-    chosen: tuple[float, dict[str, Tensor]] = (-1.0, {})
+    restraint = _RESTRAINT
     for epoch in range(options.epochs):
         head.train()
         losses = []
@@ -194,12 +187,32 @@ def _optimize(
             schedule.step()
             losses.append(loss.item())
         precision = average_precision(_logits(head, tokens, dev.a, dev.b), dev.label)
-        history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "average_precision": precision})
-        # Contrast takes more than an epoch to be learned, so later epochs are better unless they cost precision.
-        if precision >= min(floor, chosen[0]) or epoch == 1:
-            chosen = (precision, copy.deepcopy(head.state_dict()))
-    head.load_state_dict(chosen[1])
-    return history, chosen[0]
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "loss": float(np.mean(losses)),
+                "average_precision": precision,
+                "restraint": restraint,
+            }
+        )
+        if precision < floor:
+            restraint = min(restraint * _TIGHTENED, _FIRMEST)
+    return history
+
+
+def _keep_share(head: PairHead, tokens: StudentTokens, dev: Pairs, floor: float) -> float:
+    """Scale the correction down until the development pairs' average precision reaches the floor."""
+    logits, cosines = _logits(head, tokens, dev.a, dev.b), tokens.batch(dev.a, dev.b)[2].numpy()
+    base = head.cosine.item() * cosines + head.intercept.item()
+    for share in _SHARES:
+        if average_precision(base + share * (logits - base), dev.label) >= floor:
+            break
+    else:
+        logger.warning("the pair head costs more average precision on the development pairs than it may")
+    with torch.no_grad():
+        head.decide_2.weight.mul_(share)
+        head.decide_2.bias.mul_(share)
+    return share
 
 
 def _loss(head: PairHead, batch: Batch, restraint: float) -> Tensor:

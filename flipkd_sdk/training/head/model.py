@@ -149,10 +149,10 @@ class PairHead(nn.Module):
         shares = torch.softmax(torch.cat([strength, none], dim=-1), dim=-1)
         alignment, alone = shares[..., :-1], shares[..., -1:]
         together = 1 - alone
-        places = [
+        indices = [
             torch.arange(mask.shape[1], device=mask.device) / mask.sum(1, keepdim=True) for mask in (mask_u, mask_v)
         ]
-        place = (alignment @ places[1][..., None]) / together.clamp(min=1e-3)
+        index = (alignment @ indices[1][..., None]) / together.clamp(min=1e-3)
         padding = 2 * (mask_v[:, None] - 1)
         own, other = torch.cat(u, dim=-1), alignment @ torch.cat(v, dim=-1)
         k = u[0].shape[-1]
@@ -161,7 +161,7 @@ class PairHead(nn.Module):
             own * other,
             own,
             alone,
-            (place - places[0][..., None]).abs() * together,
+            (index - indices[0][..., None]).abs() * together,
             (context + padding).amax(dim=-1, keepdim=True),
             (lexical + padding).amax(dim=-1, keepdim=True),
             equal.amax(dim=-1, keepdim=True),

@@ -53,11 +53,11 @@ def sibling_pairs(
     for i in np.concatenate([rng.permutation(len(texts)) for _ in range(_ROUNDS)]).tolist():
         if len(pairs) == count:
             break
-        places = [match for match in _WORD.finditer(texts[i]) if siblings.get(match[0].lower())]
-        if places:
-            place = places[int(rng.integers(len(places)))]
-            others = siblings[place[0].lower()]
-            pairs[texts[i], _exchange(texts[i], place, others[int(rng.integers(len(others)))])] = None
+        found = [match for match in _WORD.finditer(texts[i]) if siblings.get(match[0].lower())]
+        if found:
+            chosen = found[int(rng.integers(len(found)))]
+            others = siblings[chosen[0].lower()]
+            pairs[texts[i], _exchange(texts[i], chosen, others[int(rng.integers(len(others)))])] = None
     return list(pairs)
 
 
@@ -76,16 +76,16 @@ def swapped_pairs(texts: Sequence[str], *, count: int, seed: int) -> list[tuple[
         if len(pairs) == count:
             break
         # Articles and their like make no difference where they are.
-        places = [match for match in _WORD.finditer(texts[i]) if most[match[0].lower()] <= _FUNCTION * len(texts)]
+        found = [match for match in _WORD.finditer(texts[i]) if most[match[0].lower()] <= _FUNCTION * len(texts)]
         apart = [
             (one, other)
-            for k, one in enumerate(places)
-            for other in places[k + 1 :]
+            for k, one in enumerate(found)
+            for other in found[k + 1 :]
             if other.start() - one.end() > 1 and one[0].lower() != other[0].lower()
         ]
         if apart:
             one, other = apart[int(rng.integers(len(apart)))]
-            # From behind, so that the first place stays where it is.
+            # From behind, so that the first word stays where it is.
             pairs.append((texts[i], _exchange(_exchange(texts[i], other, one[0].lower()), one, other[0].lower())))
     return pairs
 
@@ -107,9 +107,9 @@ def _siblings(words: Sequence[str], vectors: NDArray[np.float32]) -> dict[str, l
     return siblings
 
 
-def _exchange(text: str, place: re.Match[str], other: str) -> str:
-    if place[0].isupper():
+def _exchange(text: str, word: re.Match[str], other: str) -> str:
+    if word[0].isupper():
         other = other.upper()
-    elif place[0][0].isupper():
+    elif word[0][0].isupper():
         other = other.capitalize()
-    return text[: place.start()] + other + text[place.end() :]
+    return text[: word.start()] + other + text[word.end() :]
