@@ -73,7 +73,6 @@ class PairHead:
                 )
         return logits
 
-
     def alignment(self, a: TextTokens, b: TextTokens) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the share of each token of a aligned with each one of b, shape (n, m), and the reverse, (m, n)."""
         n, m = len(a.ids), len(b.ids)

@@ -46,6 +46,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 """Options that differ from the run's, by name."""
 SETS = ("bank", "medicine")
+_PACKAGES = ("flipkd-sdk", "torch", "transformers", "numpy")
 _SAMPLE = 1500
 """Texts that the tokens' principal directions are found on."""
 
@@ -62,7 +63,7 @@ def main(run: Path, texts: Path | None, seeds: int, only: Sequence[str], results
     Heads that are in the results file already are not trained again.
     """
     found: dict[str, Any] = json.loads(results.read_text("utf-8")) if results.exists() else {"heads": {}}
-    found |= {"command": "python benchmarks head-ablations RUN --texts TEXTS", "environment": environment()}
+    found |= {"command": "python benchmarks head-ablations RUN --texts TEXTS", "environment": environment(_PACKAGES)}
     measure = _measure(run, texts)
     for name in only or ABLATIONS:
         for seed in range(seeds):
@@ -103,7 +104,9 @@ def _measure(directory: Path, texts: Path | None) -> Callable[[str, int], dict[s
     held_back = {*dev.texts, *test.texts}
     unlabelled = [] if texts is None else [text for text in read_texts(texts) if text not in held_back]
     student, tokenizer = trained_student(run)
-    teacher = load_teacher(resolve(str(directory / "teacher")), run.config.teacher.max_length)
+    tuned = directory / "teacher"
+    source = str(tuned) if tuned.is_dir() else run.config.teacher.source
+    teacher = load_teacher(resolve(source), run.config.teacher.max_length)
     behaviour = {name: read_contrast_pairs(ROOT / "examples" / "behaviour" / f"{name}.csv") for name in SETS}
     language = cue_reader(language_pack(run.config.contrast, train.texts))
     tokens = StudentTokens(student, tokenizer, train.texts[:_SAMPLE], language, context=192, lexical=64)
