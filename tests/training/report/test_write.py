@@ -11,6 +11,7 @@ from tiny_data import encode
 from tiny_models import tiny_pairs
 
 from flipkd_sdk.artifact.manifest import ModelReference
+from flipkd_sdk.contrast import ContrastPair, ContrastSet
 from flipkd_sdk.evaluation.behaviour import Behaviour, FailedPair, KindBehaviour
 from flipkd_sdk.evaluation.evaluate import evaluate
 from flipkd_sdk.pairs import Pairs
@@ -62,6 +63,7 @@ def page(
     with_test: bool = True,
     filtered: bool = True,
     behaviour: Behaviour | None = None,
+    contrast: ContrastSet | None = None,
     **changes: Any,
 ) -> Page:
     pairs = tiny_pairs(6)
@@ -92,7 +94,8 @@ def page(
     config = validate_config({"data": {"pairs": "pairs.csv"}, "teacher": {"source": NASTY}}, origin="test")
     systems = {"teacher": evaluation, "student": evaluation}
     data = TrainingData(train, DEV, test, frozenset(), train.texts)
-    write_report(path, config, result, systems, records, data, NoiseFilter(keep, 0.25, 0.75), behaviour=behaviour)
+    noise = NoiseFilter(keep, 0.25, 0.75)
+    write_report(path, config, result, systems, records, data, noise, behaviour=behaviour, contrast=contrast)
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -149,6 +152,18 @@ def test_behaviour_by_kind_is_a_section_when_given(tmp_path: Path) -> None:
     assert "75.0% of 4 pairs of known kinds pass" in text
     assert f"score 0.900{NASTY}b" in text
     assert "Behaviour" not in page(tmp_path / "without.html").text
+
+
+def test_contrast_pairs_are_shown_by_kind_with_those_left_out(tmp_path: Path) -> None:
+    pairs = [ContrastPair(f"pay {i}", f"pay {i}0", 0, "amount") for i in range(1, 6)]
+    pairs.append(ContrastPair(NASTY, "script", 1, "case"))
+    text = page(tmp_path / "report.html", contrast=ContrastSet(tuple(pairs), 7)).text
+    assert "learned from 6 contrast pairs" in text
+    assert "7 more were left out because the labels call them a match" in text
+    assert "amount: 5 pairs, no match" in text and "case: 1 pairs, a match" in text
+    assert "pay 3" in text and "pay 4" not in text
+    assert NASTY in text
+    assert "ontrast pairs" not in page(tmp_path / "other.html").text.partition("All options")[0]
 
 
 def test_without_a_test_split_it_speaks_of_the_development_split(tmp_path: Path) -> None:
