@@ -151,7 +151,7 @@ def test_verify_covers_the_head(directory: Path, tmp_path: Path) -> None:
 
     def other_decisions(path: Path) -> None:
         weights = read_weights(path, dimension=10)
-        write_weights(path, replace(weights, decide_2_bias=weights.decide_2_bias + 1))
+        write_weights(path, replace(weights, decide_2_bias=weights.decide_2_bias + 50))
 
     changed = verify(change_head(directory, tmp_path / "matcher", other_decisions), options)
     assert [check.what for check in changed.failures] == ["self-test scores with head"]
@@ -207,7 +207,7 @@ def with_a_negative_value(path: Path) -> None:
         (with_nan, "compare_2: expected finite numbers"),
         (of_another_size, "dimension 11 instead of 10"),
         (pickled, "allow_pickle"),
-        (without_a_value, "number_values: shape"),
+        (without_a_value, "number_words: shape"),
         (with_an_empty_word, "negators: expected words that are not empty"),
         (with_a_negative_value, "number_values: expected positive numbers"),
         (lambda path: path.write_bytes(b"nothing"), "not the weights of this matcher's pair head"),

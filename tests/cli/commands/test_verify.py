@@ -20,7 +20,7 @@ from flipkd_sdk.cli.main import cli
 from flipkd_sdk.evaluation.metrics import spearman, summary
 from flipkd_sdk.pairs import Pairs, write_pairs
 from flipkd_sdk.runtimes import verification
-from flipkd_sdk.runtimes.encoding.encoder import TextEncoder
+from flipkd_sdk.runtimes.encoding.encoder import Encoded, TextEncoder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,13 +129,13 @@ def test_a_variant_that_computes_otherwise_is_one_clear_line(directory: Path) ->
 
 
 def test_scores_that_move_with_their_batch_are_found(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode_tokens = TextEncoder.encode_tokens
+    encode = TextEncoder.encode_with_tokens
 
-    def moving(self: TextEncoder, tokens: list[Any], *, max_rows: int | None = None) -> np.ndarray:
-        vectors = encode_tokens(self, tokens, max_rows=max_rows)
-        return vectors + np.float32(1e-4 * (len(tokens) > 1))
+    def moving(self: TextEncoder, tokens: list[Any], **options: Any) -> Encoded:
+        encoded = encode(self, tokens, **options)
+        return encoded._replace(vectors=encoded.vectors + np.float32(1e-4 * (len(tokens) > 1)))
 
-    monkeypatch.setattr(TextEncoder, "encode_tokens", moving)
+    monkeypatch.setattr(TextEncoder, "encode_with_tokens", moving)
     failed = [check["what"] for check in found(directory)["checks"] if not check["passed"]]
     assert failed[:4] == [
         "sample: alone / batched",
@@ -146,14 +146,14 @@ def test_scores_that_move_with_their_batch_are_found(directory: Path, monkeypatc
 
 
 def test_the_order_of_a_batch_is_looked_at(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode_tokens = TextEncoder.encode_tokens
+    encode = TextEncoder.encode_with_tokens
 
-    def first_moves(self: TextEncoder, tokens: list[Any], *, max_rows: int | None = None) -> np.ndarray:
-        vectors = encode_tokens(self, tokens, max_rows=max_rows)
-        vectors[0] += 1e-3
-        return vectors
+    def first_moves(self: TextEncoder, tokens: list[Any], **options: Any) -> Encoded:
+        encoded = encode(self, tokens, **options)
+        encoded.vectors[0] += 1e-3
+        return encoded
 
-    monkeypatch.setattr(TextEncoder, "encode_tokens", first_moves)
+    monkeypatch.setattr(TextEncoder, "encode_with_tokens", first_moves)
     assert "sample: alone / reversed" in [c["what"] for c in found(directory)["checks"] if not c["passed"]]
 
 
