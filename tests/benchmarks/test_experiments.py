@@ -481,8 +481,8 @@ def test_heads_are_trained_for_a_finished_run_and_their_means_are_a_table(tmp_pa
     arguments = [str(run), "--seeds", "1", "--only", "cues only", "--results", str(tmp_path / "heads.json")]
     first, again = (CliRunner().invoke(head.main, arguments) for _ in range(2))
     assert first.exit_code == again.exit_code == 0, first.output
-    assert first.output.splitlines()[-1] == again.output.splitlines()[-1]
-    rows = [line for line in first.output.splitlines() if line.startswith("| ")]
+    assert first.stdout == again.stdout
+    rows = [line for line in first.stdout.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[0] for row in rows] == ["| head", "| none: the cosine", "| cues only"]
     measured = json.loads((tmp_path / "heads.json").read_text())["heads"]["cues only"]["0"]["head"]
     assert measured.keys() == {"dev", "test", "bank", "medicine"}

@@ -39,6 +39,8 @@ _FORM, _SURFACE = 0.7, 0.95
 former is lower than that of a paraphrase: a change that the head does not notice in two texts that look alike must not
 put them above texts that mean the same in other words."""
 _IDENTICAL = 200
+_OFTEN = {"negation": 4, "negation_form": 2, "role": 2}
+"""Kinds of which so many times as many pairs are made, because they are worded in more ways than others."""
 _PARTNERS = 2
 """Labelled matches of a text that its changed copy is compared with."""
 _WORD = re.compile(r"\w+")
@@ -178,7 +180,17 @@ def _contrast(
 ) -> ContrastSet:
     if pack is None or not per_kind:
         return ContrastSet((), 0)
-    made = contrast_pairs(texts, pack, per_kind=per_kind, seed=seed, labelled_matches=matches, details=True)
+    sets = []
+    for times in sorted({1, *_OFTEN.values()}):
+        kinds = [kind for kind in pack.labels if _OFTEN.get(kind, 1) == times]
+        if kinds:
+            most = times * per_kind
+            sets.append(
+                contrast_pairs(
+                    texts, pack, per_kind=most, seed=seed, labelled_matches=matches, kinds=kinds, details=True
+                )
+            )
+    made = ContrastSet(tuple(pair for part in sets for pair in part.pairs), sum(part.left_out for part in sets))
     logger.info(
         "contrast pairs: %d of %d kinds; %d left out as labelled matches", len(made), len(made.counts), made.left_out
     )

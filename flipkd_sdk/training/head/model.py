@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from flipkd_sdk.pair_head.cues import CueReader
 
 _DROPOUT = 0.1
+_UNSEEN = 0.25
+"""Share of the pairs that are decided by the cues alone in training. Tokens explain nearly all contrast pairs, so that
+the cues, which hold for unknown words too, would hardly be learned."""
 _NOISE = 0.08
 """Noise on the tokens in training, relative to their size: about what int4 variants add."""
 
@@ -85,12 +88,18 @@ class PairHead(nn.Module):
         tokens_a, unaligned_a = self._read(u, v, mask_a, mask_b, equal.float())
         tokens_b, unaligned_b = self._read(v, u, mask_b, mask_a, equal.float().transpose(1, 2))
         lengths = [mask.sum(dim=1, keepdim=True).log() for mask in (mask_a, mask_b)]
+        compared = [
+            tokens_a + tokens_b,
+            (tokens_a - tokens_b).abs(),
+            unaligned_a + unaligned_b,
+            (unaligned_a - unaligned_b).abs(),
+        ]
+        if self.training:
+            seen = (torch.rand(len(cosines), 1, device=cosines.device) >= _UNSEEN).float()
+            compared = [part * seen for part in compared]
         features = torch.cat(
             [
-                tokens_a + tokens_b,
-                (tokens_a - tokens_b).abs(),
-                unaligned_a + unaligned_b,
-                (unaligned_a - unaligned_b).abs(),
+                *compared,
                 cosines[:, None],
                 (lengths[0] - lengths[1]).abs(),
                 lengths[0] + lengths[1],
