@@ -34,13 +34,14 @@ _NEAREST = 40
 """Neighbours of a text among which the teacher is asked."""
 _UNSURE = (0.15, 0.85)
 """Match probabilities of the teacher between which a pair is worth a question of its own."""
-_FORM, _SURFACE = 0.7, 0.95
+_FORM, _SURFACE = 0.8, 0.95
 """Match probability of a copy with another form, and of one that differs in case, spaces and punctuation alone. The
 former is lower than that of a paraphrase: a change that the head does not notice in two texts that look alike must not
 put them above texts that mean the same in other words."""
 _IDENTICAL = 200
-_OFTEN = {"negation": 4, "negation_form": 2, "role": 2}
-"""Kinds of which so many times as many pairs are made, because they are worded in more ways than others."""
+_OFTEN = {"negation": 4, "typo": 4, "negation_form": 2, "contraction": 2, "politeness": 2, "role": 2}
+"""Kinds of which so many times as many pairs are made, because they are worded in more ways than others. Typing errors
+must outweigh all words that are exchanged."""
 _PARTNERS = 2
 """Labelled matches of a text that its changed copy is compared with."""
 _WORD = re.compile(r"\w+")
