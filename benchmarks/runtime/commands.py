@@ -5,8 +5,8 @@ from __future__ import annotations
 from runtime.command_line import bench_cold, bench_help, bench_pairs, bench_repeated
 from runtime.concurrency import callers
 from runtime.explanations import explanations
-from runtime.labelling import next_pair
 from runtime.head import head_cost
+from runtime.labelling import next_pair
 from runtime.parts import parts_command
 from runtime.serving import callers_of_service, reloads
 from runtime.soak import soak

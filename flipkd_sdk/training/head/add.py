@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.data.splits import TrainingData
-    from flipkd_sdk.training.models.committee import Committee
     from flipkd_sdk.training.head.fit import TrainedHead
+    from flipkd_sdk.training.models.committee import Committee
     from flipkd_sdk.training.models.student import Student
     from flipkd_sdk.training.models.teacher import Teacher
 
