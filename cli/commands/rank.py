@@ -118,6 +118,8 @@ def rank(
         model = stack.enter_context(
             Matcher.load(matcher, device=device, precision=precision, threads=threads, on_blank=on_blank, head=head)
         )
+        if familiarity:
+            model.familiarity([])  # A matcher without a sketch is refused before anything is written.
         candidate_set = _candidates(model, candidates, reading(candidate_column, "--candidate-column"))
         if save_candidates is not None:
             candidate_set.save(save_candidates, overwrite=overwrite)

@@ -75,6 +75,8 @@ def score_file(
             reject = stack.enter_context(rejects_file(rejects, overwrite=writing.overwrite or writing.resume))
         source, encoding = stack.enter_context(open_source(table, reading, writing.added, reject))
         engine = start_engine()
+        if writing.selection.familiarity:
+            engine.familiarity([])  # A matcher without a sketch is refused before anything is written.
         # An earlier run may have been killed after it gave the output its name.
         replaceable = writing.overwrite or (writing.resume and kept is not None and os.path.lexists(kept))
         stream = stack.enter_context(open_output(out, overwrite=replaceable))

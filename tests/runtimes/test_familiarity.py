@@ -49,6 +49,17 @@ def test_a_directory_without_a_sketch_says_how_to_get_one(tiny_matcher: Path) ->
         matcher.familiarity(TEXTS)
 
 
+@pytest.mark.parametrize("command", ["score", "rank"])
+def test_a_command_refuses_a_directory_without_a_sketch_before_it_writes(
+    command: str, tiny_matcher: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "table.csv").write_text("text,text_a,text_b\nTop up,Top up,A card\n")
+    tables = [str(tmp_path / "table.csv")] * (2 if command == "rank" else 1)
+    done = CliRunner().invoke(cli, [command, str(tiny_matcher), *tables, "--familiarity"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "no familiarity sketch; export its run again" in done.stderr
+
+
 def test_a_changed_or_missing_sketch_is_refused_and_scores_do_not_need_it(directory: Path) -> None:
     content = bytearray((directory / FILE).read_bytes())
     content[-1] ^= 1
