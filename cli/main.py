@@ -40,7 +40,9 @@ class Subcommand:
 
 SUBCOMMANDS = {
     "train": Subcommand("Train a matcher on pairs of texts.", "train"),
-    "export": Subcommand("Turn a training run into a matcher directory.", "export"),
+    "export": Subcommand("Turn a training run or an encoder into a matcher.", "export"),
+    "push": Subcommand("Upload a matcher to a model hub.", "hub"),
+    "pull": Subcommand("Download a matcher from a model hub.", "hub"),
     "verify": Subcommand("Check that a matcher computes here as exported.", "cpu"),
     "score": Subcommand("Score the pairs of a table, or of a folder of them.", "cpu"),
     "rank": Subcommand("Find the candidates that match each query best.", "cpu"),

@@ -13,7 +13,8 @@ from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.evaluation import metrics
 from flipkd_sdk.exporters.familiarity import add_familiarity
 from flipkd_sdk.exporters.graph.translation import export_graph
-from flipkd_sdk.exporters.matcher_directory import describe, publishing, write_manifest
+from flipkd_sdk.exporters.matcher_directory import describe, write_manifest
+from flipkd_sdk.exporters.publishing import publishing
 from flipkd_sdk.exporters.quantization.activations import channel_maxima, input_statistics
 from flipkd_sdk.exporters.quantization.sample_batches import sample_batches
 from flipkd_sdk.exporters.quantization.smoothquant import smooth

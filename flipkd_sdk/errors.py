@@ -45,6 +45,10 @@ class CandidateSetError(FlipKDError):
     """A directory of candidates with a missing, changed or malformed file, or of another matcher."""
 
 
+class HubError(FlipKDError):
+    """A model hub that refuses a request or cannot be reached."""
+
+
 class VerificationError(FlipKDError):
     """An exported variant outside its limits; the message carries the measured figures."""
 
