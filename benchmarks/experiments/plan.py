@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from experiments.inputs import TEXT_COUNTS
 
-if TYPE_CHECKING:
-    Options = dict[str, object]
-    """Training options by dotted name, as in ``student.layer``. ``{inputs}`` is replaced by the folder of the set's
-    files, and ``{teacher}`` by the fine-tuned teacher of the needed run."""
+Options = dict[str, object]
+"""Training options by dotted name, as in ``student.layer``. ``{inputs}`` is replaced by the folder of the set's
+files, and ``{teacher}`` by the fine-tuned teacher of the needed run."""
 
 LONGEST = 90
 """Maximum duration of a run in minutes."""
+
+
+EARLIER_DEFAULTS: Options = {
+    "student.rank": 64,
+    "student.alpha": 64.0,
+    "student.mlp_width": "all",
+    "alignment.learning_rate": 1e-3,
+    "alignment.fewest_texts": 10_000,
+}
+"""Defaults that have changed since the first experiments."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ class Run:
     """Run that is trained before, for its teacher."""
     base: str | None = None
     """Reference run of an ablation; the reference run names itself."""
+    defaults: Options = field(default_factory=lambda: EARLIER_DEFAULTS)
+    """Options under those of the run: the defaults of the release that its results are of."""
     exported: bool = False
     """True to export the student and measure it as a matcher as well."""
     cut: str = ""
@@ -231,18 +241,18 @@ def _ablations() -> tuple[Run, ...]:
 
 def _defaults() -> Run:
     """Return a new user's run: pairs, no unlabelled text, no option."""
-    return Run("mqp-defaults-0", "mqp", "defaults, no texts", PAIRS, 15, exported=True)
+    return Run("mqp-defaults-0", "mqp", "defaults, no texts", PAIRS, 15, defaults={}, exported=True)
 
 
 _CURVE_CUT = (
-    "the curve: 4 blocks, one epoch of alignment and no label stage, under the teacher of the ablations, so that runs "
+    "the curve: one epoch of alignment and no label stage, under the teacher of the ablations, so that runs "
     "differ in one number alone."
 )
 
 
 def _curve(teacher: Run) -> tuple[Run, ...]:
     """Return runs that show the gain of the next thousand texts, of depth and of rank."""
-    options = PAIRS | SIX_BLOCKS | _TAUGHT | {"student.layer": 4, "alignment.epochs": 1, "labels.epochs": 0}
+    options = PAIRS | _TAUGHT | {"alignment.epochs": 1, "labels.epochs": 0}
 
     def run(name: str, label: str, changes: Options, texts: int, minutes: int) -> Run:
         chosen: Options = {"data.texts": f"{{inputs}}/texts-{texts}.csv", "alignment.fewest_texts": 0}
@@ -253,16 +263,17 @@ def _curve(teacher: Run) -> tuple[Run, ...]:
             options | chosen | {"head.enabled": False} | changes,
             minutes,
             needs=teacher,
+            defaults={},
             base="curve-texts-10000",
             cut=_CURVE_CUT,
         )
 
     texts = [run(f"texts-{n}", f"{n:,} unlabelled texts", {}, n, max(5, n // 1500)) for n in TEXT_COUNTS]
     texts.sort(key=lambda one: one.name != "curve-texts-10000")  # Every other run is compared with it.
-    depth = [run(f"depth-{n}", f"{n} blocks", {"student.layer": n}, 10_000, 2 * n + 5) for n in (6, 8, 15)]
+    depth = [run(f"depth-{n}", f"{n} blocks", {"student.layer": n}, 10_000, 2 * n + 5) for n in (4, 8, 15)]
     rank = [
         run(f"rank-{n}", f"adapters of rank {n}", {"student.rank": n, "student.alpha": float(n)}, 10_000, 10)
-        for n in (16, 128, 256)
+        for n in (16, 64, 256)
     ]
     return (*texts, *depth, *rank)
 
@@ -271,7 +282,14 @@ def _paper(teacher: Run) -> Run:
     options = PAIRS | TEXTS | _TAUGHT | {"preset": "paper", "student.max_length": 64, "alignment.epochs": 1}
     cut = "the paper's preset: rank 256 in all 30 blocks, texts of up to 64 tokens, one epoch of each stage."
     return Run(
-        "mqp-paper-0", "mqp", "flipped, the paper's preset", options | {"labels.epochs": 1}, 90, needs=teacher, cut=cut
+        "mqp-paper-0",
+        "mqp",
+        "flipped, the paper's preset",
+        options | {"labels.epochs": 1},
+        90,
+        needs=teacher,
+        defaults={},
+        cut=cut,
     )
 
 

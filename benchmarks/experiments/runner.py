@@ -64,7 +64,10 @@ def is_done(run: Run, places: Places) -> bool:
 def training_options(run: Run, inputs: Path, teacher: Path | None) -> dict[str, object]:
     """Return the options of ``flipkd train``, by dotted name."""
     places = {"inputs": inputs, "teacher": teacher}
-    options = {name: value.format(**places) if isinstance(value, str) else value for name, value in run.options.items()}
+    options = {
+        name: value.format(**places) if isinstance(value, str) else value
+        for name, value in (run.defaults | run.options).items()
+    }
     return {**options, "seed": run.seed}
 
 

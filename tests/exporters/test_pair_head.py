@@ -16,6 +16,7 @@ from tiny_models import write_tiny_run
 
 from flipkd_sdk.artifact.manifest import read_manifest, sha256_of
 from flipkd_sdk.errors import ConfigError, MatcherDirectoryError
+from flipkd_sdk.evaluation.metrics import average_precision
 from flipkd_sdk.exporters.export import ExportOptions, export
 from flipkd_sdk.pair_head.weights import read_weights, write_weights
 from flipkd_sdk.pairs import Pairs
@@ -23,6 +24,7 @@ from flipkd_sdk.runtimes.load import LoadOptions
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.serving.microbatch import MicroBatcher
 from flipkd_sdk.runtimes.verification import verify
+from flipkd_sdk.training.run_directory import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +63,21 @@ def directory(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
 def matcher(directory: Path, request: pytest.FixtureRequest) -> Iterator[Matcher]:
     with Matcher.load(directory, precision=request.param, on_truncate="ignore", device="cpu") as opened:
         yield opened
+
+
+def test_the_head_of_a_student_with_fewer_neurons_scores_as_at_its_training(
+    tmp_path: Path, wide: ExportOptions
+) -> None:
+    student = {"layer": 1, "rank": 4, "site_rank": 16, "mlp_width": 20}
+    run = read_run(write_tiny_run(tmp_path / "run", head=HEAD, contrast={"language": "en"}, student=student))
+    test = run.split("test")
+    assert test is not None
+    export(run.directory, tmp_path / "matcher", replace(wide, variants=("fp32",)))
+    with Matcher.load(tmp_path / "matcher", on_truncate="ignore", device="cpu") as matcher:
+        assert matcher.has_head
+        scores = matcher.score_pairs(zip(test.a, test.b, strict=True))
+    expected = run.result.measures["student with head"]["test"]["average_precision"]
+    assert average_precision(scores, test.label) == pytest.approx(expected, abs=0.02)
 
 
 def test_the_head_decides_and_can_be_left_out(directory: Path, matcher: Matcher) -> None:

@@ -19,7 +19,7 @@ PRESETS: dict[Preset, dict[str, dict[str, object]]] = {
         },
         "loss": {"mcl": 1.0, "similarity": 1.0, "alignment": 1.0, "label_lm": 1.0},
         "noise_filter": {"positive_quantile": 0.05, "negative_quantile": 0.95},
-        # Four times the default's rank changes the weights more at the same learning rate.
+        # Twice the default's rank changes the weights more at the same learning rate.
         "alignment": {"learning_rate": 5e-4},
         "labels": {"learning_rate": 1e-4},
     },

