@@ -19,6 +19,7 @@ _COMMANDS = {
     "clinc150-inputs": ("search.inputs", "main"),
     "command-line": ("runtime.commands", "command_line"),
     "compat": ("compat.commands", "compat"),
+    "tables": ("tables.measure", "tables"),
 }
 
 

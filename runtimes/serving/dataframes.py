@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import pandas as pd
+    import polars as pl
     import pyarrow as pa
     from numpy.typing import NDArray
 
-Batch = TypeVar("Batch", "pd.DataFrame", "pa.Table", "pa.RecordBatch", "dict[str, NDArray[Any]]")
+Batch = TypeVar("Batch", "pd.DataFrame", "pl.DataFrame", "pa.Table", "pa.RecordBatch", "dict[str, NDArray[Any]]")
 
 
 class PairScorer:
     """Adds two columns to batches of a table: the match probability of two text columns, and whether it is a match.
 
-    A batch is a pandas DataFrame, a pyarrow Table or RecordBatch, or a dict of numpy arrays. The result is of the same
-    kind, with a float32 and a boolean column more. The batch itself is not changed.
+    A batch is a pandas or polars DataFrame, a pyarrow Table or RecordBatch, or a dict of numpy arrays. The result is of
+    the same kind, with a float32 and a boolean column more. The batch itself is not changed.
 
     Args:
         matcher: a matcher directory, at a path that every worker can read.
@@ -98,18 +99,21 @@ class PairScorer:
         if isinstance(batch, dict):
             return {**batch, **self._columns(batch, {name: batch[name].tolist() for name in self._found(batch)})}
         # Whoever passes an instance of their classes has imported them.
-        pandas, pyarrow = sys.modules.get("pandas"), sys.modules.get("pyarrow")
+        pandas, polars, pyarrow = map(sys.modules.get, ("pandas", "polars", "pyarrow"))
         if pandas is not None and isinstance(batch, pandas.DataFrame):
             texts = {name: batch[name].tolist() for name in self._found(batch.columns)}
             return cast("Batch", batch.assign(**self._columns(batch.columns, texts)))
+        if polars is not None and isinstance(batch, polars.DataFrame):
+            texts = {name: batch[name].to_list() for name in self._found(batch.columns)}
+            return cast("Batch", batch.with_columns(**self._columns(batch.columns, texts)))
         if pyarrow is not None and isinstance(batch, pyarrow.Table | pyarrow.RecordBatch):
             texts = {name: batch.column(name).to_pylist() for name in self._found(batch.schema.names)}
             for name, values in self._columns(batch.schema.names, texts).items():
                 batch = batch.append_column(name, pyarrow.array(values))
             return batch
         raise ConfigError(
-            f"a batch is a {type(batch).__name__}; expected a pandas DataFrame, a pyarrow Table or RecordBatch, or a "
-            "dict of numpy arrays"
+            f"a batch is a {type(batch).__name__}; expected a pandas or polars DataFrame, a pyarrow Table or "
+            "RecordBatch, or a dict of numpy arrays"
         )
 
     def map(self, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -42,15 +42,19 @@ def batch(kind: str) -> Any:
         return {name: np.array(values) for name, values in columns.items()}
     if kind == "pandas":
         return pytest.importorskip("pandas").DataFrame(columns, index=list("vwxyz"))
+    if kind == "polars":
+        return pytest.importorskip("polars", reason="polars is not installed: pip install polars").DataFrame(columns)
     pyarrow = pytest.importorskip("pyarrow")
     return (pyarrow.table if kind == "table" else pyarrow.RecordBatch.from_pydict)(columns)
 
 
-KINDS = ["dict", "dict of fixed-width strings", "pandas", "table", "record batch"]
+KINDS = ["dict", "dict of fixed-width strings", "pandas", "polars", "table", "record batch"]
 
 
 def names(table: Any) -> list[str]:
-    return list(table.schema.names) if hasattr(table, "schema") else list(table)
+    if hasattr(table, "schema"):
+        return list(table.schema if isinstance(table.schema, dict) else table.schema.names)  # polars has a dict
+    return list(table)
 
 
 @pytest.mark.parametrize("kind", KINDS)
