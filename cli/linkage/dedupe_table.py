@@ -88,6 +88,7 @@ def dedupe_table(path: str, start: StartEngine, reading: TableOptions, options: 
             progress=progress,
         )
         found = [grouping.groups(engine, threshold) for threshold in thresholds]
+        truncated = engine.truncated
         rows = _write(table, found, options, run)
         counts = [_counts(groups) for groups in found]
     line = ", ".join(f"{count['groups']:,} groups at {count['threshold']:.4f}" for count in counts)
@@ -98,12 +99,12 @@ def dedupe_table(path: str, start: StartEngine, reading: TableOptions, options: 
         "distinct_texts": len(table.distinct.texts),
         "thresholds": counts,
         "rows_per_second": round(watch.rate(table.rows), 1),
-        "truncated_texts": engine.truncated,
+        "truncated_texts": truncated,
         "blank_rows": table.blank,
     }
     run.finish(
         figures,
-        f"{table.rows:,} rows, {line}, {watch.rate(table.rows):,.0f} rows/s, {engine.truncated:,} texts truncated, "
+        f"{table.rows:,} rows, {line}, {watch.rate(table.rows):,.0f} rows/s, {truncated:,} texts truncated, "
         f"{table.blank:,} rows with a blank text",
         (table,),
     )

@@ -96,6 +96,7 @@ def link_tables(
             neighbours=options.neighbours,
             progress=progress,
         )
+        truncated = engine.truncated
         cells = stack.enter_context(tempfile.TemporaryFile())
         _write(a, links, _Cells(b, links, names, cells), added, options, run)
     matched = [len(np.unique(rows)) for rows in (links.a, links.b)]
@@ -108,13 +109,13 @@ def link_tables(
         "b_rows_matched": matched[1],
         "threshold": threshold,
         "rows_per_second": round(watch.rate(a.rows + b.rows), 1),
-        "truncated_texts": engine.truncated,
+        "truncated_texts": truncated,
         "blank_rows": a.blank + b.blank,
     }
     run.finish(
         figures,
         f"{a.rows:,} and {b.rows:,} rows, {len(links.a):,} matches at {threshold:.4f}, {a.rows - matched[0]:,} and "
-        f"{b.rows - matched[1]:,} rows without, {watch.rate(a.rows + b.rows):,.0f} rows/s, {engine.truncated:,} texts "
+        f"{b.rows - matched[1]:,} rows without, {watch.rate(a.rows + b.rows):,.0f} rows/s, {truncated:,} texts "
         f"truncated, {a.blank + b.blank:,} rows with a blank text",
         (a, b),
     )

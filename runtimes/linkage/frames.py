@@ -68,7 +68,7 @@ def link_frames(
     if _kind(b, "b") != kind:
         raise ConfigError("a and b are frames of different libraries; convert one of them")
     texts = _texts(a, a_column, "a"), _texts(b, b_column, "b")
-    names = {name: f"{b_prefix}{name}" for name in b.columns}
+    names: dict[Any, str] = {name: f"{b_prefix}{name}" for name in b.columns}
     _refuse_twins([*a.columns, *names.values(), score_column])
     links = link(
         matcher,

@@ -41,22 +41,20 @@ def test_a_worker_that_dies_loses_nothing(run, write, tmp_path: Path, monkeypatc
     monkeypatch.setattr(encoding, "_WINDOW", 20)
     table = write("a.csv", ROWS)
     assert run("dedupe", table, "--threshold", "0.8", "--out", tmp_path / "local.csv").exit_code == 0
-    victim = tmp_path / "victim"
+    original, killed = ray_engine.RayEngine.mapped, []
 
-    class Mortal(ray_engine.Worker):
-        def encode(self, texts: list[str]):
-            if not victim.exists():
-                victim.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().encode(texts)
+    def deadly(self: ray_engine.RayEngine, method: str, tasks: Iterator[object]) -> Iterator[object]:
+        for number, found in enumerate(original(self, method, tasks)):
+            if number == 2 and method == "encode":
+                killed.append(ray.get(self._workers[0].__ray_call__.remote(lambda _: os.getpid())))
+                os.kill(killed[0], signal.SIGKILL)
+            yield found
 
-    monkeypatch.setattr(ray_engine, "Worker", Mortal)
-    done = run(
-        "dedupe", table, "--threshold", "0.8", "--out", tmp_path / "ray.csv", "--engine", "ray", "--workers", "2"
-    )
+    monkeypatch.setattr(ray_engine.RayEngine, "mapped", deadly)
+    done = run("dedupe", table, "--threshold", "0.8", "--out", tmp_path / "r.csv", "--engine", "ray", "--workers", "2")
     assert done.exit_code == 0, done.output
-    assert victim.exists()
-    assert (tmp_path / "ray.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()
+    assert killed
+    assert (tmp_path / "r.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()
 
 
 def test_a_missing_matcher_is_one_line(write, tmp_path: Path) -> None:

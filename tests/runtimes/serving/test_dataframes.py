@@ -96,7 +96,7 @@ def test_an_empty_batch_is_legal(scorer: PairScorer) -> None:
 
 
 def test_other_batches_are_refused(scorer: PairScorer) -> None:
-    with pytest.raises(ConfigError, match="a batch is a list; expected a pandas DataFrame"):
+    with pytest.raises(ConfigError, match="a batch is a list; expected a pandas or polars DataFrame"):
         scorer([("a", "b")])  # type: ignore[type-var]
 
 
