@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_WINDOW = 1024
-"""Texts between two checkpoints: seconds of work, and enough to fill batches of every padded length."""
+_WINDOW = 256
+"""Texts between two checkpoints and reports of progress: some tenths of a second of work."""
 
 
 class Engine(Decider, Protocol):
