@@ -41,6 +41,10 @@ class Decider(Protocol):
         """Least score of a match among pairs."""
 
     @property
+    def search_threshold(self) -> float | None:
+        """Least score of a match in a search; None if none was fitted."""
+
+    @property
     def has_head(self) -> bool:
         """True if a pair head decides on pairs."""
 
@@ -79,9 +83,8 @@ def least_score(decider: Decider, threshold: float | None) -> float:
     if threshold is not None:
         check_number("threshold", threshold, least=0.0)
         return float(threshold)
-    search: float | None = getattr(decider, "search_threshold", None)
-    if search is not None:
-        return search
+    if decider.search_threshold is not None:
+        return decider.search_threshold
     _logger.warning(
         "the matcher has no search threshold, so the threshold of pairs is used; it finds too many matches in tables, "
         "so set a threshold or export the matcher again"
