@@ -1,9 +1,10 @@
 // The pair head, as in flipkd_sdk/pair_head/scoring.py, for one pair of texts at a time.
+import { CueReader } from './cues.js';
 import { malformed } from './manifest.js';
 import { readArrays } from './npz.js';
 
 const MATCH_FEATURES = 9;
-const PAIR_FEATURES = 9;
+const PAIR_FEATURES = 15;
 
 /** An open pair head. */
 export class PairHead {
@@ -25,6 +26,11 @@ export class PairHead {
       }
       this.weights[name] = array.data;
     }
+    const [negators, words, values] = ['negators', 'number_words', 'number_values'].map((name) => arrays[name]?.data);
+    if (!(negators && words && values?.length === words.length && values.every((value) => value > 0))) {
+      throw malformed(`${spec.file}: not the words of a language`);
+    }
+    this.cues = new CueReader(negators, words.map((word, i) => [word, values[i]]));
     if (!(this.context > 0 && this.context < this.dimension)) throw malformed(`${spec.file}: context ${this.context}`);
   }
 
@@ -45,7 +51,7 @@ export class PairHead {
     ];
     let logit = w.decide_2_bias[0] + w.cosine[0] * cosine;
     // Texts that differ in nothing but case, spaces and punctuation are left to the cosine.
-    if (cues[3] > 0) return logit;
+    if (cues.at(-1) > 0) return logit;
     const hidden = relu(affine(w.decide_1, w.decide_1_bias, features));
     for (let i = 0; i < hidden.length; i += 1) logit += hidden[i] * w.decide_2[i];
     return logit;
@@ -85,19 +91,19 @@ export class PairHead {
       const [shares, unaligned] = this.#align(context, lexical, equal, left, right);
       const vector = a.tokens[i];
       const aligned = new Array(this.dimension).fill(0);
-      let place = 0;
+      let alignedIndex = 0;
       shares.forEach((share, j) => {
         for (let d = 0; d < this.dimension; d += 1) aligned[d] += share * b.tokens[j][d];
-        place += (share * j) / b.length;
+        alignedIndex += (share * j) / b.length;
       });
       const together = 1 - unaligned;
-      place /= Math.max(together, 1e-3);
+      alignedIndex /= Math.max(together, 1e-3);
       const difference = Array.from(vector, (value, d) => value - aligned[d]);
       const features = [
         ...Array.from(vector, (value, d) => Math.abs(value * together - aligned[d])),
         ...Array.from(vector, (value, d) => value * aligned[d]),
         ...vector,
-        unaligned, Math.abs(place - i / a.length) * together,
+        unaligned, Math.abs(alignedIndex - i / a.length) * together,
         Math.max(...context), Math.max(...lexical), Math.max(...equal), dot(shares, left), dot(shares, right),
         rootMeanSquare(difference.slice(0, this.context)), rootMeanSquare(difference.slice(this.context)),
       ];

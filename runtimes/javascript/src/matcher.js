@@ -1,5 +1,5 @@
 // The matcher: the same scores as flipkd_sdk.Matcher in Python.
-import { cuesOf, pairCues } from './cues.js';
+import { pairCues } from './cues.js';
 import { Encoder } from './encoder.js';
 import { MatcherError } from './errors.js';
 import { RemoteFiles } from './files.js';
@@ -160,7 +160,7 @@ export function matcherClass(ort, Tokenizer, open = (location, options) => new R
       const key = (i) => [paddedLength(encoded[i].tokens.ids.length, encoder.maxLength), texts.distinct[i]];
       const [[wide, one], [wider, other]] = [key(a), key(b)];
       const [x, y] = wide > wider || (wide === wider && one > other) ? [b, a] : [a, b];
-      const cues = pairCues(cuesOf(texts.distinct[x]), cuesOf(texts.distinct[y]));
+      const cues = pairCues(...[x, y].map((index) => head.cues.read(texts.distinct[index])));
       return Math.fround(head.logit(encoded[x].tokens, encoded[y].tokens, cosine, cues));
     }
 

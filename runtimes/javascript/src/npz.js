@@ -1,7 +1,7 @@
 // Reading of the arrays that numpy.savez wrote: a zip archive whose members are stored as they are.
 import { malformed } from './manifest.js';
 
-const TYPES = { '<f4': Float32Array, '<i8': BigInt64Array };
+const TYPES = { '<f4': Float32Array, '<f8': Float64Array, '<i8': BigInt64Array };
 
 /** Return the arrays of an archive by name, each as `{data, shape}`. */
 export function readArrays(bytes, name) {
@@ -40,9 +40,19 @@ function array(bytes) {
   const header = new TextDecoder('latin1').decode(bytes.subarray(wide ? 12 : 10, start));
   const [, type] = header.match(/'descr': '([^']+)'/) ?? [];
   const [, shape] = header.match(/'shape': \(([^)]*)\)/) ?? [];
-  if (!TYPES[type] || shape === undefined || header.includes("'fortran_order': True")) throw new Error(header.trim());
+  const letters = Number(type?.match(/^<U(\d+)$/)?.[1] ?? 0);
+  if ((!TYPES[type] && !letters) || shape === undefined || header.includes("'fortran_order': True")) throw new Error(header.trim());
   const sizes = shape.split(',').filter((part) => part.trim()).map(Number);
-  const data = new TYPES[type](bytes.slice(start).buffer);
+  const content = bytes.slice(start);
+  const data = letters ? texts(new Uint32Array(content.buffer), letters) : new TYPES[type](content.buffer);
   if (data.length !== sizes.reduce((product, size) => product * size, 1)) throw new Error('a shape that does not fit');
   return { data, shape: sizes };
+}
+
+/** Return the texts of an array of UTF-32, each padded with zeros to one length. */
+function texts(codes, letters) {
+  return Array.from({ length: codes.length / letters }, (_, row) => {
+    const own = codes.subarray(row * letters, (row + 1) * letters);
+    return String.fromCodePoint(...own).replace(/\0+$/, '');
+  });
 }

@@ -1,7 +1,7 @@
 // Answers one JSON request a line: {load, options, call, args} → {value} or {code, message}.
 import { createInterface } from 'node:readline';
 import { Matcher, MatcherError } from '../../../runtimes/javascript/src/node.js';
-import { cuesOf, pairCues } from '../../../runtimes/javascript/src/cues.js';
+import { CueReader, pairCues } from '../../../runtimes/javascript/src/cues.js';
 
 const opened = new Map();
 
@@ -17,7 +17,10 @@ function plain(value) {
 }
 
 const calls = {
-  cues: ([one, other]) => pairCues(cuesOf(one), cuesOf(other)),
+  cues: ([one, other, negators, values]) => {
+    const reader = new CueReader(negators, values);
+    return pairCues(reader.read(one), reader.read(other));
+  },
   twice: async ([directory]) => {
     const [one, other] = await Promise.all([Matcher.load(directory), Matcher.load(directory)]);
     return Promise.all([one.score('card', 'my card'), other.score('card', 'my card'), one.score('card', 'my card')]);

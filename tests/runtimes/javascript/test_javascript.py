@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tiny import CALIBRATION, TEXTS, add_self_test, replace_model, write_manifes
 
 from flipkd_sdk import Matcher
 from flipkd_sdk.artifact.manifest import HeadSpec, read_manifest, sha256_of
-from flipkd_sdk.pair_head.cues import CUES, cues_of, pair_cues
+from flipkd_sdk.pair_head.cues import CUES, CueReader, pair_cues
 from flipkd_sdk.pair_head.weights import MATCH_FEATURES, PAIR_FEATURES, HeadWeights, write_weights
 
 if TYPE_CHECKING:
@@ -65,7 +66,13 @@ def with_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cosine": (1,),
     }
     arrays = {name: (random.standard_normal(shape) * 0.4).astype(np.float32) for name, shape in shapes.items()}
-    weights = HeadWeights(**arrays, context=np.array(16, np.int64))
+    weights = HeadWeights(
+        **arrays,
+        context=np.array(16, np.int64),
+        negators=np.array(NEGATORS),
+        number_words=np.array(list(NUMBER_WORDS)),
+        number_values=np.array(list(NUMBER_WORDS.values()), dtype=np.float64),
+    )
     write_weights(path / "head.npz", weights)
     file = path / "head.npz"
     spec = HeadSpec(file.name, sha256_of(file), file.stat().st_size, HIDDEN, replace(CALIBRATION, slope=1.5))
@@ -85,6 +92,7 @@ def test_scores_and_vectors_are_those_of_python(node: Node, plain: Path, precisi
 
 def test_the_head_decides_as_in_python(node: Node, with_head: Path) -> None:
     pairs = [*PAIRS, ("Pay 1,000.50 EUR!", "pay 1000.5 eur"), ("top up 20", "top up 30"), ("Top-up!", "top up")]
+    pairs += [("pay five hundred", "never pay 500"), ("ask Anna in Paris", "ask Paris in Anna"), ("不想 pay", "pay")]
     with Matcher.load(with_head, on_truncate="ignore") as matcher:
         expected = matcher.score_pairs(pairs)
         assert np.ptp(expected[expected > 0]) > 0.01
@@ -140,15 +148,82 @@ CUE_TEXTS = (
         "ﬁne",
         "FINE",
     ),
+    *(
+        "two thousand five hundred and twenty one",
+        "2521",
+        "2.5 million",
+        "2500000",
+        "half a thousand",
+        "one",
+        "twenty twenty",
+    ),
+    *(
+        "I don’t pay",
+        "I never pay",
+        "not never",
+        "不想关闭",
+        "I’m Anna from Köln",
+        "from Anna in Köln",
+        "MÜLLER GMBH",
+        "Müller GmbH",
+    ),
+    *(
+        "How Do I Block My Lost Card",
+        "a b c",
+        "c b a",
+        "\u0663\u0664 cards",
+        "34 cards",
+        "",
+        "New York. Paris",
+        "hundred hundred",
+    ),
 )
+NEGATORS = ["not", "never", "don't", "不", "不想"]
+NUMBER_WORDS = {
+    "half": 0.5,
+    "one": 1,
+    "two": 2,
+    "five": 5,
+    "twenty": 20,
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 1e6,
+}
 
 
 @pytest.mark.parametrize("one", CUE_TEXTS)
 def test_cues_are_those_of_python(node: Node, one: str) -> None:
+    read = CueReader(NEGATORS, NUMBER_WORDS)
     for other in CUE_TEXTS:
-        expected = pair_cues([cues_of(one)], [cues_of(other)])[0].tolist()
+        expected = pair_cues([read(one)], [read(other)])[0].tolist()
         assert len(expected) == CUES
-        assert node.ask("cues", one, other) == expected, other
+        assert node.ask("cues", one, other, NEGATORS, list(NUMBER_WORDS.items())) == expected, other
+
+
+def test_drawn_texts_have_the_cues_of_python(node: Node) -> None:
+    pieces = [
+        *CUE_TEXTS,
+        *NEGATORS,
+        *NUMBER_WORDS,
+        "and",
+        "1,000",
+        "0.5",
+        "12",
+        "Anna",
+        "I",
+        ".",
+        "'",
+        "’",
+        "\n",
+        "(",
+        "é",
+    ]
+    random = np.random.default_rng(7)
+    texts = [" ".join(random.choice(pieces, random.integers(1, 6))) for _ in range(300)]
+    read = CueReader(NEGATORS, NUMBER_WORDS)
+    for one, other in pairwise(texts):
+        expected = pair_cues([read(one)], [read(other)])[0].tolist()
+        assert node.ask("cues", one, other, NEGATORS, list(NUMBER_WORDS.items())) == expected, (one, other)
 
 
 def test_two_loads_at_once_and_two_calls_at_once(node: Node, plain: Path) -> None:
