@@ -22,7 +22,7 @@ from flipkd_sdk.runtimes.options import check_integer, check_path
 from flipkd_sdk.runtimes.scorer import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -122,12 +122,20 @@ class Matcher:
         """
         return float(self._score_pairs(distinct_of_pair(a, b))[0])
 
-    def score_pairs(self, pairs: Iterable[tuple[str, str]], *, batch_size: int | None = None) -> NDArray[np.float32]:
+    def score_pairs(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        batch_size: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
         """Return the match probability of each pair, in order; each distinct text is encoded once.
 
         Args:
             pairs: any iterable of two texts each, also a generator.
             batch_size: largest number of texts in one run, beside ``max_batch_tokens``; moves no score.
+            progress: called between batches with the number of distinct texts encoded and that of all. An exception
+                that it raises stops the call.
 
         Returns:
             Shape (n,).
@@ -139,7 +147,7 @@ class Matcher:
             MatcherClosedError: after `close`.
         """
         check_integer("batch_size", batch_size, none="for no limit")
-        return self._score_pairs(distinct_of_pairs(pairs), batch_size)
+        return self._score_pairs(distinct_of_pairs(pairs), batch_size, progress)
 
     def score_matrix(self, a_texts: Iterable[str], b_texts: Iterable[str]) -> NDArray[np.float32]:
         """Return the match probability of every text of ``a_texts`` with every text of ``b_texts``, by their cosines.
@@ -255,8 +263,15 @@ class Matcher:
         vectors = self.scorer.encode_distinct(distinct)[distinct.index]
         return CandidateSet(self.scorer, [distinct.texts[index] for index in distinct.index], vectors)
 
-    def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
+    def encode(
+        self, texts: Iterable[str], *, progress: Callable[[int, int], None] | None = None
+    ) -> NDArray[np.float32]:
         """Return unit vectors of texts, in order; the cosine of two of them is their dot product.
+
+        Args:
+            texts: any iterable of texts.
+            progress: called between batches with the number of distinct texts encoded and that of all. An exception
+                that it raises stops the call.
 
         Returns:
             Shape (n, d).
@@ -267,7 +282,7 @@ class Matcher:
             MatcherClosedError: after `close`.
         """
         distinct = distinct_texts(several(texts, "texts"))
-        return self.scorer.encode_distinct(distinct)[distinct.index]
+        return self.scorer.encode_distinct(distinct, progress=progress)[distinct.index]
 
     def familiarity(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Return how familiar texts are: the share of development texts that are less similar to the training texts.
@@ -382,6 +397,11 @@ class Matcher:
         self.scorer.opened()
         return type(self), (self.scorer.directory, self.scorer.options, self.manifest)
 
-    def _score_pairs(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
-        encoded = self.scorer.encode_pairs(distinct, batch_size)
+    def _score_pairs(
+        self,
+        distinct: DistinctTexts,
+        batch_size: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        encoded = self.scorer.encode_pairs(distinct, batch_size, progress=progress)
         return self.scorer.pair_scores(distinct.texts, encoded, distinct.index[0::2], distinct.index[1::2])

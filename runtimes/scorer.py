@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.artifact.familiarity import Sketch
     from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.evaluation.calibration import Calibration
-    from flipkd_sdk.runtimes.encoding.encoder import Encoded
+    from flipkd_sdk.runtimes.encoding.encoder import Encoded, Progress
     from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
 
 _logger = logging.getLogger("flipkd_sdk")
@@ -96,13 +96,17 @@ class Scorer:
         parts = (variant.sha256, tokenizer.sha256, tokenizer.max_length, tokenizer.empty_token_id, SCORING_VERSION)
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
-    def encode_distinct(self, distinct: DistinctTexts, batch_size: int | None = None) -> NDArray[np.float32]:
+    def encode_distinct(
+        self, distinct: DistinctTexts, batch_size: int | None = None, *, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
         """Return unit vectors of ``distinct.texts``, shape (distinct, d), and count; raise the errors of `encode`."""
-        return self._encode(distinct, batch_size).vectors
+        return self._encode(distinct, batch_size, progress=progress).vectors
 
-    def encode_pairs(self, distinct: DistinctTexts, batch_size: int | None = None) -> Encoded:
+    def encode_pairs(
+        self, distinct: DistinctTexts, batch_size: int | None = None, *, progress: Progress | None = None
+    ) -> Encoded:
         """Return vectors of ``distinct.texts``, and with a pair head their tokens, for `pair_scores`."""
-        return self._encode(distinct, batch_size, with_tokens=self.has_head)
+        return self._encode(distinct, batch_size, with_tokens=self.has_head, progress=progress)
 
     def _encode(
         self,
@@ -111,9 +115,10 @@ class Scorer:
         *,
         with_tokens: bool = False,
         cache: VectorCache | None = None,
+        progress: Progress | None = None,
     ) -> Encoded:
         encoder = self.opened().encoder
-        encoded = encoder.encode(distinct, max_rows=batch_size, with_tokens=with_tokens, cache=cache)
+        encoded = encoder.encode(distinct, max_rows=batch_size, with_tokens=with_tokens, cache=cache, progress=progress)
         blank = sum(map(_is_blank, distinct.texts))
         if encoded.cut or blank:
             with self._counting:

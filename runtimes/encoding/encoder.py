@@ -5,6 +5,7 @@ Tokenizing takes a hundredth of the time and onnxruntime uses all CPUs, so runni
 
 from __future__ import annotations
 
+import functools
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -17,13 +18,15 @@ from flipkd_sdk.runtimes.encoding.vector_cache import CachedVector, VectorCache
 from flipkd_sdk.runtimes.onnx import malloc_trim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
     from flipkd_sdk.runtimes.encoding.tokenizer import TextTokenizer, TokenIds
     from flipkd_sdk.runtimes.onnx.session import EncoderSession
+
+    Progress = Callable[[int, int], None]
 
 T = TypeVar("T")
 
@@ -83,6 +86,7 @@ class TextEncoder:
         max_rows: int | None = None,
         with_tokens: bool = False,
         cache: VectorCache | None = None,
+        progress: Progress | None = None,
     ) -> Encoded:
         """Return the vectors of ``distinct.texts``, in that order.
 
@@ -91,6 +95,7 @@ class TextEncoder:
             max_rows: most texts of one run.
             with_tokens: return the tokens too, for a pair head.
             cache: used where the encoder has none of its own.
+            progress: called after each batch with the texts done and their number; may raise to stop.
 
         Raises:
             TextTooLongError: a text is too long and ``refuse_long`` is set.
@@ -101,6 +106,7 @@ class TextEncoder:
         tokens_of: list[TextTokens | None] = [None] * len(texts)
         cache = self._cache if self._cache is not None else cache
         pending, cut = _fill_from_cache(cache, texts, vectors, tokens_of if with_tokens else None)
+        done = len(texts) - len(pending)
         for window in _chunks(pending, _WINDOW):
             tokens = self._tokenize([texts[i] for i in window])
             cut_texts = [i for i, text_ids in zip(window, tokens, strict=True) if text_ids.was_cut]
@@ -110,7 +116,10 @@ class TextEncoder:
                     "matcher reads; shorten it, or load with on_truncate='warn'"
                 )
             cut += len(cut_texts)
-            vectors[window], token_vectors = self._run(tokens, max_rows=max_rows, with_tokens=with_tokens)
+            report = None if progress is None else functools.partial(_report, progress, done, len(texts))
+            run = self._run(tokens, max_rows=max_rows, with_tokens=with_tokens, report=report)
+            vectors[window], token_vectors = run
+            done += len(window)
             for i, text_ids, own in zip(window, tokens, token_vectors, strict=False):
                 tokens_of[i] = TextTokens(text_ids.ids, own)
             if cache is not None:
@@ -145,7 +154,12 @@ class TextEncoder:
         return Encoded(vectors, 0, [TextTokens(text.ids, values) for text, values in together] if with_tokens else None)
 
     def _run(
-        self, tokens: Sequence[TokenIds], *, max_rows: int | None = None, with_tokens: bool = False
+        self,
+        tokens: Sequence[TokenIds],
+        *,
+        max_rows: int | None = None,
+        with_tokens: bool = False,
+        report: Callable[[int], None] | None = None,
     ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
         vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
         token_vectors: list[NDArray[np.float32]] = [vectors[:0]] * len(tokens) if with_tokens else []
@@ -155,7 +169,11 @@ class TextEncoder:
             max_tokens=self._max_batch_tokens,
             max_rows=max_rows,
         )
+        done = 0
         for batch in batches:
+            if report is not None and done:
+                report(done)
+            done += len(batch.rows)
             ids, mask = pad([tokens[row].ids for row in batch.rows], batch.width, self.tokenizer.padding_id)
             if not with_tokens:
                 vectors[batch.rows] = self.session.run(ids, mask)
@@ -164,10 +182,16 @@ class TextEncoder:
             for row, own in zip(batch.rows, padded, strict=True):
                 # Copied, so that the padding is freed.
                 token_vectors[row] = own[: len(tokens[row].ids)].copy()
+        if report is not None:
+            report(done)
         return vectors, token_vectors
 
     def _tokenize(self, texts: Sequence[str]) -> list[TokenIds]:
         return [ids for chunk in _chunks(texts, _TOKENIZER_CHUNK) for ids in self.tokenizer.encode(chunk)]
+
+
+def _report(progress: Progress, before: int, total: int, done: int) -> None:
+    progress(before + done, total)
 
 
 def _fill_from_cache(
