@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--linkage",
-    type=click.Choice(["average", "complete", "components"]),
-    default="average",
+    type=click.Choice(["complete", "average", "components"]),
+    default="complete",
     show_default=True,
-    help="Score of two groups: the mean, the lowest, or the highest of their pairs.",
+    help="Score of two groups: the lowest, the mean, or the highest of their pairs.",
 )
 @click.option(
     "--neighbours",
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Nearest texts of each text that are scored.",
 )
-@click.option("--only-canonical", is_flag=True, help="Write only the row that stands for each group.")
+@click.option("--only-canonical", is_flag=True, help="Write only one row of each group, the canonical one.")
 @click.option("--group-column", default="group", show_default=True, help="Name of the column of groups.")
 @click.option("--score-column", default="score", show_default=True, help="Name of the column of scores.")
 @options.table_options
@@ -91,8 +91,8 @@ def dedupe(
     """Group the rows of TABLE whose texts mean the same, with MATCHER, a directory made by 'flipkd export'.
 
     TABLE is a CSV, JSONL or Parquet file. The output contains its rows in their order, with all their columns unchanged
-    and four more: the group, which is the number of the row that stands for it, from 1; the group's number of rows; 1
-    for the row that stands for it; and the score of the row with that one. Equal texts are in one group.
+    and four more: the group, which is the number of its canonical row, from 1; the group's number of rows; 1 for the
+    canonical row; and the score of the row with that one. Equal texts are in one group.
 
     A run that was stopped, even by a power cut, continues with --resume.
     """

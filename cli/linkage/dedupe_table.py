@@ -15,8 +15,7 @@ from flipkd_sdk.cli.tables.columns import Column
 from flipkd_sdk.cli.tables.files import open_output
 from flipkd_sdk.cli.tables.open import open_sink
 from flipkd_sdk.cli.tables.sources import rows_at
-from flipkd_sdk.runtimes.linkage.decide import least_score
-from flipkd_sdk.runtimes.linkage.dedupe import Groups, group
+from flipkd_sdk.runtimes.linkage.dedupe import Groups, group, least_group_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +75,7 @@ def dedupe_table(path: str, start: StartEngine, reading: TableOptions, options: 
             open_journal(run.kept, engine, {"--column": reading.texts[0].wanted}, resume=run.resume)
         )
         progress = stack.enter_context(step_progress())
-        thresholds = [*options.thresholds] or [least_score(engine, None)]
+        thresholds = [*options.thresholds] or [least_group_score(engine, None, options.linkage)]
         vectors = encode_texts(engine, table.distinct.texts, journal, progress)
         grouping = group(
             engine,

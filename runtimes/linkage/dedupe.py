@@ -95,7 +95,7 @@ def dedupe(
     texts: Iterable[str],
     *,
     threshold: float | None = None,
-    linkage: Linkage = "average",
+    linkage: Linkage = "complete",
     neighbours: int = NEIGHBOURS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Groups:
@@ -107,10 +107,11 @@ def dedupe(
     Args:
         matcher: the matcher.
         texts: the texts, row by row.
-        threshold: least score of a group; None for `Matcher.search_threshold`.
-        linkage: score of two groups, which are merged from the highest score to the threshold. ``"average"`` is the
-            mean of all pairs between them, taken over log-odds; ``"complete"`` the lowest, ``"components"`` the highest
-            pair. The last one chains: a group can have texts that do not match.
+        threshold: least score of a group; None for `Matcher.threshold` with complete linkage, which asks of every two
+            texts of a group to match, and for `Matcher.search_threshold` with the others.
+        linkage: score of two groups, which are merged from the highest score to the threshold. ``"complete"`` is the
+            lowest of the pairs between them, ``"average"`` their mean, taken over log-odds, ``"components"`` the highest.
+            The last one chains: a group can have texts that do not match.
         neighbours: number of distinct texts per text that are scored, the nearest ones.
         progress: called with a step, the number of items done and their total; may raise to stop.
 
@@ -125,10 +126,15 @@ def dedupe(
     """
     distinct = distinct_texts(several(texts, "texts"))
     decider = LocalDecider(matcher)
-    least = least_score(decider, threshold)
+    least = least_group_score(decider, threshold, linkage)
     vectors = matcher.scorer.encode_distinct(distinct)
     grouping = group(decider, distinct, vectors, least=least, linkage=linkage, neighbours=neighbours, progress=progress)
     return grouping.groups(decider, least)
+
+
+def least_group_score(decider: Decider, threshold: float | None, linkage: Linkage) -> float:
+    """Return the least score of a group; see `dedupe`, whose errors it raises."""
+    return decider.threshold if threshold is None and linkage == "complete" else least_score(decider, threshold)
 
 
 def group(
@@ -137,7 +143,7 @@ def group(
     vectors: NDArray[np.float32],
     *,
     least: float,
-    linkage: Linkage = "average",
+    linkage: Linkage = "complete",
     neighbours: int = NEIGHBOURS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Grouping:

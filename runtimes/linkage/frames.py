@@ -98,7 +98,7 @@ def dedupe_frame(
     group_column: str = "group",
     score_column: str = "score",
     threshold: float | None = None,
-    linkage: Linkage = "average",
+    linkage: Linkage = "complete",
     neighbours: int = NEIGHBOURS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Frame:

@@ -86,8 +86,17 @@ def test_without_a_search_threshold_that_of_pairs_is_used_with_a_warning(
     matcher: Matcher, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "flipkd_sdk"):
-        assert dedupe(matcher, A).threshold == matcher.threshold
+        assert dedupe(matcher, A, linkage="average").threshold == matcher.threshold
     assert "no search threshold" in caplog.text
+
+
+def test_every_two_texts_of_a_group_match_by_default(matcher: Matcher, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "flipkd_sdk"):
+        groups = dedupe(matcher, A)
+    assert (groups.threshold, caplog.text) == (matcher.threshold, "")
+    for canonical in set(groups.canonical.tolist()):
+        members = [A[row] for row in np.flatnonzero(groups.canonical == canonical)]
+        assert all(matcher.score(one, other) >= groups.threshold for one in members for other in members if one != other)
 
 
 @pytest.mark.parametrize(
