@@ -107,11 +107,11 @@ def dedupe(
     Args:
         matcher: the matcher.
         texts: the texts, row by row.
-        threshold: least score of a group; None for `Matcher.threshold` with complete linkage, which asks of every two
+        threshold: least score of a group; None for `Matcher.threshold` with complete linkage, which asks every two
             texts of a group to match, and for `Matcher.search_threshold` with the others.
         linkage: score of two groups, which are merged from the highest score to the threshold. ``"complete"`` is the
-            lowest of the pairs between them, ``"average"`` their mean, taken over log-odds, ``"components"`` the highest.
-            The last one chains: a group can have texts that do not match.
+            lowest of the pairs between them, ``"average"`` their mean over log-odds, ``"components"`` the highest. The
+            last one chains: a group can have texts that do not match.
         neighbours: number of distinct texts per text that are scored, the nearest ones.
         progress: called with a step, the number of items done and their total; may raise to stop.
 
