@@ -14,7 +14,7 @@ from flipkd_sdk.contrast import ContrastSet, contrast_pairs, detect_language, lo
 from flipkd_sdk.evaluation import calibration
 from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.pair_head.cues import CueReader, same_form
-from flipkd_sdk.training.head.siblings import sibling_pairs, swapped_pairs
+from flipkd_sdk.training.head.siblings import keyword_pairs, sibling_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,11 +121,13 @@ def build_examples(
     matches = train.matches
     made = _contrast(pack, per_kind, texts, matches, seed)
     siblings = sibling_pairs(texts, encode, count=head.sibling_pairs, seed=seed)
-    siblings += swapped_pairs(texts, count=head.sibling_pairs // 3, seed=seed)
+    keywords = keyword_pairs(texts, count=head.sibling_pairs // 3, seed=seed)
     across = _across(made, matches)
     reader = cue_reader(pack)
-    changed = [(pair.text_a, pair.text_b) for pair in made.pairs] + siblings + [pair for pair, _ in across]
+    changed = [(pair.text_a, pair.text_b) for pair in made.pairs] + siblings + keywords
+    changed += [pair for pair, _ in across]
     labels = [_form_target(pair, reader) for pair in made.pairs] + [0.0] * len(siblings)
+    labels += [_FORM] * len(keywords)
     labels += [label for _, label in across]
     some = np.random.default_rng(seed).permutation(len(texts))[:_IDENTICAL]
     sources = [

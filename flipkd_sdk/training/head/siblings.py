@@ -1,8 +1,8 @@
-"""Non-matches made from the texts themselves: one word of a text is exchanged for a related one, or two change places.
+"""Pairs made of the texts themselves: one word exchanged for a related one is no match, keywords in any order are.
 
 Rules know the words that a language pack lists. Any other word may be what a decision hangs on, so the head also learns
-from texts in which a word has given way to one of the same texts that means something close, but not the same. And who
-did what to whom hangs on the order, so it learns from texts in which two words have changed places.
+from texts in which a word has given way to one of the same texts that means something close, but not the same. Rules
+that change the order of words make non-matches alone. Keywords in any order teach that order alone decides nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _FREQUENT = 0.03
 """Words of a larger share of the texts are seldom what a text is about."""
 _FUNCTION = 0.15
 """Words of a larger share of the texts are taken for function words."""
+_KEYWORDS = 5
+"""Most content words of a text that is turned into keywords."""
+_DIGIT = re.compile(r"\d")
 _FEWEST = 3
 _RELATED = (0.25, 0.75)
 """Cosines of the teacher between which words are related and not the same."""
@@ -61,8 +64,8 @@ def sibling_pairs(
     return list(pairs)
 
 
-def swapped_pairs(texts: Sequence[str], *, count: int, seed: int) -> list[tuple[str, str]]:
-    """Return pairs of a text and its copy in which two words have changed places.
+def keyword_pairs(texts: Sequence[str], *, count: int, seed: int) -> list[tuple[str, str]]:
+    """Return matches of a text, or its content words, and the content words in any order, as people type into a search.
 
     Args:
         texts: distinct texts.
@@ -75,18 +78,12 @@ def swapped_pairs(texts: Sequence[str], *, count: int, seed: int) -> list[tuple[
     for i in rng.permutation(len(texts)).tolist():
         if len(pairs) == count:
             break
-        # Articles and their like make no difference where they are.
-        found = [match for match in _WORD.finditer(texts[i]) if most[match[0].lower()] <= _FUNCTION * len(texts)]
-        apart = [
-            (one, other)
-            for k, one in enumerate(found)
-            for other in found[k + 1 :]
-            if other.start() - one.end() > 1 and one[0].lower() != other[0].lower()
-        ]
-        if apart:
-            one, other = apart[int(rng.integers(len(apart)))]
-            # From behind, so that the first word stays where it is.
-            pairs.append((texts[i], _exchange(_exchange(texts[i], other, one[0].lower()), one, other[0].lower())))
+        words = [match[0].lower() for match in _WORD.finditer(texts[i])]
+        kept = [word for word in dict.fromkeys(words) if most[word] <= _FUNCTION * len(texts)]
+        # Without its numbers or with few of its words, a text may mean something else.
+        if 2 <= len(kept) <= _KEYWORDS and not _DIGIT.search(texts[i]):
+            one, other = (" ".join(kept[k] for k in rng.permutation(len(kept))) for _ in range(2))
+            pairs.append((texts[i] if len(pairs) % 2 else one, other))
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""Non-matches that need no rules: one word exchanged for a related one, or two words in each other's place."""
+"""Pairs that need no rules: one word exchanged for a related one, and keywords."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.training.head.siblings import sibling_pairs, swapped_pairs
+from flipkd_sdk.training.head.siblings import keyword_pairs, sibling_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,16 +40,24 @@ def test_words_that_are_not_related_are_no_siblings() -> None:
     assert sibling_pairs(TEXTS, lambda words: np.eye(len(words), dtype=np.float32), count=20, seed=0) == []
 
 
-def test_swapped_words_change_places_and_nothing_else() -> None:
-    pairs = swapped_pairs(TEXTS, count=20, seed=0)
-    assert len(pairs) == 20
-    for text, changed in pairs:
-        a, b = text.lower().split(), changed.lower().split()
-        assert sorted(a) == sorted(b)
-        assert sum(x != y for x, y in zip(a, b, strict=True)) == 2
+def test_keywords_are_the_content_words_in_any_order() -> None:
+    texts = [f"I want to {text}" for text in TEXTS]
+    pairs = keyword_pairs(texts, count=40, seed=0)
+    assert len(pairs) == 40
+    for one, other in pairs:
+        words = [word for word in one.lower().split() if word not in ("i", "want", "to", "my")]
+        assert set(words) == set(other.split())
+    whole = sum(one in texts for one, _ in pairs)
+    assert whole == 20
+    assert any(one not in texts and one != other for one, other in pairs)
+
+
+def test_texts_with_numbers_or_many_words_are_no_keywords() -> None:
+    texts = [f"{text} 100" for text in TEXTS] + [" ".join(WORDS[k::9]) for k in range(9)] + ["one"]
+    assert keyword_pairs(texts, count=9, seed=0) == []
 
 
 def test_the_same_seed_gives_the_same_pairs() -> None:
     assert sibling_pairs(TEXTS, letters, count=9, seed=3) == sibling_pairs(TEXTS, letters, count=9, seed=3)
-    assert swapped_pairs(TEXTS, count=9, seed=3) == swapped_pairs(TEXTS, count=9, seed=3)
-    assert swapped_pairs(TEXTS, count=9, seed=3) != swapped_pairs(TEXTS, count=9, seed=4)
+    assert keyword_pairs(TEXTS, count=9, seed=3) == keyword_pairs(TEXTS, count=9, seed=3)
+    assert keyword_pairs(TEXTS, count=9, seed=3) != keyword_pairs(TEXTS, count=9, seed=4)
