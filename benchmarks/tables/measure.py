@@ -116,7 +116,7 @@ def _grouped(setting: Setting, rows: Sequence[str], intents: Sequence[str]) -> d
         others = {threshold: dedupe(matcher, rows, threshold=threshold) for threshold in _THRESHOLDS}
         linkages = {
             name: dedupe(matcher, rows, threshold=default.threshold, linkage=name)
-            for name in ("complete", "components")
+            for name in ("average", "components")
         }
     known = np.unique(np.array(intents), return_inverse=True)[1]
     return {
