@@ -97,7 +97,7 @@ def test_a_seed_gives_the_same_run_again_to_the_last_bit(tiny_run: Path, tmp_pat
 
 
 def test_result_json_is_written_last(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(run_module, "write_report", fail)
@@ -449,7 +449,7 @@ def test_a_killed_run_resumes_to_the_same_result(
     config, expected = read_run(uninterrupted).config, read_run(uninterrupted).result
     with monkeypatch.context() as patch:
         if stage == "report":
-            patch.setattr(run_module, "write_report", lambda *_: (_ for _ in ()).throw(KilledError))
+            patch.setattr(run_module, "write_report", lambda *_, **__: (_ for _ in ()).throw(KilledError))
         else:
             save = StageCallback.on_save
 
@@ -472,7 +472,7 @@ def test_a_killed_run_resumes_to_the_same_result(
 
 def test_a_run_is_not_resumed_with_other_options(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_report", lambda *_: (_ for _ in ()).throw(KilledError))
+        patch.setattr(run_module, "write_report", lambda *_, **__: (_ for _ in ()).throw(KilledError))
         with pytest.raises(KilledError):
             train(tiny_config(inputs), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"option student.rank differs from .*config.json; resume with"):
@@ -500,7 +500,7 @@ def test_auto_precision_depends_on_the_device_and_a_run_resumes_in_it(
     config = tiny_config(inputs, precision="auto", alignment={"epochs": 0})
     monkeypatch.setattr(distributed, "has_bf16", lambda: has_it)
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_report", lambda *_: (_ for _ in ()).throw(KilledError))
+        patch.setattr(run_module, "write_report", lambda *_, **__: (_ for _ in ()).throw(KilledError))
         with pytest.raises(KilledError):
             train(config, tmp_path / "run")
     with monkeypatch.context() as patch:

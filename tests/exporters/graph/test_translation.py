@@ -60,5 +60,5 @@ def test_a_failed_translation_is_reported_in_one_line(llama: Exported, monkeypat
         raise torch.onnx.errors.OnnxExporterError("\nno such operator\nlong story")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    with pytest.raises(VerificationError, match=rf"^the student cannot .* ONNX opset {OPSET}: no such operator$"):
+    with pytest.raises(VerificationError, match=rf"^the encoder cannot .* ONNX opset {OPSET}: no such operator$"):
         export_graph(llama.path)

@@ -186,11 +186,11 @@ def test_the_share_of_unchanged_tokens_and_the_token_count_are_measured() -> Non
     [
         (
             models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0),
-            "the student's tokenizer is a Unigram model, and only",
+            "the tokenizer is a Unigram model, and only",
         ),
         (
             models.WordPiece({UNKNOWN: 0}, unk_token=UNKNOWN),
-            "the student's tokenizer is a WordPiece model, and only BPE",
+            "the tokenizer is a WordPiece model, and only BPE",
         ),
         (models.BPE({"a": 0}, [], end_of_word_suffix="</w>"), "where words go on or end (end_of_word_suffix = '</w>')"),
         (models.BPE({"a": 0}, [], continuing_subword_prefix="##"), "(continuing_subword_prefix = '##'), and such"),

@@ -142,7 +142,7 @@ def test_options_that_differ_from_their_defaults_come_first(tmp_path: Path) -> N
     changed = changed.partition("Options that differ from their defaults")[2]
     assert "data.pairspairs.csv" in changed
     assert "teacher.source" in changed and "student.rank" not in changed
-    assert "student.rank64Rank of the adapters below the site." in every
+    assert "student.rank128Rank of the adapters below the site." in every
 
 
 def test_behaviour_by_kind_is_a_section_when_given(tmp_path: Path) -> None:
