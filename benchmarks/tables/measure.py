@@ -115,8 +115,7 @@ def _grouped(setting: Setting, rows: Sequence[str], intents: Sequence[str]) -> d
         default = dedupe(matcher, rows)
         others = {threshold: dedupe(matcher, rows, threshold=threshold) for threshold in _THRESHOLDS}
         linkages = {
-            name: dedupe(matcher, rows, threshold=default.threshold, linkage=name)
-            for name in ("average", "components")
+            name: dedupe(matcher, rows, threshold=default.threshold, linkage=name) for name in ("average", "components")
         }
     known = np.unique(np.array(intents), return_inverse=True)[1]
     return {
