@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -71,14 +70,14 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_inspect_verifies_the_matcher(line: Path) -> None:
-    assert re.search(r"[5-9] verified", succeed("inspect", line / "matcher"))
+    assert "5 verified" in succeed("inspect", line / "matcher")
     content = json.loads(succeed("inspect", line / "matcher", "--json"))["manifest"]
     assert content["encoder"]["layer"] == 2
     assert list(content["variants"]) == ["int8"]
     result = json.loads((line / "run" / "result.json").read_text(encoding="utf-8"))
     assert content["student"] == result["student"]
     # Export adds the search threshold to what the training fitted.
-    assert content["calibration"] | {"search": None} == result["calibration"] | {"search": None}
+    assert content["calibration"] | {"search": None} == result["calibration"]
 
 
 def test_the_matcher_computes_as_exported(line: Path) -> None:
