@@ -1,4 +1,4 @@
-"""What the labels so far say: precision with its interval, and the gain of more labels."""
+"""Estimates from the labels so far: precision with its interval, and the gain of more labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `link` and `dedupe` share: options, the checks before a run, the line after it."""
+"""Frame of a run of `link` or `dedupe`: options, the checks before it, the line after it."""
 
 from __future__ import annotations
 

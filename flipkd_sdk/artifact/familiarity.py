@@ -6,13 +6,12 @@ k-means (Dhillon & Modha, "Concept decompositions for large sparse text data usi
 
 from __future__ import annotations
 
-import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.errors import MatcherDirectoryError
+from flipkd_sdk.arrays import read_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "familiarity.npz"
 MAX_BYTES = 1 << 23
+_WHAT = "the familiarity sketch of this matcher"
 CENTROIDS = 256
 """Most centroids: half a kilobyte to a kilobyte each."""
 _TEXTS_PER_CENTROID = 4
@@ -110,27 +110,7 @@ def read_sketch(path: Path, *, dimension: int) -> Sketch:
     Raises:
         MatcherDirectoryError: the file is missing, malformed, or belongs to other vectors.
     """
-    try:
-        return _read(path, dimension)
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise MatcherDirectoryError(f"{path}: not the familiarity sketch of this matcher ({reason})") from error
-
-
-def _read(path: Path, dimension: int) -> Sketch:
-    names = [field.name for field in fields(Sketch)]
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES} bytes")
-    with zipfile.ZipFile(path) as archive:
-        sizes = {info.filename: info.file_size for info in archive.infolist()}
-    # Sizes first: a small archive may unpack to gigabytes.
-    if sorted(sizes) != sorted(f"{name}.npy" for name in names) or sum(sizes.values()) > MAX_BYTES:
-        raise ValueError("other arrays than those of a sketch")
-    with np.load(path, allow_pickle=False) as content:
-        sketch = Sketch(**{name: content[name] for name in names})
-    if sketch.dimension != dimension:
-        raise ValueError(f"made for vectors of dimension {sketch.dimension} instead of {dimension}")
-    return sketch
+    return read_arrays(Sketch, path, what=_WHAT, dimension=dimension, largest=MAX_BYTES)
 
 
 def _nearest(

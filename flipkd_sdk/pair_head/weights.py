@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray  # noqa: TC002 - the field types are read at run time
 
-from flipkd_sdk.errors import MatcherDirectoryError
+from flipkd_sdk.arrays import read_arrays
 from flipkd_sdk.pair_head.cues import CUES, CueReader
 
 if TYPE_CHECKING:
@@ -127,24 +126,6 @@ def read_weights(path: Path, *, dimension: int) -> HeadWeights:
     Raises:
         MatcherDirectoryError: the file is missing, malformed, or belongs to other token vectors.
     """
-    try:
-        return _read(path, dimension)
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise MatcherDirectoryError(f"{path}: not the weights of this matcher's pair head ({reason})") from error
-
-
-def _read(path: Path, dimension: int) -> HeadWeights:
-    names = [field.name for field in fields(HeadWeights)]
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES} bytes")
-    with zipfile.ZipFile(path) as archive:
-        sizes = {info.filename: info.file_size for info in archive.infolist()}
-    # Sizes first: a small archive may unpack to gigabytes.
-    if sorted(sizes) != sorted(f"{name}.npy" for name in names) or sum(sizes.values()) > MAX_BYTES:
-        raise ValueError("other arrays than those of a pair head")
-    with np.load(path, allow_pickle=False) as content:
-        weights = HeadWeights(**{name: content[name] for name in names})
-    if weights.dimension != dimension:
-        raise ValueError(f"made for token vectors of dimension {weights.dimension} instead of {dimension}")
-    return weights
+    return read_arrays(
+        HeadWeights, path, what="the weights of this matcher's pair head", dimension=dimension, largest=MAX_BYTES
+    )

@@ -59,7 +59,7 @@ class Grouping:
 
     distinct: DistinctTexts
     vectors: NDArray[np.float32]
-    """Of the distinct texts, shape (distinct, d)."""
+    """Unit vectors of the distinct texts, shape (distinct, d)."""
     merges: Merges
     least: float
     """Lowest threshold that it holds for."""

@@ -46,7 +46,7 @@ class Side(NamedTuple):
 
     distinct: DistinctTexts
     vectors: NDArray[np.float32]
-    """Of the distinct texts, shape (distinct, d)."""
+    """Unit vectors of the distinct texts, shape (distinct, d)."""
 
 
 def link(

@@ -1,0 +1,61 @@
+"""Reading of the ``.npz`` files of a matcher directory, which are never unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import fields
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+
+from flipkd_sdk.errors import MatcherDirectoryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Arrays(Protocol):
+    """A dataclass of arrays that belong to vectors of one dimension."""
+
+    @property
+    def dimension(self) -> int:
+        """Dimension of the vectors."""
+
+
+A = TypeVar("A", bound=Arrays)
+
+
+def read_arrays(kind: type[A], path: Path, *, what: str, dimension: int, largest: int) -> A:
+    """Read the arrays of a dataclass, by the names of its fields.
+
+    Args:
+        kind: the dataclass, which raises `ValueError` for arrays that do not fit together.
+        path: the file.
+        what: content of the file in error messages.
+        dimension: of the vectors that the arrays must fit.
+        largest: most bytes of the file, and of the arrays.
+
+    Raises:
+        MatcherDirectoryError: the file is missing, malformed, or belongs to other vectors.
+    """
+    try:
+        return _read(kind, path, dimension, largest)
+    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MatcherDirectoryError(f"{path}: not {what} ({reason})") from error
+
+
+def _read(kind: type[A], path: Path, dimension: int, largest: int) -> A:
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # A protocol cannot ask for a dataclass.
+    if path.stat().st_size > largest:
+        raise ValueError(f"larger than {largest} bytes")
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    # Sizes first: a small archive may unpack to gigabytes.
+    if sorted(sizes) != sorted(f"{name}.npy" for name in names) or sum(sizes.values()) > largest:
+        raise ValueError("other arrays than expected")
+    with np.load(path, allow_pickle=False) as content:
+        arrays = kind(**{name: content[name] for name in names})
+    if arrays.dimension != dimension:
+        raise ValueError(f"made for vectors of dimension {arrays.dimension} instead of {dimension}")
+    return arrays
