@@ -36,27 +36,29 @@ class Subcommand:
     summary: str
     extra: str
     """Extra of the distribution that installs the command's packages."""
+    room: str
+    """Folder of the command's module below ``cli/commands``."""
 
 
 SUBCOMMANDS = {
-    "train": Subcommand("Train a matcher on pairs of texts.", "train"),
-    "export": Subcommand("Turn a training run or an encoder into a matcher.", "export"),
-    "push": Subcommand("Upload a matcher to a model hub.", "hub"),
-    "pull": Subcommand("Download a matcher from a model hub.", "hub"),
-    "verify": Subcommand("Check that a matcher computes here as exported.", "cpu"),
-    "score": Subcommand("Score the pairs of a table, or of a folder of them.", "cpu"),
-    "rank": Subcommand("Find the candidates that match each query best.", "cpu"),
-    "link": Subcommand("Find the rows of two tables that match.", "cpu"),
-    "dedupe": Subcommand("Group the rows of a table that mean the same.", "cpu"),
-    "label": Subcommand("Label the pairs that teach a matcher most.", "serve"),
-    "serve": Subcommand("Serve a matcher over HTTP, with a page.", "serve"),
-    "evaluate": Subcommand("Measure a matcher on labelled pairs.", "cpu"),
-    "check": Subcommand("Check a matcher's behaviour by kinds of pairs.", "cpu"),
-    "calibrate": Subcommand("Fit probabilities and threshold to your pairs.", "cpu"),
-    "inspect": Subcommand("Show and verify a matcher directory.", "cpu"),
-    "doctor": Subcommand("Check what this machine can run.", "cpu"),
+    "train": Subcommand("Train a matcher on pairs of texts.", "train", "making"),
+    "export": Subcommand("Turn a training run or an encoder into a matcher.", "export", "making"),
+    "push": Subcommand("Upload a matcher to a model hub.", "hub", "making"),
+    "pull": Subcommand("Download a matcher from a model hub.", "hub", "making"),
+    "verify": Subcommand("Check that a matcher computes here as exported.", "cpu", "assessing"),
+    "score": Subcommand("Score the pairs of a table, or of a folder of them.", "cpu", "matching"),
+    "rank": Subcommand("Find the candidates that match each query best.", "cpu", "matching"),
+    "link": Subcommand("Find the rows of two tables that match.", "cpu", "matching"),
+    "dedupe": Subcommand("Group the rows of a table that mean the same.", "cpu", "matching"),
+    "label": Subcommand("Label the pairs that teach a matcher most.", "serve", "making"),
+    "serve": Subcommand("Serve a matcher over HTTP, with a page.", "serve", "matching"),
+    "evaluate": Subcommand("Measure a matcher on labelled pairs.", "cpu", "assessing"),
+    "check": Subcommand("Check a matcher's behaviour by kinds of pairs.", "cpu", "assessing"),
+    "calibrate": Subcommand("Fit probabilities and threshold to your pairs.", "cpu", "assessing"),
+    "inspect": Subcommand("Show and verify a matcher directory.", "cpu", "assessing"),
+    "doctor": Subcommand("Check what this machine can run.", "cpu", "assessing"),
 }
-"""Subcommands by name; the command ``NAME`` is the function ``NAME`` of ``flipkd_sdk.cli.commands.NAME``."""
+"""Subcommands by name; the command ``NAME`` is the function ``NAME`` of ``flipkd_sdk.cli.commands.ROOM.NAME``."""
 
 _EXTRAS = {"pyarrow": "parquet", "ray": "ray"}
 """Extras that install packages which only some options of a command need."""
@@ -73,7 +75,8 @@ class Main(click.Group):
         """Import a subcommand."""
         if cmd_name not in SUBCOMMANDS:
             return None
-        module = importlib.import_module(f"flipkd_sdk.cli.commands.{cmd_name}")
+        room = SUBCOMMANDS[cmd_name].room
+        module = importlib.import_module(f"flipkd_sdk.cli.commands.{room}.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
 

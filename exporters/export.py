@@ -11,16 +11,16 @@ from flipkd_sdk.artifact.limits import LIMITS, Limits
 from flipkd_sdk.artifact.manifest import HeadSpec, sha256_of
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.evaluation import metrics
-from flipkd_sdk.exporters.familiarity import add_familiarity
+from flipkd_sdk.exporters.directory.familiarity import add_familiarity
+from flipkd_sdk.exporters.directory.matcher_directory import describe, write_manifest
+from flipkd_sdk.exporters.directory.publishing import publishing
+from flipkd_sdk.exporters.directory.reference_vectors import add_self_test
+from flipkd_sdk.exporters.directory.search_threshold import add_search_threshold
+from flipkd_sdk.exporters.encoders.sources import encoder_source, student_source, teacher_source
 from flipkd_sdk.exporters.graph.translation import export_graph
-from flipkd_sdk.exporters.matcher_directory import describe, write_manifest
-from flipkd_sdk.exporters.publishing import publishing
 from flipkd_sdk.exporters.quantization.activations import channel_maxima, input_statistics
 from flipkd_sdk.exporters.quantization.sample_batches import sample_batches
 from flipkd_sdk.exporters.quantization.smoothquant import smooth
-from flipkd_sdk.exporters.reference_vectors import add_self_test
-from flipkd_sdk.exporters.search_threshold import add_search_threshold
-from flipkd_sdk.exporters.sources import encoder_source, student_source, teacher_source
 from flipkd_sdk.exporters.variants import ExportContext, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
 from flipkd_sdk.exporters.vocabulary.trimming import trim_vocabulary
 from flipkd_sdk.pair_head.weights import FILE, write_weights
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from flipkd_sdk.artifact.manifest import Manifest
+    from flipkd_sdk.exporters.encoders.sources import EncoderChoice, ExportSource
     from flipkd_sdk.exporters.quantization.sample_batches import Batch
-    from flipkd_sdk.exporters.sources import EncoderChoice, ExportSource
 
 logger = logging.getLogger("flipkd_sdk.exporters")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flipkd_sdk.artifact.manifest import MANIFEST_FILE, checked_file, read_manifest
 from flipkd_sdk.errors import HubError
-from flipkd_sdk.exporters.publishing import CARD_FILE, publishing
+from flipkd_sdk.exporters.directory.publishing import CARD_FILE, publishing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

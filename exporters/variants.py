@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from flipkd_sdk.artifact.manifest import Drift, Manifest, Variant, sha256_of
 from flipkd_sdk.evaluation.encoders import encoder_cosines
+from flipkd_sdk.exporters.directory.matcher_directory import write_manifest
 from flipkd_sdk.exporters.graph.portable import make_portable
-from flipkd_sdk.exporters.matcher_directory import write_manifest
 from flipkd_sdk.exporters.quantization.fp16 import convert_to_fp16
 from flipkd_sdk.exporters.quantization.gptq import round_weights
 from flipkd_sdk.exporters.quantization.int4 import quantize_blockwise

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from flipkd_sdk.exporters.encoder_path import EncoderPath
-    from flipkd_sdk.exporters.whole_encoder import WholeEncoder
+    from flipkd_sdk.exporters.encoders.encoder_path import EncoderPath
+    from flipkd_sdk.exporters.encoders.whole_encoder import WholeEncoder
 
 _MAX_BYTES = 2**31 - 1
 """Size limit of one protobuf message. The runtime opens no external data, so a graph must fit into one file."""

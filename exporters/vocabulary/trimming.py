@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-    from flipkd_sdk.exporters.encoder_path import EncoderPath
-    from flipkd_sdk.exporters.sources import ExportSource
-    from flipkd_sdk.exporters.whole_encoder import WholeEncoder
+    from flipkd_sdk.exporters.encoders.encoder_path import EncoderPath
+    from flipkd_sdk.exporters.encoders.sources import ExportSource
+    from flipkd_sdk.exporters.encoders.whole_encoder import WholeEncoder
 
 VOCABULARY_SIZE = 15_000
 """Default size of a trimmed vocabulary, in tokens."""

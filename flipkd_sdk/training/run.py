@@ -25,8 +25,8 @@ from flipkd_sdk.training.data.splits import TrainingData, read_data, write_split
 from flipkd_sdk.training.data.validation import prepare_validation
 from flipkd_sdk.training.evaluate_models import encode_with, evaluate_student
 from flipkd_sdk.training.head.add import add_head
-from flipkd_sdk.training.models import shrink
-from flipkd_sdk.training.models.mlp_pruning import check_width
+from flipkd_sdk.training.models.pruning import shrink
+from flipkd_sdk.training.models.pruning.mlp_pruning import check_width
 from flipkd_sdk.training.models.sources import resolve
 from flipkd_sdk.training.models.student import create_student, load_tokenizer
 from flipkd_sdk.training.models.teacher import Teacher, load_teacher

@@ -6,7 +6,7 @@ import multiprocessing
 import time
 from typing import TYPE_CHECKING
 
-from flipkd_sdk.cli.commands.score import score
+from flipkd_sdk.cli.commands.matching.score import score
 from flipkd_sdk.cli.main import cli
 from flipkd_sdk.cli.scoring.local_engine import LocalEngine
 from flipkd_sdk.runtimes.onnx.onnxruntime_import import load_onnxruntime

@@ -30,7 +30,7 @@ def test_help_lists_the_commands_without_importing_them() -> None:
         "import sys\n"
         "from flipkd_sdk.cli.main import cli\n"
         "cli.main(['--help'], standalone_mode=False)\n"
-        "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'tqdm', 'torch', 'flipkd_sdk.cli.commands.score'}\n"
+        "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'tqdm', 'torch', 'flipkd_sdk.cli.commands.matching.score'}\n"
         "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from flipkd_sdk.exporters.encoder_path import EncoderPath
+    from flipkd_sdk.exporters.encoders.encoder_path import EncoderPath
 
 WIDE = {
     "int8.spearman": 0.5,

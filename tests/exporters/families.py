@@ -10,7 +10,7 @@ import torch
 import transformers
 from tiny_models import llm_sizes, write_model
 
-from flipkd_sdk.exporters.encoder_path import EncoderPath, extract
+from flipkd_sdk.exporters.encoders.encoder_path import EncoderPath, extract
 from flipkd_sdk.exporters.graph.translation import export_graph
 from flipkd_sdk.exporters.quantization.activations import open_graph
 from flipkd_sdk.training.config.schema import StudentConfig

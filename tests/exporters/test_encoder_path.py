@@ -8,7 +8,7 @@ from families import BATCHES, Exported, largest_difference, student_of, torch_ve
 from transformers.pytorch_utils import Conv1D
 
 from flipkd_sdk.errors import VerificationError
-from flipkd_sdk.exporters.encoder_path import extract
+from flipkd_sdk.exporters.encoders.encoder_path import extract
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from tokenizers import processors
 from flipkd_sdk.artifact.manifest import WHOLE_ENCODER, read_manifest
 from flipkd_sdk.errors import ConfigError, FlipKDError, InvalidPairsError, ModelSourceError, TrainingError
 from flipkd_sdk.evaluation.encoders import encoder_cosines
+from flipkd_sdk.exporters.encoders.sources import EncoderChoice, encoder_source
 from flipkd_sdk.exporters.export import ExportOptions, export, export_encoder
-from flipkd_sdk.exporters.sources import EncoderChoice, encoder_source
 from flipkd_sdk.pairs import read_pairs, write_pairs
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.models.sentence_modules import SentenceModules, write_modules

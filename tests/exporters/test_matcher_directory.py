@@ -10,7 +10,7 @@ import pytest
 
 from flipkd_sdk.artifact.manifest import read_manifest
 from flipkd_sdk.errors import OutputExistsError
-from flipkd_sdk.exporters.publishing import publishing
+from flipkd_sdk.exporters.directory.publishing import publishing
 
 
 def names(directory: Path) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.artifact.manifest import Drift, ModelReference, read_manifest
-from flipkd_sdk.exporters.model_card import model_card
+from flipkd_sdk.exporters.directory.model_card import model_card
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from flipkd_sdk.errors import ModelSourceError
-from flipkd_sdk.exporters.prompts import build_prompt_in
+from flipkd_sdk.exporters.encoders.prompts import build_prompt_in
 from flipkd_sdk.runtimes.encoding.tokenizer_file import read_tokenizer
 
 UNKNOWN = "[UNK]"

@@ -30,7 +30,8 @@ from flipkd_sdk.errors import (
     VerificationError,
 )
 from flipkd_sdk.evaluation.encoders import encoder_cosines
-from flipkd_sdk.exporters import export, sources
+from flipkd_sdk.exporters import export
+from flipkd_sdk.exporters.encoders import sources
 from flipkd_sdk.exporters.export import ExportOptions
 from flipkd_sdk.exporters.graph.nodes import linear_nodes
 from flipkd_sdk.exporters.verification import widen

@@ -8,8 +8,8 @@ import pytest
 
 from flipkd_sdk import Matcher
 from flipkd_sdk.artifact.manifest import read_manifest
+from flipkd_sdk.exporters.directory.search_threshold import _intents
 from flipkd_sdk.exporters.export import export
-from flipkd_sdk.exporters.search_threshold import _intents
 from flipkd_sdk.pairs import Pairs
 from flipkd_sdk.training.run_directory import read_run
 

@@ -16,8 +16,8 @@ from flipkd_sdk.artifact.manifest import Manifest, TrimmedVocabulary, read_manif
 from flipkd_sdk.cli.main import cli
 from flipkd_sdk.errors import VerificationError
 from flipkd_sdk.exporters import export as exporting
+from flipkd_sdk.exporters.encoders.sources import EncoderChoice
 from flipkd_sdk.exporters.export import ExportOptions
-from flipkd_sdk.exporters.sources import EncoderChoice
 from flipkd_sdk.exporters.vocabulary.trimming import VOCABULARY_SIZE
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from tokenizers import Tokenizer, processors
 
 from flipkd_sdk.artifact.manifest import Manifest, read_manifest
 from flipkd_sdk.exporters import export
+from flipkd_sdk.exporters.directory.model_card import model_card
+from flipkd_sdk.exporters.encoders.sources import domain_texts, student_source
 from flipkd_sdk.exporters.export import ExportOptions
-from flipkd_sdk.exporters.model_card import model_card
-from flipkd_sdk.exporters.sources import domain_texts, student_source
 from flipkd_sdk.exporters.vocabulary.trimming import keep_rows, trim_vocabulary
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.models.student import load_tokenizer

@@ -13,7 +13,7 @@ from tiny_models import llm_sizes, pretrained_tokenizer, write_model
 
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.training.config.schema import StudentConfig
-from flipkd_sdk.training.models.mlp_pruning import narrow, prune_neurons
+from flipkd_sdk.training.models.pruning.mlp_pruning import narrow, prune_neurons
 from flipkd_sdk.training.models.student import load_base
 from flipkd_sdk.training.tokens import tokenize
 

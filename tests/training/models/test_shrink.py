@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.training.config.schema import StudentConfig
-from flipkd_sdk.training.models.shrink import reshape
+from flipkd_sdk.training.models.pruning.shrink import reshape
 from flipkd_sdk.training.run import train
 from flipkd_sdk.training.run_directory import read_run
 from flipkd_sdk.training.tokens import tokenize

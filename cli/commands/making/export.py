@@ -133,7 +133,7 @@ def export(
     from flipkd_sdk.cli.console import steps_shown
     from flipkd_sdk.cli.third_party_logging import quieten_transformers
     from flipkd_sdk.exporters import export as exporting
-    from flipkd_sdk.exporters.sources import EncoderChoice
+    from flipkd_sdk.exporters.encoders.sources import EncoderChoice
     from flipkd_sdk.exporters.verification import widen
     from flipkd_sdk.exporters.vocabulary.trimming import VOCABULARY_SIZE
 

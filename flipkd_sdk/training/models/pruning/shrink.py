@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.atomic import atomic_directory
-from flipkd_sdk.training.models.mlp_pruning import narrow
+from flipkd_sdk.training.models.pruning.mlp_pruning import narrow
 from flipkd_sdk.training.models.student import load_base, locate
 
 if TYPE_CHECKING:

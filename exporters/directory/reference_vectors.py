@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flipkd_sdk.artifact.manifest import Manifest, SelfTestFile, sha256_of
 from flipkd_sdk.artifact.reference_vectors import SELF_TEST_FILE, SelfTest, write_self_test
-from flipkd_sdk.exporters.matcher_directory import write_manifest
+from flipkd_sdk.exporters.directory.matcher_directory import write_manifest
 from flipkd_sdk.runtimes.load import LoadOptions, open_matcher
 from flipkd_sdk.runtimes.reference_vectors import as_tokens, head_numbers, made_up_sample
 

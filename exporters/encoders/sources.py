@@ -12,9 +12,9 @@ from flipkd_sdk.artifact.manifest import WHOLE_ENCODER, EncoderSpec
 from flipkd_sdk.errors import ConfigError, ModelSourceError, TrainingError
 from flipkd_sdk.evaluation import calibration
 from flipkd_sdk.evaluation.encoders import encoder_cosines
-from flipkd_sdk.exporters.encoder_path import extract
-from flipkd_sdk.exporters.prompts import build_prompt_in
-from flipkd_sdk.exporters.whole_encoder import WholeEncoder, attention_of, longest_text
+from flipkd_sdk.exporters.encoders.encoder_path import extract
+from flipkd_sdk.exporters.encoders.prompts import build_prompt_in
+from flipkd_sdk.exporters.encoders.whole_encoder import WholeEncoder, attention_of, longest_text
 from flipkd_sdk.pairs import read_pairs, read_texts
 from flipkd_sdk.training.evaluate_models import encode_with
 from flipkd_sdk.training.head.files import read_head
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.artifact.manifest import ModelReference
     from flipkd_sdk.evaluation.calibration import Calibration
-    from flipkd_sdk.exporters.encoder_path import EncoderPath
+    from flipkd_sdk.exporters.encoders.encoder_path import EncoderPath
     from flipkd_sdk.pair_head.weights import HeadWeights
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.models.teacher import Teacher

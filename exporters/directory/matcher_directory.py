@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from flipkd_sdk import __version__
 from flipkd_sdk.artifact.manifest import MANIFEST_FILE, Manifest, TokenizerSpec, sha256_of
-from flipkd_sdk.exporters.model_card import model_card
-from flipkd_sdk.exporters.publishing import CARD_FILE
+from flipkd_sdk.exporters.directory.model_card import model_card
+from flipkd_sdk.exporters.directory.publishing import CARD_FILE
 from flipkd_sdk.training.tokens import empty_token_id
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from flipkd_sdk.exporters.sources import ExportSource
+    from flipkd_sdk.exporters.encoders.sources import ExportSource
 
 
 def describe(source: ExportSource, tokenizer: PreTrainedTokenizerBase, working: Path) -> Manifest:

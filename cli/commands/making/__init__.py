@@ -1,0 +1,1 @@
+"""Commands that make matchers: label, train, export, push, pull."""

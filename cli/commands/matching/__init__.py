@@ -1,0 +1,1 @@
+"""Commands that match texts: score, rank, link, dedupe, serve."""

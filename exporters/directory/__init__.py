@@ -1,0 +1,1 @@
+"""The matcher directory: its content, how it is written, and its model card."""

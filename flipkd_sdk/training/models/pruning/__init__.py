@@ -1,0 +1,1 @@
+"""A smaller LLM to start from."""
