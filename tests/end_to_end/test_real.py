@@ -49,6 +49,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content["teacher"]["epochs"] = 0
     content["labels"]["epochs"] = 1
     content["alignment"]["fewest_texts"] = 0
+    content |= {"contrast": {"pairs_per_kind": 150}, "head": {"epochs": 3, "sibling_pairs": 1500}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLIPKD_CACHE", str(directory / "cache"))
         train(validate_config(content, origin="train.toml"), directory / "run")

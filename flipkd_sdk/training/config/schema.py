@@ -236,13 +236,13 @@ class HeadConfig(_Section):
     """Most texts that pairs are made from: those of the train pairs, and some of the unlabelled ones."""
     teacher_pairs: Annotated[int, Field(ge=0)] = 9000
     """Pairs of these texts, near ones and strangers, that get the teacher's opinion."""
-    sibling_pairs: Annotated[int, Field(ge=0)] = 1500
+    sibling_pairs: Annotated[int, Field(ge=0)] = 3000
     """Non-matches in which one word of a text has given way to a related one."""
     labels_weight: NonNegative = 0.1
     """Weight of the labelled pairs. The student has learned them, so they say little about other pairs."""
     teacher_weight: NonNegative = 2.0
     """Weight of the teacher's opinion."""
-    contrast_weight: NonNegative = 1.5
+    contrast_weight: NonNegative = 3.0
     """Weight of contrast pairs and siblings."""
     context: Positive = 48
     """Numbers of a token vector that come from the student's hidden state."""
@@ -250,7 +250,7 @@ class HeadConfig(_Section):
     """Numbers of a token vector that come from the token's embedding."""
     neurons: Positive = 48
     """Neurons of each layer."""
-    epochs: Positive = 3
+    epochs: Positive = 6
     """Passes over the head's pairs."""
     batch_size: Positive = 128
     """Pairs a step."""
@@ -263,7 +263,7 @@ class ContrastConfig(_Section):
 
     language: str = "auto"
     """``auto`` detects it, ``none`` makes no contrast pairs; else the name of a language pack, or a file of one."""
-    pairs_per_kind: Annotated[int, Field(ge=0)] = 150
+    pairs_per_kind: Annotated[int, Field(ge=0)] = 400
     """Most pairs of each kind of change."""
 
 
