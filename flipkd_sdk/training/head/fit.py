@@ -114,7 +114,8 @@ def train_head(
     pack = language_pack(config.contrast, chosen)
     reader = cue_reader(pack)
     if tokens is None:
-        tokens = StudentTokens(student, tokenizer, sample, reader, context=_STATES[0], lexical=_STATES[1])
+        bf16 = config.precision == "bf16"
+        tokens = StudentTokens(student, tokenizer, sample, reader, context=_STATES[0], lexical=_STATES[1], bf16=bf16)
     tokens.add(chosen)
     opinion = None if teacher is None else Opinion.fitted(teacher, dev)
     per_kind = config.contrast.pairs_per_kind

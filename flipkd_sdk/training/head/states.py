@@ -59,6 +59,7 @@ class StudentTokens:
         cues: reads the cues of texts.
         context: most numbers that a hidden state at the encoder site is reduced to.
         lexical: most numbers that a token embedding is reduced to.
+        bf16: run the student in bfloat16; the head is trained with more noise than that adds.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class StudentTokens:
         *,
         context: int,
         lexical: int,
+        bf16: bool = False,
     ) -> None:
         self._student, self._tokenizer = student.eval(), tokenizer
+        self._bf16 = bf16
         self.cues = cues
         base = student.model.get_base_model()
         self._embedding = cast("nn.Module", base.get_input_embeddings())  # type: ignore[operator]
@@ -118,9 +121,10 @@ class StudentTokens:
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
             batch = {name: value.to(weight.device) for name, value in tokens.batch(rows).items()}
-            hidden = student.hidden_states(batch["input_ids"], batch["attention_mask"])
+            with torch.autocast(weight.device.type, torch.bfloat16, enabled=self._bf16):
+                hidden = student.hidden_states(batch["input_ids"], batch["attention_mask"]).float()
             vectors = text_vectors(hidden, weight, batch["attention_mask"], pooling=student.options.pooling)
-            states = hidden.float().cpu().numpy()
+            states = hidden.cpu().numpy()
             for row, state, vector in zip(rows, states, vectors.float().cpu().numpy(), strict=True):
                 ids = np.array(tokens.token_ids[row], np.int64)
                 found.append((texts[row], (ids, state[: len(ids)].copy(), vector.copy())))
