@@ -54,6 +54,7 @@ SUBCOMMANDS = {
     "serve": Subcommand("Serve a matcher over HTTP, with a page.", "serve", "matching"),
     "evaluate": Subcommand("Measure a matcher on labelled pairs.", "cpu", "assessing"),
     "check": Subcommand("Check a matcher's behaviour by kinds of pairs.", "cpu", "assessing"),
+    "drift": Subcommand("Compare a table with a matcher's domain.", "cpu", "assessing"),
     "calibrate": Subcommand("Fit probabilities and threshold to your pairs.", "cpu", "assessing"),
     "inspect": Subcommand("Show and verify a matcher directory.", "cpu", "assessing"),
     "doctor": Subcommand("Check what this machine can run.", "cpu", "assessing"),

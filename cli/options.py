@@ -256,7 +256,7 @@ def threads_option(command: Command) -> Command:
 def finite(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
     """Check that a number is not NaN, which passes the comparisons of a range."""
     if value is not None and math.isnan(value):
-        raise click.BadParameter("nan is no number between 0 and 1")
+        raise click.BadParameter("nan is not a number")
     return value
 
 

@@ -13,6 +13,7 @@ from flipkd_sdk.errors import ConfigError
 from flipkd_sdk.evaluation import metrics
 from flipkd_sdk.exporters.directory.familiarity import add_familiarity
 from flipkd_sdk.exporters.directory.matcher_directory import describe, write_manifest
+from flipkd_sdk.exporters.directory.profile import add_profile
 from flipkd_sdk.exporters.directory.publishing import publishing
 from flipkd_sdk.exporters.directory.reference_vectors import add_self_test
 from flipkd_sdk.exporters.directory.search_threshold import add_search_threshold
@@ -160,6 +161,8 @@ def _build(source: ExportSource, working: Path, options: ExportOptions) -> Manif
     write_manifest(working, manifest)
     manifest = add_search_threshold(manifest, working, source.run, dev, precision=options.search_precision)
     manifest = add_familiarity(manifest, working, source.training_texts, dev.texts)
+    write_manifest(working, manifest)
+    manifest = add_profile(manifest, working, source.training_texts, source.splits.values())
     write_manifest(working, manifest)
     manifest = replace(manifest, metrics=_measures(source, working, options.variants))
     write_manifest(working, manifest)

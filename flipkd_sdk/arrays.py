@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 class Arrays(Protocol):
-    """A dataclass of arrays that belong to vectors of one dimension."""
+    """A dataclass of arrays that belong to one dimension."""
 
     @property
     def dimension(self) -> int:
-        """Dimension of the vectors."""
+        """Dimension of the vectors, or size of the vocabulary."""
 
 
 A = TypeVar("A", bound=Arrays)
 
 
-def read_arrays(kind: type[A], path: Path, *, what: str, dimension: int, largest: int) -> A:
+def read_arrays(kind: type[A], path: Path, *, what: str, largest: int, dimension: int | None = None) -> A:
     """Read the arrays of a dataclass, by the names of its fields.
 
     Args:
         kind: the dataclass, which raises `ValueError` for arrays that do not fit together.
         path: the file.
         what: content of the file in error messages.
-        dimension: of the vectors that the arrays must fit.
         largest: most bytes of the file, and of the arrays.
+        dimension: of the vectors that the arrays must fit; None if they belong to no vectors.
 
     Raises:
         MatcherDirectoryError: the file is missing, malformed, or belongs to other vectors.
@@ -45,7 +45,7 @@ def read_arrays(kind: type[A], path: Path, *, what: str, dimension: int, largest
         raise MatcherDirectoryError(f"{path}: not {what} ({reason})") from error
 
 
-def _read(kind: type[A], path: Path, dimension: int, largest: int) -> A:
+def _read(kind: type[A], path: Path, dimension: int | None, largest: int) -> A:
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # A protocol cannot ask for a dataclass.
     if path.stat().st_size > largest:
         raise ValueError(f"larger than {largest} bytes")
@@ -56,6 +56,6 @@ def _read(kind: type[A], path: Path, dimension: int, largest: int) -> A:
         raise ValueError("other arrays than expected")
     with np.load(path, allow_pickle=False) as content:
         arrays = kind(**{name: content[name] for name in names})
-    if arrays.dimension != dimension:
+    if dimension is not None and arrays.dimension != dimension:
         raise ValueError(f"made for vectors of dimension {arrays.dimension} instead of {dimension}")
     return arrays

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.artifact.familiarity import Sketch
     from flipkd_sdk.artifact.manifest import Manifest, NamedFile
+    from flipkd_sdk.artifact.profile import Profile
     from flipkd_sdk.runtimes.encoding.tokenizer import TextTokenizer
     from flipkd_sdk.runtimes.pair_head import PairHead
 
@@ -189,6 +190,22 @@ def load_sketch(directory: Path, manifest: Manifest) -> Sketch:
         )
     path = _checked_file(directory, manifest.familiarity, MAX_BYTES)
     return read_sketch(path, dimension=manifest.encoder.dimension)
+
+
+def load_profile(directory: Path, manifest: Manifest) -> Profile:
+    """Return the profile of the domain.
+
+    Raises:
+        ConfigError: the directory has none.
+        MatcherDirectoryError: the file is missing, changed or malformed.
+    """
+    from flipkd_sdk.artifact.profile import MAX_BYTES, read_profile
+
+    if manifest.profile is None:
+        raise ConfigError(
+            f"{directory}: this matcher has no profile of its domain; export it again with this release of flipkd-sdk"
+        )
+    return read_profile(_checked_file(directory, manifest.profile, MAX_BYTES))
 
 
 def checked_model(directory: Path, manifest: Manifest, precision: str) -> Path:

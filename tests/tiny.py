@@ -30,6 +30,7 @@ from flipkd_sdk.artifact.manifest import (
 )
 from flipkd_sdk.artifact.reference_vectors import SELF_TEST_FILE, SelfTest, write_self_test
 from flipkd_sdk.evaluation.calibration import Calibration
+from flipkd_sdk.exporters.directory.profile import add_profile
 from flipkd_sdk.runtimes.load import LoadOptions, open_matcher
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.runtimes.reference_vectors import as_tokens, made_up_sample
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from flipkd_sdk.pairs import Pairs
 
 TEXTS = (
     "How do I reset my card PIN?",
@@ -217,6 +220,12 @@ def add_sketch(path: Path, train: Sequence[str], held_out: Sequence[str]) -> Non
     file = named(path / FILE)
     described = FamiliarityFile(file.file, file.sha256, file.bytes, len(train), len(held_out))
     write_manifest(path, replace(read_manifest(path), familiarity=described))
+
+
+def add_domain(path: Path, train: Sequence[str], pairs: Pairs) -> None:
+    """Write the familiarity sketch and the profile of a matcher directory, as an exporter does."""
+    add_sketch(path, train, pairs.texts)
+    write_manifest(path, add_profile(read_manifest(path), path, train, [pairs]))
 
 
 def named(file: Path) -> SelfTestFile:

@@ -22,8 +22,8 @@ from flipkd_sdk.evaluation.calibration import Calibration  # noqa: TC001 - `deco
 FORMAT_VERSION = 3
 """Version of the directory format that this release writes; it reads every older one.
 
-Version 2 added the self-test and the trimmed vocabulary, version 3 the pair head, the search threshold and
-the familiarity sketch.
+Version 2 added the self-test and the trimmed vocabulary, version 3 the pair head, the search threshold, the
+familiarity sketch and the profile.
 """
 
 SCORING_VERSION = 1
@@ -36,7 +36,7 @@ WHOLE_ENCODER = "last_hidden_state"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_NAME_BYTES = 255
-_SINCE = {"self_test": 2, "trimmed_vocabulary": 2, "head": 3, "familiarity": 3}
+_SINCE = {"self_test": 2, "trimmed_vocabulary": 2, "head": 3, "familiarity": 3, "profile": 3}
 """Format version that added a key of the manifest; older manifests lack the key, and its value is None."""
 _SEARCH_SINCE = 3
 """Format version that added the search threshold to calibrations."""
@@ -163,6 +163,19 @@ class FamiliarityFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileFile:
+    """The profile of the domain, see `flipkd_sdk.artifact.profile`."""
+
+    file: str
+    sha256: str
+    bytes: int
+    pairs: int
+    """Number of pairs that its scores were measured on."""
+    texts: int
+    """Number of texts that the rest was measured on."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrimmedVocabulary:
     """Size of a trimmed vocabulary, and its effect on unseen texts.
 
@@ -210,6 +223,8 @@ class Manifest:
     """None where scores are those of the cosine, and in directories of format versions 1 and 2."""
     familiarity: FamiliarityFile | None = field(default=None, metadata={"optional": True})
     """None in directories of format versions 1 and 2, and in the first ones of version 3."""
+    profile: ProfileFile | None = field(default=None, metadata={"optional": True})
+    """None in the same directories as the familiarity sketch, and in some later ones."""
     format_version: int = FORMAT_VERSION
     scoring_version: int = SCORING_VERSION
 
@@ -247,7 +262,7 @@ class Manifest:
     @property
     def files(self) -> tuple[NamedFile, ...]:
         """Return the files of the directory but ``manifest.json`` and the model card."""
-        optional = (entry for entry in (self.self_test, self.head, self.familiarity) if entry is not None)
+        optional = (entry for entry in (self.self_test, self.head, self.familiarity, self.profile) if entry is not None)
         return (self.tokenizer, *self.variants.values(), *optional)
 
 

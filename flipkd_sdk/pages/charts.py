@@ -95,15 +95,15 @@ def line_chart(title: str, x: Axis, y: Axis, lines: Sequence[Line], *, guides: S
 
 
 def histogram(
-    title: str, x: Axis, y_label: str, bars: Sequence[tuple[str, Sequence[int]]], *, mark: float | None = None
+    title: str, x: Axis, y_label: str, bars: Sequence[tuple[str, Sequence[float]]], *, mark: float | None = None
 ) -> Html:
-    """Return a figure of counts in bins of equal width over the horizontal axis.
+    """Return a figure of counts or shares in bins of equal width over the horizontal axis.
 
     Args:
         title: caption.
         x: horizontal axis.
         y_label: label of the vertical axis.
-        bars: names and counts by bin, side by side in each bin.
+        bars: names and counts or shares by bin, side by side in each bin.
         mark: a value that gets a vertical line; scripts move it between its ``data-low`` and ``data-high``.
     """
     y = axis_over(y_label, [0, *(count for _, counts in bars for count in counts)])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NEW = replace(CALIBRATION, slope=9.0, threshold=0.25)
-ADDED_LATER = ("self_test", "trimmed_vocabulary", "head", "familiarity")
+ADDED_LATER = ("self_test", "trimmed_vocabulary", "head", "familiarity", "profile")
 FIGURES = {"accuracy": 0.8, "precision": 0.7, "recall": 0.9, "f1": 0.8, "calibration_error": 0.1, "roc_auc": 0.9}
 
 

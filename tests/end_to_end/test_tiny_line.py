@@ -70,7 +70,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_inspect_verifies_the_matcher(line: Path) -> None:
-    assert "5 verified" in succeed("inspect", line / "matcher")
+    assert "6 verified" in succeed("inspect", line / "matcher")
     content = json.loads(succeed("inspect", line / "matcher", "--json"))["manifest"]
     assert content["encoder"]["layer"] == 2
     assert list(content["variants"]) == ["int8"]

@@ -74,6 +74,7 @@ def test_the_directory_holds_what_the_manifest_names(exported_matcher: Path, tin
         "manifest.json",
         "model_fp32.onnx",
         "model_int8.onnx",
+        "profile.npz",
         "self_test.json",
         "tokenizer.json",
     ]
@@ -205,6 +206,7 @@ def test_only_the_variants_asked_for_are_kept(tiny_run: Path, tmp_path: Path, wi
         "familiarity.npz",
         "manifest.json",
         f"model_{kept}.onnx",
+        "profile.npz",
         "self_test.json",
         "tokenizer.json",
     ]

@@ -59,6 +59,7 @@ def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
             ("threshold", f"{calibration.threshold:.4f} for {calibration.objective} on {calibration.size:,} pairs"),
             ("search", _search(calibration)),
             ("sketch", _familiarity(manifest)),
+            ("profile", _profile(manifest)),
             ("files", f"{files} verified"),
             ("self-test", "run it with 'flipkd verify'" if manifest.self_test else "none; export again for one"),
         ]
@@ -82,6 +83,13 @@ def _familiarity(manifest: Manifest) -> str:
     if sketch is None:
         return "none; export again for it"
     return f"of {sketch.texts:,} training texts, compared with {sketch.held_out:,} development texts"
+
+
+def _profile(manifest: Manifest) -> str:
+    profile = manifest.profile
+    if profile is None:
+        return "none; export again for it"
+    return f"of {profile.pairs:,} pairs and {profile.texts:,} texts, for 'flipkd drift'"
 
 
 def _models(manifest: Manifest) -> Iterator[tuple[str, ModelReference]]:

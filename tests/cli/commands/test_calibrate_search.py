@@ -106,7 +106,7 @@ def test_pairs_fitted_again_leave_the_answers_of_searches(matcher: Path, queries
 
 def test_an_older_directory_becomes_one_of_this_format(matcher: Path, queries: Path, faq: Path) -> None:
     content = json.loads((matcher / "manifest.json").read_text())
-    del content["head"], content["familiarity"], content["calibration"]["search"]
+    del content["head"], content["familiarity"], content["profile"], content["calibration"]["search"]
     (matcher / "manifest.json").write_text(json.dumps({**content, "format_version": 2}))
     assert read_manifest(matcher).calibration.search is None
     done = calibrate(matcher, queries, faq, "--precision", "0.7")

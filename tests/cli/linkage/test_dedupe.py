@@ -95,7 +95,7 @@ def test_without_threshold_that_of_the_matcher_is_used(run, write, tmp_path: Pat
         (("--out", "-", "--on-error", "skip"), "--on-error skip needs --rejects"),
         (("--out", "o.csv", "--workers", "2"), "--workers is for --engine ray"),
         (("--out", "o.csv", "--threshold", "0.5", "--threshold", "0.5"), "given twice"),
-        (("--out", "o.csv", "--threshold", "nan"), "nan is no number"),
+        (("--out", "o.csv", "--threshold", "nan"), "nan is not a number"),
         ((), "Missing option '--out'"),
     ],
 )
