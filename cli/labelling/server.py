@@ -6,16 +6,15 @@ import hmac
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 from flipkd_sdk.cli.labelling.page import label_page
 from flipkd_sdk.cli.labelling.session import ANSWERS
 from flipkd_sdk.runtimes.http.bodies import read_body
 from flipkd_sdk.runtimes.http.limits import BodyLimit
-from flipkd_sdk.runtimes.http.replies import SECURITY_HEADERS, Json, RequestError, failure, refusal
+from flipkd_sdk.runtimes.http.replies import SECURITY_HEADERS, Json, refusal
+from flipkd_sdk.runtimes.http.routes import Routes
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -50,13 +49,8 @@ class LabelServer:
 
     def application(self) -> App:
         """Return the ASGI application."""
-        routes = [
-            Route("/", self._show, methods=["GET"]),
-            Route("/pair", self._pair, methods=["GET"]),
-            Route("/answer", self._answer, methods=["POST"]),
-            Route("/undo", self._undo, methods=["POST"]),
-        ]
-        inner = BodyLimit(Starlette(routes=routes), max_bytes=_MAX_BODY, max_total=_MAX_BODY * 64)
+        routes = Routes({"/answer": self._answer, "/undo": self._undo}, {"/": self._show, "/pair": self._pair})
+        inner = BodyLimit(routes, max_bytes=_MAX_BODY, max_total=_MAX_BODY * 64)
         return _Private(inner, self.token)
 
     async def _show(self, request: Request) -> Response:
@@ -66,10 +60,7 @@ class LabelServer:
         return Json(await run_in_threadpool(self._session.state))
 
     async def _answer(self, request: Request) -> Response:
-        try:
-            body: Any = await read_body(request, _ANSWER)
-        except RequestError as error:
-            return failure(error)
+        body: Any = await read_body(request, _ANSWER)
         if not await run_in_threadpool(self._session.answer, body["row"], body["answer"]):
             return refusal(409, "another pair is on the screen, perhaps in a second window; this one was not labelled")
         return await self._pair(request)

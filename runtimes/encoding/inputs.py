@@ -55,6 +55,11 @@ def distinct_of_pair(a: object, b: object) -> DistinctTexts:
     return distinct_texts((a, b), ("first text", "second text").__getitem__)
 
 
+def distinct_query(query: object) -> DistinctTexts:
+    """Return the text of a query."""
+    return distinct_texts((query,), lambda _: "query")
+
+
 def distinct_of_pairs(pairs: Iterable[object]) -> DistinctTexts:
     """Return the texts of pairs, a and b in turn.
 

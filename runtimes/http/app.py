@@ -9,10 +9,8 @@ import signal
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 from flipkd_sdk.errors import FlipKDError
 from flipkd_sdk.runtimes.http.bodies import read_body, schemas
@@ -22,15 +20,15 @@ from flipkd_sdk.runtimes.http.metrics import CONTENT_TYPE, Metrics
 from flipkd_sdk.runtimes.http.models import Models
 from flipkd_sdk.runtimes.http.openapi import openapi
 from flipkd_sdk.runtimes.http.page import try_page
-from flipkd_sdk.runtimes.http.replies import Json, RequestError, failure, refusal
+from flipkd_sdk.runtimes.http.replies import Json, RequestError
+from flipkd_sdk.runtimes.http.routes import Routes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from starlette.applications import Starlette
     from starlette.requests import Request
-
-    Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +80,7 @@ class Service:
 
     def application(self) -> Guard:
         """Return the ASGI application."""
-        posts: dict[str, Handler] = {
+        posts = {
             "/score": self.score,
             "/pairs": self.pairs,
             "/rank": self.rank,
@@ -91,26 +89,20 @@ class Service:
             "/v1/embeddings": self.embeddings,
             "/reload": self.reload,
         }
-        gets: dict[str, Handler] = {
+        gets = {
             "/": self.page,
             "/healthz": self.healthz,
             "/readyz": self.readyz,
             "/metrics": self.metrics_page,
             "/openapi.json": self.document,
         }
-        routes = [Route(path, _answering(handler), methods=["POST"]) for path, handler in posts.items()]
-        routes += [Route(path, _answering(handler), methods=["GET"]) for path, handler in gets.items()]
-        inner = Starlette(
-            routes=routes,
-            lifespan=self._lifespan,
-            exception_handlers={404: _unknown, 405: _unknown, Exception: _broken},
-        )
+        routes = Routes(posts, gets, self._lifespan)
         options = self.options
-        limited = BodyLimit(inner, max_bytes=options.max_body, max_total=options.max_bodies)
+        limited = BodyLimit(routes, max_bytes=options.max_body, max_total=options.max_bodies)
         return Guard(
             limited,
             metrics=self.metrics,
-            routes=posts.keys() | gets.keys(),
+            routes=routes.paths,
             max_queue=options.max_queue,
             api_key=options.api_key,
         )
@@ -249,23 +241,3 @@ class Service:
 
 def _decision(score: float, threshold: float) -> dict[str, Any]:
     return {"score": score, "match": score >= threshold}
-
-
-def _answering(handler: Handler) -> Handler:
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except (RequestError, FlipKDError) as error:
-            return failure(error)
-
-    return answer
-
-
-async def _broken(_request: Request, error: Exception) -> Response:
-    return failure(error)
-
-
-async def _unknown(_request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
-    message = "use POST or GET, as /openapi.json says" if status == 405 else "no such path; /openapi.json lists all"
-    return refusal(status, message)

@@ -70,7 +70,7 @@ class Guard:
             self._in_progress -= 1
             self._metrics.queue.set(self._in_progress)
             route = path if path in self._routes else "other"
-            self._metrics.seconds.labels(route, str(status)).observe(time.perf_counter() - start)
+            self._metrics.answered(route, status, time.perf_counter() - start)
 
     async def _enter(self, scope: MutableMapping[str, Any], path: str, receive: Receive, send: Send) -> None:
         if path not in OPEN:

@@ -1,16 +1,12 @@
-"""Limits of a server: the size of requests, and the time in which they arrive."""
+"""Limits of the size of bodies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
 from flipkd_sdk.runtimes.http.replies import refusal
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, MutableMapping
 
     Message = MutableMapping[str, Any]
@@ -56,8 +52,8 @@ class BodyLimit:
 
     async def _read(self, receive: Receive, body: bytearray) -> int:
         """Read a body and return 200, 413 or 429, or 0 if the client is gone."""
-        total, more = 0, True
-        while more and total <= DISCARDED_BYTES:
+        total, more, most = 0, True, max(self.max_bytes, DISCARDED_BYTES)
+        while more and total <= most:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return 0
@@ -81,55 +77,3 @@ def _replay(content: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": waiting.pop(), "more_body": False}
 
     return replay
-
-
-class TimedProtocol(H11Protocol):
-    """Uvicorn's HTTP protocol with a deadline for the headers and the body of each request.
-
-    Uvicorn itself waits for ever for the rest of a request, and such connections count against its limit.
-    """
-
-    seconds = 10.0
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvicorn narrows asyncio's type
-        """Start the deadline of the first request."""
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        """Read a part of a request; the last one ends the deadline."""
-        super().data_received(data)
-        self._watch()
-
-    def on_response_complete(self) -> None:
-        """Start the deadline of the next request if a part of it is here already."""
-        super().on_response_complete()
-        if self.conn.trailing_data[0]:
-            self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
-        self._stop()
-        super().connection_lost(exc)
-
-    def _watch(self) -> None:
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            self._stop()
-        elif self._deadline is None and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(self.seconds, self._expire)
-
-    def _stop(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expire(self) -> None:
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        self.transport.close()
-
-
-def timed_protocol(seconds: float) -> type[TimedProtocol]:
-    """Return the protocol with a deadline of its own."""
-    return type("TimedProtocol", (TimedProtocol,), {"seconds": seconds})

@@ -22,7 +22,7 @@ class Metrics:
 
     def __init__(self, truncated: Callable[[], int]) -> None:
         self._registry = registry = CollectorRegistry()
-        self.seconds = Histogram(
+        self._seconds = Histogram(
             "flipkd_request_seconds",
             "Time from the headers of a request to the end of its answer",
             ["route", "status"],
@@ -39,6 +39,15 @@ class Metrics:
         self.reloads = Counter("flipkd_reloads", "Replacements of the matcher", ["outcome"], registry=registry)
         cut = Gauge("flipkd_truncated_texts", "Texts longer than the matcher reads, so far", registry=registry)
         cut.set_function(truncated)
+
+        self._by_route: dict[tuple[str, int], Histogram] = {}
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count an answer with the time that it took."""
+        found = self._by_route.get((route, status))
+        if found is None:
+            found = self._by_route[route, status] = self._seconds.labels(route, str(status))
+        found.observe(seconds)
 
     def scored(self, scores: Iterable[float]) -> None:
         """Count match probabilities."""

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from flipkd_sdk.errors import ConfigError
-from flipkd_sdk.runtimes.http.limits import timed_protocol
+from flipkd_sdk.runtimes.http.protocol import timed_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_HEADER_BYTES = 1 << 14
 _IDLE_SECONDS = 65
 """Time until an idle connection is closed: longer than the 60 seconds after which proxies close theirs."""
 
@@ -62,7 +61,6 @@ def run(
         http=timed_protocol(request_seconds),
         ws="none",
         limit_concurrency=max_connections,
-        h11_max_incomplete_event_size=_HEADER_BYTES,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=int(stop_seconds),
         log_config=None,

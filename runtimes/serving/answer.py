@@ -1,4 +1,4 @@
-"""`Answer`: the future of one call, resolved by the serving thread alone."""
+"""`Answer` and `LoopAnswer`: the result of one call for a thread or a coroutine, set by the serving thread alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import asyncio
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 
@@ -81,6 +82,52 @@ class Answer(Future[T]):
     def _refuse_to_block(self) -> None:
         if not self.done() and isinstance(threading.current_thread(), ServingThread):
             raise RuntimeError("a done-callback cannot wait for another call: it runs in the thread that serves it")
+
+
+class LoopAnswer:
+    """Result of one call for a coroutine, which awaits or cancels ``future``.
+
+    Args:
+        loop: event loop of the coroutine.
+    """
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+
+    def start(self) -> bool:
+        """Return False if nobody waits for the answer any more."""
+        return not self.future.done()
+
+
+def resolve_all(results: Iterable[tuple[Answer[Any] | LoopAnswer, Any]]) -> None:
+    """Set the results of a run.
+
+    An event loop is woken once for all its answers: waking it for each one would also take the interpreter away from
+    the serving thread each time.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for answer, result in results:
+        if isinstance(answer, LoopAnswer):
+            by_loop.setdefault(answer.loop, []).append((answer.future, result))
+        else:
+            answer.resolve(result)
+    for loop, answered in by_loop.items():
+        # A closed loop raises RuntimeError; nobody waits there.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_set_results, answered)
+
+
+def _set_results(answered: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in answered:
+        if future.done():
+            continue
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
 
 def _not_yours() -> InvalidStateError:

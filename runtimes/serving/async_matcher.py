@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flipkd_sdk.errors import MatcherClosedError
+from flipkd_sdk.runtimes.encoding.inputs import distinct_of_pair, distinct_query, distinct_texts, several
+from flipkd_sdk.runtimes.serving.answer import LoopAnswer
 from flipkd_sdk.runtimes.serving.microbatch import MicroBatcher
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts
     from flipkd_sdk.runtimes.matcher import Matcher
     from flipkd_sdk.runtimes.search.candidates import CandidateSet
     from flipkd_sdk.runtimes.search.match import Match
@@ -61,7 +64,7 @@ class AsyncMatcher:
 
     async def score(self, a: str, b: str) -> float:
         """Return the result of `Matcher.score`; raise its errors, and `MatcherClosedError` after `aclose`."""
-        return await asyncio.wrap_future(self._batcher.submit_pair(a, b))
+        return float(await self._call(distinct_of_pair(a, b), is_pair=True))
 
     async def is_match(self, a: str, b: str) -> bool:
         """Return True if the score of two texts is at least `threshold`; raise the errors of `score`."""
@@ -69,7 +72,9 @@ class AsyncMatcher:
 
     async def encode(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Return the result of `Matcher.encode` for a few texts, shape (n, d); raise its errors."""
-        return await asyncio.wrap_future(self._batcher.submit_texts(texts))
+        distinct = distinct_texts(several(texts, "texts"))
+        vectors: NDArray[np.float32] = await self._call(distinct, is_pair=False)
+        return vectors
 
     async def rank(
         self,
@@ -89,7 +94,7 @@ class AsyncMatcher:
         if not isinstance(candidates, CandidateSet):
             matcher = self._open_matcher()
             return await asyncio.to_thread(matcher.rank, query, candidates, top_k=top_k, score_cutoff=score_cutoff)
-        vectors = await asyncio.wrap_future(self._batcher.submit_query(query))
+        vectors = await self._call(distinct_query(query), is_pair=False)
         return await asyncio.to_thread(
             lambda: next(candidates.rank_vectors(vectors, texts=[query], top_k=top_k, score_cutoff=score_cutoff))
         )
@@ -112,6 +117,11 @@ class AsyncMatcher:
         """Answer the queued calls and end. Closing twice is harmless."""
         self._closed = True
         await asyncio.to_thread(self._batcher.close)
+
+    async def _call(self, distinct: DistinctTexts, *, is_pair: bool) -> Any:  # noqa: ANN401 - as the flag says
+        answer = LoopAnswer(asyncio.get_running_loop())
+        self._batcher.put(distinct, answer, is_pair=is_pair)
+        return await answer.future
 
     def _open_matcher(self) -> Matcher:
         if self._closed:

@@ -12,16 +12,22 @@ import os
 import threading
 import time
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from flipkd_sdk.errors import ConfigError, MatcherClosedError
-from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts, distinct_of_pair, distinct_texts, several
+from flipkd_sdk.runtimes.encoding.inputs import (
+    DistinctTexts,
+    distinct_of_pair,
+    distinct_query,
+    distinct_texts,
+    several,
+)
 from flipkd_sdk.runtimes.options import check_integer, check_number, shown
-from flipkd_sdk.runtimes.serving.answer import Answer, ServingThread
+from flipkd_sdk.runtimes.serving.answer import Answer, ServingThread, resolve_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.runtimes.matcher import Matcher
     from flipkd_sdk.runtimes.search.candidates import CandidateSet
     from flipkd_sdk.runtimes.search.match import Match
+    from flipkd_sdk.runtimes.serving.answer import LoopAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class _Call:
     distinct: DistinctTexts
     is_pair: bool
     """True if the score of two texts is wanted, False if the vectors of the texts are."""
-    answer: Answer[Any] = field(default_factory=Answer)
+    answer: Answer[Any] | LoopAnswer
 
 
 class MicroBatcher:
@@ -146,7 +153,15 @@ class MicroBatcher:
             InvalidTextError: the query is not a str. Other errors come with the result.
             MatcherClosedError: after `close`.
         """
-        return self._submit(distinct_texts([query], lambda _: "query"), is_pair=False)
+        return self._submit(distinct_query(query), is_pair=False)
+
+    def put(self, distinct: DistinctTexts, answer: Answer[Any] | LoopAnswer, *, is_pair: bool) -> None:
+        """Queue a call; its answer gets the score of a pair, or the vectors of texts.
+
+        Raises:
+            MatcherClosedError: after `close`.
+        """
+        self._worker.put(_Call(distinct, is_pair, answer))
 
     def close(self) -> None:
         """Answer the queued calls and end. Closing twice is harmless."""
@@ -171,9 +186,9 @@ class MicroBatcher:
             self._restart()
 
     def _submit(self, distinct: DistinctTexts, *, is_pair: bool) -> Future[Any]:
-        call = _Call(distinct, is_pair)
-        self._worker.put(call)
-        return call.answer
+        answer: Answer[Any] = Answer()
+        self.put(distinct, answer, is_pair=is_pair)
+        return answer
 
 
 class _Worker:
@@ -230,8 +245,7 @@ class _Worker:
             self._answer([call for call in calls if call.answer.start()])
             return bool(calls)
         except BaseException as error:  # noqa: BLE001 - callers wait for it in other threads
-            for call in calls or self._take_all():
-                call.answer.resolve(error)
+            resolve_all((call.answer, error) for call in calls or self._take_all())
             return True
 
     def _answer(self, calls: Sequence[_Call]) -> None:
@@ -239,8 +253,7 @@ class _Worker:
         with self._changed:
             # Counted before the first answer: a caller who comes back at once would count twice.
             self._expected = max(1, len(calls) + len(self._waiting))
-        for call, result in zip(calls, results, strict=True):
-            call.answer.resolve(result)
+        resolve_all(zip((call.answer for call in calls), results, strict=True))
 
     def _take(self) -> list[_Call]:
         """Return the calls of the next run; none once the queue is closed and empty."""

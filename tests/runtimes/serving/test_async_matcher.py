@@ -70,6 +70,53 @@ def test_concurrent_calls_run_together(matcher: Matcher, monkeypatch: pytest.Mon
     assert len(runs) < 100
 
 
+def test_a_run_wakes_the_event_loop_once_for_all_its_answers(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+
+    async def use() -> int:
+        loop, wakes = asyncio.get_running_loop(), 0
+        wake = loop.call_soon_threadsafe
+
+        def count(*arguments: Any, **options: Any) -> Any:
+            nonlocal wakes
+            wakes += 1
+            return wake(*arguments, **options)
+
+        async with AsyncMatcher(matcher, max_batch_size=200, on_batch=runs.append) as served:
+            monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+            await asyncio.gather(*(served.score(f"{i}", "b") for i in range(200)))
+            return wakes
+
+    assert asyncio.run(use()) == len(runs) < 100
+
+
+def test_an_event_loop_that_was_closed_holds_up_no_other(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, opened = threading.Event(), threading.Event()
+    encode_pairs = matcher.scorer.encode_pairs
+
+    def wait(distinct: DistinctTexts) -> Encoded:
+        entered.set()
+        assert opened.wait(60)
+        return encode_pairs(distinct)
+
+    served = AsyncMatcher(matcher)
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(served.score("a", "b"))
+        assert await asyncio.to_thread(entered.wait, 60)
+        del task
+
+    monkeypatch.setattr(matcher.scorer, "encode_pairs", wait)
+    asyncio.run(leave())
+    opened.set()
+
+    async def use() -> float:
+        async with served:
+            return await asyncio.wait_for(served.score("a", "c"), 60)
+
+    assert 0 <= asyncio.run(use()) <= 1
+
+
 def test_calls_do_not_block_the_event_loop(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = threading.Event()
     encode = matcher.scorer._encode
