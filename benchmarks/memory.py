@@ -1,5 +1,6 @@
-"""Memory of a process; imports nothing else, so that a measured program loads only what it uses."""
+"""Memory and processor time of a process; imports nothing else, so that a measured program loads only what it uses."""
 
+import os
 from pathlib import Path
 
 RESIDENT, PEAK = "VmRSS", "VmHWM"
@@ -12,3 +13,9 @@ def memory_mb(field: str = RESIDENT, process: int | str = "self") -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{field}:")), 0.0)
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the processor time that a process has used, in steps of a hundredth of a second."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

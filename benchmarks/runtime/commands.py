@@ -7,8 +7,9 @@ from runtime.concurrency import callers
 from runtime.explanations import explanations
 from runtime.head import head_cost
 from runtime.labelling import next_pair
+from runtime.pages import pages
 from runtime.parts import parts_command
-from runtime.serving import callers_of_service, reloads
+from runtime.serving import callers_of_service, soak_of_service
 from runtime.soak import soak
 from runtime.start import cold_start, import_time, memory
 
@@ -27,8 +28,14 @@ runtime = parts_command(
 
 serve = parts_command(
     "serve",
-    {"callers": callers_of_service, "reloads": reloads, "explain": explanations, "label": next_pair},
-    "Measure flipkd serve and label with MATCHER: 32 callers, reloads under load, explanations, the next pair.",
+    {
+        "callers": callers_of_service,
+        "soak": soak_of_service,
+        "explain": explanations,
+        "label": next_pair,
+        "pages": pages,
+    },
+    "Measure flipkd serve and label with MATCHER: 32 callers, 50 reloads under load, explanations, pages.",
 )
 
 command_line = parts_command(
