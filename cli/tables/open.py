@@ -38,6 +38,38 @@ class TableOptions:
     max_row_length: int
 
 
+def one_text_column(
+    column: str | None,
+    option: str,
+    *,
+    file_format: TableFormat | None,
+    delimiter: str | None,
+    encoding: str,
+    header: bool,
+    max_row_length: int,
+) -> TableOptions:
+    """Return options for reading a table of single texts.
+
+    Args:
+        column: name or position of the column; None for ``text``, or the first one without a header.
+        option: option that sets the column, for messages.
+        file_format: as in `TableOptions`, as are the others.
+        delimiter: character between the fields.
+        encoding: of the text.
+        header: read the first record as names.
+        max_row_length: longest row.
+    """
+    text = TextColumn(column or ("text" if header else "1"), option)
+    return TableOptions(
+        texts=(text, text),
+        file_format=file_format,
+        delimiter=delimiter,
+        encoding=encoding,
+        header=header,
+        max_row_length=max_row_length,
+    )
+
+
 @contextmanager
 def rejects_file(path: str, *, overwrite: bool) -> Iterator[RejectRow]:
     """Open a file for the rows that cannot be scored, one JSON object each; print their number at the end."""

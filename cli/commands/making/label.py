@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,23 +83,19 @@ def label(
     one stopped. 'flipkd train' reads the output. Pairs left open are in OUT.unsure.csv.
     """
     from flipkd_sdk.cli.labelling.label_file import LabelFile
-    from flipkd_sdk.cli.tables.open import TableOptions
-    from flipkd_sdk.cli.tables.sources import TextColumn
+    from flipkd_sdk.cli.tables.open import one_text_column
 
     if (matcher is None) == (teacher is None):
         raise click.UsageError("name either --matcher or --teacher")
 
-    def reading(column: str | None, option: str) -> TableOptions:
-        chosen = TextColumn(column or ("text" if header else "1"), option)
-        return TableOptions(
-            texts=(chosen, chosen),
-            file_format=file_format,
-            delimiter=delimiter,
-            encoding=encoding,
-            header=header,
-            max_row_length=max_row_length,
-        )
-
+    reading = functools.partial(
+        one_text_column,
+        file_format=file_format,
+        delimiter=delimiter,
+        encoding=encoding,
+        header=header,
+        max_row_length=max_row_length,
+    )
     with ExitStack() as stack:
         labels = stack.enter_context(LabelFile(Path(out)))
         unsure = stack.enter_context(LabelFile(Path(out).with_name(f"{Path(out).name}.unsure.csv")))

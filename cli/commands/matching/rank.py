@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -85,23 +86,20 @@ def rank(
     from 1, its text, the score and 1 for a match, that is a score of at least the search threshold. Candidates are
     encoded once; --save-candidates keeps them in a directory, which later runs accept as CANDIDATES.
     """
-    from flipkd_sdk.cli.tables.open import TableOptions, open_sink, open_source
-    from flipkd_sdk.cli.tables.sources import TextColumn, refuse_row, rows_at
+    from flipkd_sdk.cli.tables.open import one_text_column, open_sink, open_source
+    from flipkd_sdk.cli.tables.sources import refuse_row, rows_at
     from flipkd_sdk.runtimes.matcher import Matcher
 
     options.refuse_swapped(matcher, queries, "rank")
 
-    def reading(column: str | None, option: str) -> TableOptions:
-        chosen = TextColumn(column or ("text" if header else "1"), option)
-        return TableOptions(
-            texts=(chosen, chosen),
-            file_format=file_format,
-            delimiter=delimiter,
-            encoding=encoding,
-            header=header,
-            max_row_length=max_row_length,
-        )
-
+    reading = functools.partial(
+        one_text_column,
+        file_format=file_format,
+        delimiter=delimiter,
+        encoding=encoding,
+        header=header,
+        max_row_length=max_row_length,
+    )
     check_output(out, overwrite=overwrite)
     added = (
         Column("rank", "number"),
