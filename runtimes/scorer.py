@@ -103,10 +103,18 @@ class Scorer:
         return self._encode(distinct, batch_size, progress=progress).vectors
 
     def encode_pairs(
-        self, distinct: DistinctTexts, batch_size: int | None = None, *, progress: Progress | None = None
+        self,
+        distinct: DistinctTexts,
+        batch_size: int | None = None,
+        *,
+        cache: VectorCache | None = None,
+        progress: Progress | None = None,
     ) -> Encoded:
-        """Return vectors of ``distinct.texts``, and with a pair head their tokens, for `pair_scores`."""
-        return self._encode(distinct, batch_size, with_tokens=self.has_head, progress=progress)
+        """Return vectors of ``distinct.texts``, and with a pair head their tokens, for `pair_scores`.
+
+        ``cache`` is used where the matcher has none of its own.
+        """
+        return self._encode(distinct, batch_size, with_tokens=self.has_head, cache=cache, progress=progress)
 
     def _encode(
         self,

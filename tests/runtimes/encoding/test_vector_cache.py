@@ -37,6 +37,22 @@ def test_the_least_recently_used_texts_are_forgotten(steps: list[tuple[bool, str
         assert len(cache) == len(model) <= size
 
 
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 50)), max_size=40), st.integers(1, 6))
+def test_entries_take_no_more_memory_than_allowed(steps: list[tuple[str, int]], room: int) -> None:
+    most = room * ENTRY.nbytes("a")
+    cache = VectorCache(None, most)
+    kept: OrderedDict[str, CachedVector] = OrderedDict()
+    for text, length in steps:
+        entry = CachedVector(np.zeros(length, dtype=np.float32), was_cut=False)
+        cache.put([(text, entry)])
+        kept[text] = entry
+        kept.move_to_end(text)
+        while sum(entry.nbytes(text) for text, entry in kept.items()) > most:
+            kept.popitem(last=False)
+        assert len(cache) == len(kept)
+        assert [found is kept[text] for text in [*kept] for found in cache.get([text])] == [True] * len(kept)
+
+
 def test_one_thread_at_a_time_looks_or_changes() -> None:
     cache = VectorCache(4)
     half_way, looked = threading.Event(), threading.Event()

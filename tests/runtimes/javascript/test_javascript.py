@@ -6,29 +6,23 @@ import http.server
 import json
 import shutil
 import threading
-from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import pytest
 from node_process import Node, NodeError
-from onnx import TensorProto, helper
-from tiny import CALIBRATION, TEXTS, add_self_test, replace_model, write_manifest, write_tiny_matcher
+from tiny import TEXTS, add_self_test, write_tiny_matcher
+from tiny_head import NEGATORS, NUMBER_WORDS, write_headed_matcher
 
 from flipkd_sdk import Matcher
-from flipkd_sdk.artifact.manifest import HeadSpec, read_manifest, sha256_of
 from flipkd_sdk.pair_head.cues import CUES, CueReader, pair_cues
-from flipkd_sdk.pair_head.weights import MATCH_FEATURES, PAIR_FEATURES, HeadWeights, write_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PAIRS = [(a, b) for a in TEXTS for b in TEXTS[:4]]
-HIDDEN = 24
-"""Token vectors of the tiny matcher with a head."""
 
 
 @pytest.fixture(scope="module")
@@ -40,44 +34,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def with_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny matcher whose graph also returns token vectors, and a head of random weights."""
-    path = write_tiny_matcher(tmp_path_factory.mktemp("headed"))
-    model = onnx.load(path / "model_fp32.onnx")
-    model.graph.node.append(helper.make_node("Identity", ["h"], ["token_vectors"]))
-    model.graph.output.append(
-        helper.make_tensor_value_info("token_vectors", TensorProto.FLOAT, ["batch", "sequence", HIDDEN])
-    )
-    replace_model(path, model.SerializeToString())
-    random = np.random.default_rng(0)
-    h, m = 6, 5
-    shapes = {
-        "sharpness": (4,),
-        "unaligned": (1,),
-        "compare_1": (h, 3 * HIDDEN + MATCH_FEATURES),
-        "compare_1_bias": (h,),
-        "compare_2": (h, h),
-        "compare_2_bias": (h,),
-        "importance": (1, HIDDEN),
-        "importance_bias": (1,),
-        "decide_1": (m, 4 * h + PAIR_FEATURES),
-        "decide_1_bias": (m,),
-        "decide_2": (1, m),
-        "decide_2_bias": (1,),
-        "cosine": (1,),
-    }
-    arrays = {name: (random.standard_normal(shape) * 0.4).astype(np.float32) for name, shape in shapes.items()}
-    weights = HeadWeights(
-        **arrays,
-        context=np.array(16, np.int64),
-        negators=np.array(NEGATORS),
-        number_words=np.array(list(NUMBER_WORDS)),
-        number_values=np.array(list(NUMBER_WORDS.values()), dtype=np.float64),
-    )
-    write_weights(path / "head.npz", weights)
-    file = path / "head.npz"
-    spec = HeadSpec(file.name, sha256_of(file), file.stat().st_size, HIDDEN, replace(CALIBRATION, slope=1.5))
-    write_manifest(path, replace(read_manifest(path), head=spec))
-    return path
+    return write_headed_matcher(tmp_path_factory.mktemp("headed"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -178,17 +135,6 @@ CUE_TEXTS = (
         "hundred hundred",
     ),
 )
-NEGATORS = ["not", "never", "don't", "不", "不想"]
-NUMBER_WORDS = {
-    "half": 0.5,
-    "one": 1,
-    "two": 2,
-    "five": 5,
-    "twenty": 20,
-    "hundred": 100,
-    "thousand": 1000,
-    "million": 1e6,
-}
 
 
 @pytest.mark.parametrize("one", CUE_TEXTS)
