@@ -161,6 +161,28 @@ class PairScorer:
         return _matcher_of_process(self._directory, self._options)
 
 
+def process_matcher(
+    matcher: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = 1,
+    cache_size: int = 10_000,
+    on_blank: Literal["zero", "score"] = "zero",
+) -> Matcher:
+    """Return the matcher of this process, for functions of your own in a table engine.
+
+    The first call with the same arguments opens it; later ones return the same one. A function that calls it pickles
+    without the model. The arguments are those of `PairScorer`.
+
+    Raises:
+        FlipKDError: an error of `Matcher.load`.
+    """
+    check_path("matcher", matcher)
+    options = LoadOptions(device=device, precision=precision, threads=threads, cache_size=cache_size, on_blank=on_blank)
+    return _matcher_of_process(str(matcher), options)
+
+
 @functools.lru_cache(maxsize=4)
 def _matcher_of_process(directory: str, options: LoadOptions) -> Matcher:
     return Matcher(Path(directory).resolve(), options)

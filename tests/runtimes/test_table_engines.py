@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import re
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from tiny import TEXTS
 
+from flipkd_sdk.runtimes.linkage.frames import dedupe_frame, link_frames
 from flipkd_sdk.runtimes.matcher import Matcher
-from flipkd_sdk.runtimes.serving.dataframes import PairScorer
+from flipkd_sdk.runtimes.serving.dataframes import PairScorer, process_matcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ROWS = [(i, a, b) for i, (a, b) in enumerate((a, b) for a in TEXTS[:6] for b in TEXTS[:4])]
+TABLES = Path(__file__).parents[2] / "docs" / "tables.md"
 SCHEMA = "id long, text_a string, text_b string, score float, match boolean"
 
 
@@ -69,6 +73,77 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_spark(spark: Any, scorer: PairScorer, expected: dict[int, float], method: str) -> None:
     table = spark.createDataFrame(ROWS, "id long, text_a string, text_b string").repartition(3)
     check(getattr(table, method)(scorer.map, SCHEMA).toPandas(), expected)
+
+
+def documented(mark: str, matcher: Path, names: dict[str, Any]) -> Any:
+    """Run the code of docs/tables.md that contains a mark, and return the value of its last line."""
+    blocks = re.findall(r"```python\n(.*?)```", TABLES.read_text(encoding="utf-8"), re.DOTALL)
+    source = next(block for block in blocks if mark in block).replace("/shared/bank-matcher", str(matcher))
+    *body, last = ast.parse(source).body
+    names["__name__"] = "__main__"  # Functions of a script travel by value.
+    exec(compile(ast.Module(body, []), "docs/tables.md", "exec"), names)  # noqa: S102
+    return eval(ast.unparse(last), names)  # noqa: S307
+
+
+def rows_of(frame: Any) -> list[tuple[Any, ...]]:
+    """Return the rows of a pandas frame, sorted, with scores of five digits."""
+    return sorted(
+        tuple(round(x, 5) if isinstance(x, float) else x for x in row) for row in frame.itertuples(index=False)
+    )
+
+
+@pytest.fixture(scope="module")
+def joined(tiny_matcher: Path) -> Any:
+    with Matcher.load(tiny_matcher, threads=1) as matcher:
+        return link_frames(matcher, questions(), faq(), a_column="question", b_column="title")
+
+
+def questions() -> Any:
+    pandas = pytest.importorskip("pandas")
+    texts = [*TEXTS[:12], *TEXTS[:6]]
+    return pandas.DataFrame({"id": range(len(texts)), "question": texts})
+
+
+def faq() -> Any:
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({"no": [f"f{i}" for i in range(6)], "title": TEXTS[3:9]})
+
+
+def test_a_join_on_spark_is_that_of_one_machine(spark: Any, tiny_matcher: Path, joined: Any) -> None:
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "4")
+    names = {"questions": spark.createDataFrame(questions()).repartition(3), "faq": faq()}
+    found = documented("mapInPandas", tiny_matcher, names).toPandas()
+    assert len(joined) > 0
+    assert list(found.columns) == list(joined.columns)
+    assert rows_of(found) == rows_of(joined)
+
+
+def test_groups_within_a_key_on_spark_are_those_of_each_part(spark: Any, tiny_matcher: Path) -> None:
+    requests = questions().rename(columns={"question": "text"})[["text"]]
+    requests.insert(0, "topic", ["cards" if i % 3 else "fees" for i in range(len(requests))])
+    names: dict[str, Any] = {"requests": spark.createDataFrame(requests), "dedupe_frame": dedupe_frame}
+    names["process_matcher"] = process_matcher
+    found = documented("applyInPandas", tiny_matcher, names).toPandas()
+    parts = [dedupe_frame(process_matcher(tiny_matcher), part) for _, part in requests.groupby("topic")]
+    assert rows_of(found) == sorted(row for part in parts for row in rows_of(part))
+
+
+def test_a_join_on_dask_is_that_of_one_machine(tiny_matcher: Path, joined: Any) -> None:
+    dask = pytest.importorskip("dask.dataframe", reason="dask is not installed")
+    names = {"questions": dask.from_pandas(questions(), npartitions=3), "faq": faq()}
+    names |= {"link_frames": link_frames, "process_matcher": process_matcher}
+    found = documented("map_partitions", tiny_matcher, names).compute(scheduler="threads")
+    assert rows_of(found) == rows_of(joined)
+
+
+def test_a_join_on_daft_is_that_of_one_machine(tiny_matcher: Path, joined: Any) -> None:
+    daft = pytest.importorskip("daft", reason="daft is not installed")
+    table = daft.from_pydict({name: list(column) for name, column in questions().items()})
+    names = {"questions": table, "titles": faq()["title"].tolist()}
+    found = documented("daft.func.batch", tiny_matcher, names).to_pandas()
+    rows = dict(zip(found["id"], found["faq_row"], strict=True))
+    expected = dict(zip(joined["id"], joined["b_no"], strict=True))
+    assert {number: f"f{row}" for number, row in rows.items() if row >= 0} == expected
 
 
 def test_dask(scorer: PairScorer, expected: dict[int, float]) -> None:
