@@ -61,7 +61,7 @@ SUBCOMMANDS = {
 }
 """Subcommands by name; the command ``NAME`` is the function ``NAME`` of ``flipkd_sdk.cli.commands.ROOM.NAME``."""
 
-_EXTRAS = {"pyarrow": "parquet", "ray": "ray"}
+_EXTRAS = {"pyarrow": "parquet", "ray": "ray", "usearch": "ann"}
 """Extras that install packages which only some options of a command need."""
 
 

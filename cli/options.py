@@ -188,6 +188,18 @@ def engine_options(command: Command) -> Command:
     return engine(workers(command))
 
 
+def proposals_option(command: Command) -> Command:
+    """Add ``--search``: how the pairs to score are found."""
+    return click.option(
+        "--search",
+        type=click.Choice(["exact", "ann", "auto"]),
+        default="auto",
+        show_default=True,
+        help="Search for the nearest texts: exact, or approximate with the extra ann, which auto is from 500,000 "
+        "distinct texts on.",
+    )(command)
+
+
 def threshold_option(command: Command) -> Command:
     """Add ``--threshold``: the least score of a match."""
     return _threshold("the matcher's")(command)

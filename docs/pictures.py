@@ -17,11 +17,13 @@ SIZE = (900, 640)
 
 
 def main() -> None:
-    """Start both pages, fill them in and take their pictures."""
+    """Start the pages, fill them in and take their pictures."""
     sys.path.append(str(ROOT / "tests"))
-    from browser import chromium, open_address, screenshot
+    from browser import chromium, open_address, screenshot, show
     from selenium.webdriver.support.ui import WebDriverWait
     from served import running
+
+    from flipkd_sdk.cli.main import cli
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("matcher", type=Path, help="matcher directory")
@@ -45,6 +47,11 @@ def main() -> None:
             open_address(browser, address, size=SIZE)
             WebDriverWait(browser, 120).until(explained)
             screenshot(browser, PICTURES / "label.png")
+        page = Path(folder) / "groups.html"
+        arguments = ["dedupe", options.matcher, options.texts, "--out", Path(folder) / "groups.csv", "--report", page]
+        cli.main([*map(str, arguments)], standalone_mode=False)
+        show(browser, page, size=SIZE)
+        browser.save_screenshot(str(PICTURES / "groups.png"))
 
 
 if __name__ == "__main__":

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.cli.console import step_progress
-from flipkd_sdk.cli.linkage.encoding import Stopwatch, encode_texts, open_journal
+from flipkd_sdk.cli.linkage.encoding import Stopwatch, open_encoding
+from flipkd_sdk.cli.linkage.groups_page import PageContent, groups_page, lowest_shown
 from flipkd_sdk.cli.linkage.table import TextTable, read_texts
 from flipkd_sdk.cli.tables.columns import Column
-from flipkd_sdk.cli.tables.files import open_output
+from flipkd_sdk.cli.tables.files import check_output, open_output
 from flipkd_sdk.cli.tables.open import open_sink
 from flipkd_sdk.cli.tables.sources import rows_at
-from flipkd_sdk.runtimes.linkage.dedupe import Groups, group, least_group_score
+from flipkd_sdk.runtimes.linkage.dedupe import Grouping, Groups, group, least_group_score
+from flipkd_sdk.runtimes.linkage.proposals import Search, check_search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +35,13 @@ class DedupeOptions:
     """The first one decides the rows; empty for the matcher's."""
     linkage: Linkage
     neighbours: int
+    search: Search
     only_canonical: bool
     """Write only the row that stands for each group."""
     group_column: str
     score_column: str
+    report: str | None
+    """File for the page of the groups; None for no page."""
 
     def added(self) -> tuple[Column, ...]:
         """Return the columns of the output; those of further thresholds come last."""
@@ -66,17 +71,17 @@ def dedupe_table(path: str, start: StartEngine, reading: TableOptions, options: 
     """
     if not run.start():
         return
+    if options.report is not None:
+        check_output(options.report, overwrite=run.replaceable)
+    check_search(options.search)
     watch = Stopwatch()
     with ExitStack() as stack:
         reject = stack.enter_context(run.rejecting(run.rejects or f"{run.out}.rejects.jsonl"))
         table = read_texts(path, reading, options.added(), reject)
-        engine = stack.enter_context(start())
-        journal = stack.enter_context(
-            open_journal(run.kept, engine, {"--column": reading.texts[0].wanted}, resume=run.resume)
-        )
-        progress = stack.enter_context(step_progress())
+        engine, progress, encode = stack.enter_context(open_encoding(start, run.kept, [reading], resume=run.resume))
         thresholds = [*options.thresholds] or [least_group_score(engine, None, options.linkage)]
-        vectors = encode_texts(engine, table.distinct.texts, journal, progress)
+        vectors = encode(table.distinct.texts)
+        truncated = engine.truncated  # Scoring counts the texts of pairs again.
         grouping = group(
             engine,
             table.distinct,
@@ -84,10 +89,14 @@ def dedupe_table(path: str, start: StartEngine, reading: TableOptions, options: 
             least=min(thresholds),
             linkage=options.linkage,
             neighbours=options.neighbours,
+            search=options.search,
+            down_to=None if options.report is None else lowest_shown(min(thresholds)),
             progress=progress,
         )
         found = [grouping.groups(engine, threshold) for threshold in thresholds]
-        truncated = engine.truncated
+        if options.report is not None:
+            stream = stack.enter_context(open_output(options.report, overwrite=run.replaceable))
+            stream.write(_page(table, grouping, found, options).encode())
         rows = _write(table, found, options, run)
         counts = [_counts(groups) for groups in found]
     line = ", ".join(f"{count['groups']:,} groups at {count['threshold']:.4f}" for count in counts)
@@ -135,6 +144,22 @@ def _write(table: TextTable, found: Sequence[Groups], options: DedupeOptions, ru
             )
             written += len(here)
     return written
+
+
+def _page(table: TextTable, grouping: Grouping, found: Sequence[Groups], options: DedupeOptions) -> str:
+    content = PageContent(
+        source=Path(table.path).name,
+        thresholds=[groups.threshold for groups in found],
+        grouping=grouping,
+        groups=found[0],
+        facts={
+            "Table": f"{table.path}: {table.rows:,} rows, {table.blank:,} with a blank text",
+            "Distinct texts": f"{len(table.distinct.texts):,}",
+            "Linkage": options.linkage,
+            "Texts scored with each text": f"the {options.neighbours:,} nearest",
+        },
+    )
+    return groups_page(content)
 
 
 def _counts(groups: Groups) -> dict[str, float]:

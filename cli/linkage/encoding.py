@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import click
 import numpy as np
 
-from flipkd_sdk.cli.console import resume_command
+from flipkd_sdk.cli.console import resume_command, step_progress
 from flipkd_sdk.cli.scoring.journal import Journal, ResumeError, digest
 from flipkd_sdk.runtimes.linkage.decide import Decider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from flipkd_sdk.cli.tables.open import TableOptions
 
 _WINDOW = 256
 """Texts between two checkpoints and reports of progress: some tenths of a second of work."""
@@ -107,6 +110,43 @@ def encode_texts(
         done += len(window)
         progress("encoding", done, len(texts))
     return vectors
+
+
+class Encoding(NamedTuple):
+    """Open engine of a run, and the encoding of texts with it."""
+
+    engine: Engine
+    progress: Callable[[str, int, int], None]
+    vectors: Callable[[Sequence[str]], NDArray[np.float32]]
+    """Returns the unit vectors of distinct texts; see `encode_texts`."""
+
+
+@contextmanager
+def open_encoding(
+    start: Callable[[], AbstractContextManager[Engine]],
+    kept: Path | None,
+    readings: Sequence[TableOptions],
+    *,
+    resume: bool,
+) -> Iterator[Encoding]:
+    """Start an engine whose vectors are kept in a journal until the block ends without an error.
+
+    Args:
+        start: starts the engine.
+        kept: the journal; None to keep nothing.
+        readings: options for reading the tables, whose columns a continued run must share.
+        resume: continue a run that stopped.
+
+    Raises:
+        ResumeError: that run was another one.
+    """
+    columns = {reading.texts[0].option: reading.texts[0].wanted for reading in readings}
+    with (
+        start() as engine,
+        open_journal(kept, engine, columns, resume=resume) as journal,
+        step_progress() as progress,
+    ):
+        yield Encoding(engine, progress, lambda texts: encode_texts(engine, texts, journal, progress))
 
 
 class Stopwatch:

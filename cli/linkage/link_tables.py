@@ -10,8 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from flipkd_sdk.cli.console import step_progress
-from flipkd_sdk.cli.linkage.encoding import Stopwatch, encode_texts, open_journal
+from flipkd_sdk.cli.linkage.encoding import Stopwatch, open_encoding
 from flipkd_sdk.cli.linkage.table import TextTable, read_texts
 from flipkd_sdk.cli.tables.columns import Column
 from flipkd_sdk.cli.tables.files import open_output
@@ -19,6 +18,7 @@ from flipkd_sdk.cli.tables.open import open_sink, open_source
 from flipkd_sdk.cli.tables.sources import refuse_row, rows_at
 from flipkd_sdk.runtimes.linkage.decide import least_score
 from flipkd_sdk.runtimes.linkage.link import Links, Side, link_sides
+from flipkd_sdk.runtimes.linkage.proposals import Search, check_search
 from flipkd_sdk.tables.reader import find_column
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flipkd_sdk.cli.linkage.encoding import Engine
     from flipkd_sdk.cli.linkage.run import RunOptions, StartEngine
-    from flipkd_sdk.cli.scoring.journal import Journal
     from flipkd_sdk.cli.tables.columns import Head
     from flipkd_sdk.cli.tables.open import TableOptions
 
@@ -42,6 +40,7 @@ class LinkOptions:
     top_k: int
     one_to_one: bool
     neighbours: int
+    search: Search
     unmatched: bool
     """Write rows of the first table without a match too."""
     b_columns: Sequence[str]
@@ -74,6 +73,7 @@ def link_tables(
     """
     if not run.start():
         return
+    check_search(options.search)
     watch = Stopwatch()
     with ExitStack() as stack:
         with open_source(b_path, readings[1], (), refuse_row) as (source, _):
@@ -82,21 +82,20 @@ def link_tables(
         rejects = [run.rejects or f"{run.out}.{side}-rejects.jsonl" for side in "ab"]
         a = read_texts(a_path, readings[0], added, stack.enter_context(run.rejecting(rejects[0])))
         b = read_texts(b_path, readings[1], (), stack.enter_context(run.rejecting(rejects[1])))
-        engine = stack.enter_context(start())
-        chosen = {reading.texts[0].option: reading.texts[0].wanted for reading in readings}
-        journal = stack.enter_context(open_journal(run.kept, engine, chosen, resume=run.resume))
-        progress = stack.enter_context(step_progress())
+        engine, progress, encode = stack.enter_context(open_encoding(start, run.kept, readings, resume=run.resume))
         threshold = least_score(engine, options.threshold)
+        sides = _encoded(a, b, encode)
+        truncated = engine.truncated  # Scoring counts the texts of pairs again.
         links = link_sides(
             engine,
-            *_encoded(engine, a, b, journal, progress),
+            *sides,
             threshold=threshold,
             top_k=options.top_k,
             one_to_one=options.one_to_one,
             neighbours=options.neighbours,
+            search=options.search,
             progress=progress,
         )
-        truncated = engine.truncated
         cells = stack.enter_context(tempfile.TemporaryFile())
         _write(a, links, _Cells(b, links, names, cells), added, options, run)
     matched = [len(np.unique(rows)) for rows in (links.a, links.b)]
@@ -139,12 +138,10 @@ def _added(names: Sequence[str], options: LinkOptions) -> tuple[Column, ...]:
     )
 
 
-def _encoded(
-    engine: Engine, a: TextTable, b: TextTable, journal: Journal | None, progress: Callable[[str, int, int], None]
-) -> tuple[Side, Side]:
+def _encoded(a: TextTable, b: TextTable, encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> tuple[Side, Side]:
     """Encode the texts of both tables, a text that is in both once."""
     number = {text: i for i, text in enumerate(dict.fromkeys([*a.distinct.texts, *b.distinct.texts]))}
-    vectors = encode_texts(engine, [*number], journal, progress)
+    vectors = encode([*number])
     own = len(a.distinct.texts)
     # The texts of the first table come first.
     return Side(a.distinct, vectors[:own]), Side(b.distinct, vectors[[number[text] for text in b.distinct.texts]])

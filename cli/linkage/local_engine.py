@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.cli.scoring.local_engine import identity_of
+from flipkd_sdk.runtimes.encoding.inputs import distinct_texts
 from flipkd_sdk.runtimes.linkage.decide import LocalDecider
 
 if TYPE_CHECKING:
@@ -32,4 +33,4 @@ class LocalTableEngine(LocalDecider):
     def encoded(self, windows: Iterable[list[str]]) -> Iterator[NDArray[np.float32]]:
         """Implement `Engine.encoded`."""
         for window in windows:
-            yield self.matcher.encode(window)
+            yield self.encode(distinct_texts(window))

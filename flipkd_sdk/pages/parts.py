@@ -136,7 +136,8 @@ def pair_list(examples: Sequence[Example], *, empty: str = "None.") -> Html:
             element(
                 "li",
                 element("p", example.note, class_="note") if example.note else "",
-                example.explanation or element("div", *(_text(text) for text in (example.a, example.b)), class_="pair"),
+                example.explanation
+                or element("div", *(text_paragraph(text) for text in (example.a, example.b)), class_="pair"),
             )
             for example in examples
         ),
@@ -149,7 +150,8 @@ def details(summary: str, *content: str) -> Html:
     return element("details", element("summary", summary), *content)
 
 
-def _text(text: str) -> Html:
+def text_paragraph(text: str) -> Html:
+    """Return a user's text as a paragraph, cut if it is long."""
     if not text.strip():
         return element("p", element("em", "empty text"))
     rest = len(text) - _LONGEST_TEXT

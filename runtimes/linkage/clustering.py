@@ -48,6 +48,12 @@ class Merges(NamedTuple):
     value: NDArray[np.float64]
     """Shape (m,)."""
 
+    def followed_by(self, lower: Merges, least: float) -> Merges:
+        """Return these merges and those of another clustering that are below a value."""
+        return Merges(
+            *(np.concatenate([own, other[lower.value < least]]) for own, other in zip(self, lower, strict=True))
+        )
+
     def labels(self, count: int, least: float) -> NDArray[np.int64]:
         """Return the first item of each item's group if merges of at least a value are made, shape (count,)."""
         made = self.value >= least

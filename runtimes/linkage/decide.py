@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from flipkd_sdk.runtimes.linkage.near_pairs import Pairs, near_pairs
+from flipkd_sdk.runtimes.encoding.inputs import DistinctTexts, distinct_of_pairs
+from flipkd_sdk.runtimes.encoding.vector_cache import VectorCache
 from flipkd_sdk.runtimes.options import check_number
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flipkd_sdk.evaluation.calibration import Calibration
+    from flipkd_sdk.runtimes.linkage.near_pairs import Pairs
     from flipkd_sdk.runtimes.matcher import Matcher
 
 _logger = logging.getLogger("flipkd_sdk")
@@ -23,6 +26,9 @@ _logger = logging.getLogger("flipkd_sdk")
 NEIGHBOURS = 10
 """Pairs of a text that are scored, as in `Matcher.rank`."""
 _CHUNK_PAIRS = 2048
+_PART_TEXTS = 1024
+_TOKEN_BYTES = 640 << 20
+"""Memory for tokens: those of some 100,000 short texts."""
 _MARGIN = 2.0
 """Log-odds by which the cosine may judge a pair lower than the pair head that decides on it."""
 _CERTAIN = 1e-7
@@ -56,22 +62,46 @@ class Decider(Protocol):
 
 
 class LocalDecider:
-    """Decider with a matcher of this process."""
+    """Decider with a matcher of this process.
+
+    It keeps the tokens of the texts that it encodes, as far as they fit, because a pair head reads those of each text
+    in many pairs.
+    """
 
     def __init__(self, matcher: Matcher) -> None:
         self.matcher = matcher
+        self._tokens = VectorCache(None, _TOKEN_BYTES)
         self.calibration: Calibration = matcher.calibration
         self.threshold = matcher.threshold
         self.search_threshold = matcher.search_threshold
         self.has_head = matcher.has_head
 
+    def encode(self, distinct: DistinctTexts) -> NDArray[np.float32]:
+        """Return the unit vectors of ``distinct.texts``; raise the errors of `Matcher.encode`."""
+        scorer, texts = self.matcher.scorer, distinct.texts
+        if not self.has_head:
+            return scorer.encode_distinct(distinct)
+        vectors = np.empty((len(texts), self.matcher.dimension), dtype=np.float32)
+        # In parts, because the tokens of all texts may not fit in memory.
+        for start in range(0, len(texts), _PART_TEXTS):
+            part = texts[start : start + _PART_TEXTS]
+            named = DistinctTexts(part, np.arange(len(part)), functools.partial(_name_from, distinct, start))
+            vectors[start : start + len(part)] = scorer.encode_pairs(named, cache=self._tokens).vectors
+        return vectors
+
     def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:
         """Implement `Decider.score_pairs`."""
-        return self.matcher.score_pairs(pairs)
+        scorer, distinct = self.matcher.scorer, distinct_of_pairs(pairs)
+        encoded = scorer.encode_pairs(distinct, cache=self._tokens)
+        return scorer.pair_scores(distinct.texts, encoded, distinct.index[0::2], distinct.index[1::2])
 
     def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Implement `Decider.never_match`."""
         return self.matcher.scorer.never_match(texts)
+
+
+def _name_from(distinct: DistinctTexts, start: int, text: int) -> str:
+    return distinct.name_of(start + text)
 
 
 def least_score(decider: Decider, threshold: float | None) -> float:
@@ -104,24 +134,6 @@ def least_cosine(decider: Decider, threshold: float) -> float:
     margin = _MARGIN if decider.has_head else 1e-4
     calibration = decider.calibration
     return max(-1.0, float((log_odds(threshold) - margin - calibration.intercept) / calibration.slope))
-
-
-def proposed(
-    left: NDArray[np.float32],
-    right: NDArray[np.float32] | None,
-    never: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-    *,
-    least: float,
-    most: int,
-    progress: Callable[[str, int, int], None] | None,
-) -> Pairs:
-    """Return the near pairs of texts that can match; ``never`` are the texts that cannot, of either side."""
-    rows, columns = (np.flatnonzero(~side) for side in never)
-    report = None if progress is None else (lambda done, total: progress("searching", done, total))
-    a_vectors = left if len(rows) == len(left) else left[rows]
-    b_vectors = right if right is None or len(columns) == len(right) else right[columns]
-    found = near_pairs(a_vectors, b_vectors, least=least, most=most, progress=report)
-    return Pairs(rows[found.a], columns[found.b], found.cosine)
 
 
 def decided(

@@ -18,8 +18,8 @@ from flipkd_sdk.runtimes.linkage.decide import (
     least_cosine,
     least_score,
     log_odds,
-    proposed,
 )
+from flipkd_sdk.runtimes.linkage.proposals import Search, check_search, proposed
 from flipkd_sdk.runtimes.options import check_integer, shown
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Grouping:
     merges: Merges
     least: float
     """Lowest threshold that it holds for."""
+    edges: Edges | None = None
+    """The scored pairs, if merges below the lowest threshold of groups were asked for; see `group`."""
 
     def labels(self, threshold: float) -> NDArray[np.int64]:
         """Return the first distinct text of each distinct text's group, shape (distinct,).
@@ -97,12 +99,13 @@ def dedupe(
     threshold: float | None = None,
     linkage: Linkage = "complete",
     neighbours: int = NEIGHBOURS,
+    search: Search = "auto",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Groups:
     """Return groups of texts that mean the same.
 
-    Each distinct text is encoded once, and equal texts are in one group. The search is exact. With a pair head, the
-    cosine proposes pairs and the head decides on them.
+    Each distinct text is encoded once, and equal texts are in one group. With a pair head, the cosine proposes pairs
+    and the head decides on them.
 
     Args:
         matcher: the matcher.
@@ -113,22 +116,35 @@ def dedupe(
             lowest of the pairs between them, ``"average"`` their mean over log-odds, ``"components"`` the highest. The
             last one chains: a group can have texts that do not match.
         neighbours: number of distinct texts per text that are scored, the nearest ones.
+        search: ``"exact"`` finds all pairs of near vectors. ``"ann"`` finds nearly all of them, sooner if the texts are
+            many, with the extra ``ann``. ``"auto"`` is ``"ann"`` from 500,000 distinct texts on if it is installed.
         progress: called with a step, the number of items done and their total; may raise to stop.
 
     Raises:
         InvalidTextError: an element is not a str; the message names it.
         ConfigError: an option has an invalid value.
+        ModuleNotFoundError: the extra for ``search="ann"`` is not installed.
         MatcherClosedError: the matcher was closed.
 
     Example:
         >>> dedupe(matcher, ["forgot my PIN", "top up", "I forgot my PIN"]).canonical
         array([0, 1, 0])
     """
+    check_search(search)
     distinct = distinct_texts(several(texts, "texts"))
     decider = LocalDecider(matcher)
     least = least_group_score(decider, threshold, linkage)
-    vectors = matcher.scorer.encode_distinct(distinct)
-    grouping = group(decider, distinct, vectors, least=least, linkage=linkage, neighbours=neighbours, progress=progress)
+    vectors = decider.encode(distinct)
+    grouping = group(
+        decider,
+        distinct,
+        vectors,
+        least=least,
+        linkage=linkage,
+        neighbours=neighbours,
+        search=search,
+        progress=progress,
+    )
     return grouping.groups(decider, least)
 
 
@@ -145,21 +161,40 @@ def group(
     least: float,
     linkage: Linkage = "complete",
     neighbours: int = NEIGHBOURS,
+    search: Search = "auto",
+    down_to: float | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Grouping:
-    """Return the merges of encoded texts down to a threshold; options as for `dedupe`."""
+    """Return the merges of encoded texts down to a threshold; options as for `dedupe`.
+
+    With ``down_to``, a lower threshold, the merges down to that one follow, and the scored pairs are kept. Groups at
+    ``least`` and above are the same with and without it.
+    """
     check_integer("neighbours", neighbours)
     if linkage not in LINKAGES:
         raise ConfigError(f"linkage must be one of {', '.join(LINKAGES)}; it is {shown(linkage)}")
     never = decider.never_match(distinct.texts)
-    cosine = least_cosine(decider, least)
-    pairs = proposed(vectors, None, (never, never), least=cosine, most=neighbours, progress=progress)
+    lowest = least if down_to is None else min(least, down_to)
+    pairs = proposed(
+        vectors,
+        None,
+        (never, never),
+        least=least_cosine(decider, lowest),
+        most=neighbours,
+        search=search,
+        progress=progress,
+    )
     scores = decided(decider, distinct.texts, distinct.texts, pairs, progress)
     line = Line(decider.calibration.slope, decider.calibration.intercept)
     expected = line.slope * pairs.cosine.astype(np.float64) + line.intercept
     edges = Edges(pairs.a, pairs.b, log_odds(scores), expected)
-    made = merges(edges, vectors, line, linkage=linkage, least=float(log_odds(least)))
-    return Grouping(distinct, vectors, made, least)
+    odds = float(log_odds(least))
+    if down_to is None:
+        return Grouping(distinct, vectors, merges(edges, vectors, line, linkage=linkage, least=odds), least)
+    near = np.flatnonzero(pairs.cosine >= np.float32(least_cosine(decider, least)))
+    made = merges(edges.at(near), vectors, line, linkage=linkage, least=odds)
+    lower = merges(edges, vectors, line, linkage=linkage, least=float(log_odds(lowest)))
+    return Grouping(distinct, vectors, made.followed_by(lower, odds), lowest, edges)
 
 
 def _central(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:

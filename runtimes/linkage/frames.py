@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flipkd_sdk.runtimes.linkage.clustering import Linkage
+    from flipkd_sdk.runtimes.linkage.proposals import Search
     from flipkd_sdk.runtimes.matcher import Matcher
 
 Frame = TypeVar("Frame", "pd.DataFrame", "pl.DataFrame")
@@ -39,6 +40,7 @@ def link_frames(
     top_k: int = 1,
     one_to_one: bool = False,
     neighbours: int = NEIGHBOURS,
+    search: Search = "auto",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Frame:
     """Join two DataFrames by the meaning of a column of texts.
@@ -55,6 +57,7 @@ def link_frames(
         top_k: as for `link`.
         one_to_one: as for `link`.
         neighbours: as for `link`.
+        search: as for `link`.
         progress: as for `link`.
 
     Returns:
@@ -77,6 +80,7 @@ def link_frames(
         top_k=top_k,
         one_to_one=one_to_one,
         neighbours=neighbours,
+        search=search,
         progress=progress,
     )
     joined: Any
@@ -100,6 +104,7 @@ def dedupe_frame(
     threshold: float | None = None,
     linkage: Linkage = "complete",
     neighbours: int = NEIGHBOURS,
+    search: Search = "auto",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Frame:
     """Group the rows of a DataFrame by the meaning of a column of texts.
@@ -113,6 +118,7 @@ def dedupe_frame(
         threshold: as for `dedupe`.
         linkage: as for `dedupe`.
         neighbours: as for `dedupe`.
+        search: as for `dedupe`.
         progress: as for `dedupe`.
 
     Returns:
@@ -126,7 +132,15 @@ def dedupe_frame(
     _kind(frame, "frame")
     texts = _texts(frame, column, "frame")
     _refuse_twins([*frame.columns, group_column, score_column])
-    groups = dedupe(matcher, texts, threshold=threshold, linkage=linkage, neighbours=neighbours, progress=progress)
+    groups = dedupe(
+        matcher,
+        texts,
+        threshold=threshold,
+        linkage=linkage,
+        neighbours=neighbours,
+        search=search,
+        progress=progress,
+    )
     return cast("Frame", _with_columns(frame, {group_column: groups.canonical, score_column: groups.score}))
 
 

@@ -15,8 +15,8 @@ from flipkd_sdk.runtimes.linkage.decide import (
     decided,
     least_cosine,
     least_score,
-    proposed,
 )
+from flipkd_sdk.runtimes.linkage.proposals import Search, check_search, proposed
 from flipkd_sdk.runtimes.options import check_integer
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ def link(
     top_k: int = 1,
     one_to_one: bool = False,
     neighbours: int = NEIGHBOURS,
+    search: Search = "auto",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Links:
     """Return the matches of the texts of one table among those of another.
 
-    Each distinct text is encoded once. The search is exact. With a pair head, the cosine proposes pairs and the head
+    Each distinct text is encoded once. With a pair head, the cosine proposes pairs and the head
     decides on them; a score is the one that `Matcher.score` returns.
 
     Args:
@@ -73,22 +74,25 @@ def link(
         top_k: largest number of matches of a row of the first table.
         one_to_one: put each row of either table into one match at most, see `flipkd_sdk.runtimes.linkage.assignment`.
         neighbours: number of distinct texts per text that the pair head decides on, at least ``top_k``.
+        search: as for `dedupe`; ``"auto"`` counts the distinct texts of the shorter table.
         progress: called with a step, the number of items done and their total; may raise to stop.
 
     Raises:
         InvalidTextError: an element is not a str; the message names it.
         ConfigError: an option has an invalid value.
+        ModuleNotFoundError: the extra for ``search="ann"`` is not installed.
         MatcherClosedError: the matcher was closed.
 
     Example:
         >>> link(matcher, ["forgot my PIN"], ["How do I reset my PIN?", "Top up"]).b
         array([0])
     """
+    check_search(search)
+    decider = LocalDecider(matcher)
     sides = []
     for texts, name in ((a_texts, "a_texts"), (b_texts, "b_texts")):
         distinct = distinct_texts(several(texts, name), f"{name}, text {{}}".format)
-        sides.append(Side(distinct, matcher.scorer.encode_distinct(distinct)))
-    decider = LocalDecider(matcher)
+        sides.append(Side(distinct, decider.encode(distinct)))
     return link_sides(
         decider,
         *sides,
@@ -96,6 +100,7 @@ def link(
         top_k=top_k,
         one_to_one=one_to_one,
         neighbours=neighbours,
+        search=search,
         progress=progress,
     )
 
@@ -109,6 +114,7 @@ def link_sides(
     top_k: int = 1,
     one_to_one: bool = False,
     neighbours: int = NEIGHBOURS,
+    search: Search = "auto",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Links:
     """Return the matches of two tables whose texts are encoded; see `link`."""
@@ -117,7 +123,8 @@ def link_sides(
     never = decider.never_match(a.distinct.texts), decider.never_match(b.distinct.texts)
     # An assignment may need a row's second choice.
     most = max(top_k, neighbours if decider.has_head or one_to_one else 1)
-    pairs = proposed(a.vectors, b.vectors, never, least=least_cosine(decider, threshold), most=most, progress=progress)
+    least = least_cosine(decider, threshold)
+    pairs = proposed(a.vectors, b.vectors, never, least=least, most=most, search=search, progress=progress)
     scores = decided(decider, a.distinct.texts, b.distinct.texts, pairs, progress)
     high = scores.astype(np.float64) >= threshold
     matches = Matches(pairs.a[high], pairs.b[high], scores[high])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flipkd_sdk import Matcher
+from flipkd_sdk.runtimes.linkage.approximate import approximate_pairs
 from flipkd_sdk.runtimes.linkage.dedupe import dedupe
 from flipkd_sdk.runtimes.linkage.link import link
 from flipkd_sdk.runtimes.linkage.near_pairs import near_pairs
@@ -38,6 +39,23 @@ def test_equal_rows_on_both_sides_match_without_their_product(matcher: Matcher) 
     assert not best.b.any()
     pairs = link(matcher, [TEXT] * MANY, [TEXT] * (MANY // 2), threshold=0.9, one_to_one=True)
     assert len(np.unique(pairs.a)) == len(np.unique(pairs.b)) == len(pairs.a) == MANY // 2
+
+
+def test_equal_vectors_hide_no_pair_from_the_approximate_search() -> None:
+    pytest.importorskip("usearch", reason="usearch is not installed: pip install 'flipkd-sdk[ann]'")
+    random = np.random.default_rng(0)
+    others = random.standard_normal((2000, 24)).astype(np.float32)
+    twins = others[:500] + 0.05 * random.standard_normal((500, 24)).astype(np.float32)
+    vectors = np.concatenate([others[:1000], np.repeat(others[-1:], 1200, axis=0), others[1000:], twins])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    exact, found = (
+        set(zip(*(side.tolist() for side in pairs(vectors, least=0.9, most=10)[:2]), strict=True))
+        for pairs in (near_pairs, approximate_pairs)
+    )
+    apart = {pair for pair in exact if not 1000 <= pair[0] < 2200}
+    assert len(apart) >= 500
+    assert len(apart & found) >= 0.99 * len(apart)
+    assert len({row for pair in found for row in pair if 1000 <= row < 2200}) >= 0.99 * 1200
 
 
 def test_two_million_candidates_of_one_row_are_cut_to_the_nearest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -13,6 +14,7 @@ from flipkd_sdk.cli.tables.columns import TextFormat
 if TYPE_CHECKING:
     from flipkd_sdk.cli.tables.files import TableFormat
     from flipkd_sdk.runtimes.linkage.clustering import Linkage
+    from flipkd_sdk.runtimes.linkage.proposals import Search
 
 
 @click.command(
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         "flipkd dedupe faq-matcher requests.csv --column text --out groups.csv",
         "flipkd dedupe faq-matcher requests.csv --out groups.csv --threshold 0.9 --threshold 0.95 --threshold 0.98",
         "flipkd dedupe faq-matcher requests.parquet --out distinct.parquet --only-canonical",
+        "flipkd dedupe faq-matcher requests.csv --out groups.csv --report groups.html",
     )
 )
 @options.matcher_argument
@@ -51,8 +54,10 @@ if TYPE_CHECKING:
     help="Nearest texts of each text that are scored.",
 )
 @click.option("--only-canonical", is_flag=True, help="Write only one row of each group, the canonical one.")
+@click.option("--report", type=click.Path(), help="Page of the groups to write, as HTML.")
 @click.option("--group-column", default="group", show_default=True, help="Name of the column of groups.")
 @click.option("--score-column", default="score", show_default=True, help="Name of the column of scores.")
+@options.proposals_option
 @options.table_options
 @options.output_text_options
 @options.engine_options
@@ -72,8 +77,10 @@ def dedupe(
     linkage: Linkage,
     neighbours: int,
     only_canonical: bool,
+    report: str | None,
     group_column: str,
     score_column: str,
+    search: Search,
     file_format: TableFormat | None,
     delimiter: str | None,
     header: bool,
@@ -99,15 +106,15 @@ def dedupe(
     from flipkd_sdk.cli.linkage.dedupe_table import DedupeOptions, dedupe_table
     from flipkd_sdk.cli.linkage.engines import check_engine, open_engine
     from flipkd_sdk.cli.linkage.run import RunOptions
-    from flipkd_sdk.cli.tables.open import TableOptions
-    from flipkd_sdk.cli.tables.sources import TextColumn
+    from flipkd_sdk.cli.tables.open import one_text_column
 
     options.refuse_swapped(matcher, table, "dedupe")
     options.check_run(out, resume=resume, skip=on_error == "skip", rejects=rejects, as_json=as_json)
     check_engine(engine, workers)
     if len(set(thresholds)) < len(thresholds):
         raise click.UsageError("--threshold is given twice with the same value")
-    text = TextColumn(column or ("text" if header else "1"), "--column")
+    if report is not None and Path(report).resolve() == Path(out).resolve():
+        raise click.UsageError("--out and --report name the same file")
     dedupe_table(
         table,
         functools.partial(
@@ -120,8 +127,9 @@ def dedupe(
             threads=threads,
             on_blank=on_blank,
         ),
-        TableOptions(
-            texts=(text, text),
+        one_text_column(
+            column,
+            "--column",
             file_format=file_format,
             delimiter=delimiter,
             encoding=encoding,
@@ -132,9 +140,11 @@ def dedupe(
             thresholds=thresholds,
             linkage=linkage,
             neighbours=neighbours,
+            search=search,
             only_canonical=only_canonical,
             group_column=group_column,
             score_column=score_column,
+            report=report,
         ),
         RunOptions(
             out=out,

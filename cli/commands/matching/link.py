@@ -13,6 +13,7 @@ from flipkd_sdk.cli.tables.columns import TextFormat
 
 if TYPE_CHECKING:
     from flipkd_sdk.cli.tables.files import TableFormat
+    from flipkd_sdk.runtimes.linkage.proposals import Search
 
 
 @click.command(
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--b-prefix", default="b_", show_default=True, help="Beginning of the names of B's columns.")
 @click.option("--score-column", default="score", show_default=True, help="Name of the column of scores.")
+@options.proposals_option
 @options.table_options
 @options.output_text_options
 @options.engine_options
@@ -68,6 +70,7 @@ def link(
     b_columns: tuple[str, ...],
     b_prefix: str,
     score_column: str,
+    search: Search,
     file_format: TableFormat | None,
     delimiter: str | None,
     header: bool,
@@ -92,8 +95,7 @@ def link(
     from flipkd_sdk.cli.linkage.engines import check_engine, open_engine
     from flipkd_sdk.cli.linkage.link_tables import LinkOptions, link_tables
     from flipkd_sdk.cli.linkage.run import RunOptions
-    from flipkd_sdk.cli.tables.open import TableOptions
-    from flipkd_sdk.cli.tables.sources import TextColumn
+    from flipkd_sdk.cli.tables.open import one_text_column
 
     options.refuse_swapped(matcher, a, "link")
     options.check_run(out, resume=resume, skip=on_error == "skip", rejects=rejects, as_json=as_json)
@@ -102,20 +104,17 @@ def link(
         raise click.UsageError("--one-to-one gives a row one match; leave out --top-k")
     if on_error == "skip" and rejects is not None:
         raise click.UsageError("--rejects names one file, but two tables are read; leave it out")
-    if Path(a).is_file() and Path(b).is_file() and Path(a).samefile(b) and a_column == b_column:
+    reading = functools.partial(
+        one_text_column,
+        file_format=file_format,
+        delimiter=delimiter,
+        encoding=encoding,
+        header=header,
+        max_row_length=max_row_length,
+    )
+    readings = reading(a_column, "--a-column"), reading(b_column, "--b-column")
+    if readings[0].texts[0].wanted == readings[1].texts[0].wanted and _are_one(a, b):
         raise click.UsageError(f"{a} and {b} are the same file; to find equal rows of one table use 'flipkd dedupe'")
-
-    def reading(column: str | None, option: str) -> TableOptions:
-        text = TextColumn(column or ("text" if header else "1"), option)
-        return TableOptions(
-            texts=(text, text),
-            file_format=file_format,
-            delimiter=delimiter,
-            encoding=encoding,
-            header=header,
-            max_row_length=max_row_length,
-        )
-
     link_tables(
         a,
         b,
@@ -129,12 +128,13 @@ def link(
             threads=threads,
             on_blank=on_blank,
         ),
-        (reading(a_column, "--a-column"), reading(b_column, "--b-column")),
+        readings,
         LinkOptions(
             threshold=threshold,
             top_k=top_k,
             one_to_one=one_to_one,
             neighbours=neighbours,
+            search=search,
             unmatched=unmatched,
             b_columns=b_columns,
             b_prefix=b_prefix,
@@ -150,3 +150,7 @@ def link(
             as_json=as_json,
         ),
     )
+
+
+def _are_one(a: str, b: str) -> bool:
+    return Path(a).is_file() and Path(b).is_file() and Path(a).samefile(b)

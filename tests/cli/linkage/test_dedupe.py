@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flipkd_sdk import Matcher
+from flipkd_sdk.runtimes.linkage import proposals
 from flipkd_sdk.runtimes.linkage.dedupe import dedupe
 
 if TYPE_CHECKING:
@@ -115,6 +116,24 @@ def test_mistakes_are_one_line(run, write, tmp_path: Path) -> None:
     done = run("dedupe", "-", "--out", tmp_path / "o.csv")
     assert "standard input: the table is read twice" in done.stderr
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_an_approximate_search_without_its_package_is_one_line(run, write, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(proposals.importlib.util, "find_spec", lambda name: None)
+    done = run("dedupe", write("t.csv", ROWS), "--out", tmp_path / "o.csv", "--search", "ann")
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "dedupe needs the Python package 'usearch'; run: pip install 'flipkd-sdk[ann]'" in done.stderr
+
+
+def test_ids_may_repeat_because_rows_are_numbered(run, write, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    table = write("t.csv", [["id", "text"], ["x", "Top up"], ["x", "reset my PIN"], ["x", "Top up"]])
+    assert run("dedupe", table, "--out", out, "--threshold", "1").exit_code == 0
+    assert [row[:3] for row in read(out)[1:]] == [
+        ["x", "Top up", "1"],
+        ["x", "reset my PIN", "2"],
+        ["x", "Top up", "1"],
+    ]
 
 
 def test_bad_rows_are_skipped_and_kept_as_rejects(run, tmp_path: Path) -> None:

@@ -101,12 +101,24 @@ def test_ids_may_repeat_because_rows_are_numbered(run, write, tmp_path: Path) ->
     assert [row[2:4] for row in read(out)[1:]] == [["1", "1"], ["2", "1"]]
 
 
-def test_the_same_file_on_both_sides_is_refused(run, write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.csv", "./a.csv", "link.csv"])
+@pytest.mark.parametrize("column", [(), ("--a-column", "text"), ("--a-column", "text", "--b-column", "text")])
+def test_the_same_file_on_both_sides_is_refused(run, write, tmp_path: Path, name: str, column: tuple[str, ...]) -> None:
     a = write("a.csv", A)
-    done = run("link", a, a, "--out", tmp_path / "o.csv")
+    (tmp_path / "link.csv").symlink_to(a)
+    done = run("link", a, tmp_path / name, "--out", tmp_path / "o.csv", *column)
     assert done.exit_code == 2
     assert "are the same file" in done.stderr
     assert "flipkd dedupe" in done.stderr
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_two_columns_of_one_file_may_be_joined(run, write, tmp_path: Path) -> None:
+    rows = [["text", "answer"], ["one", "two"], ["two", "three"]]
+    table, out = write("t.csv", rows), tmp_path / "o.csv"
+    done = run("link", table, table, "--b-column", "answer", "--threshold", "0.95", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert [row[2:4] for row in read(out)[1:]] == [["2", "1"]]
 
 
 def test_one_to_one_takes_no_top_k(run, write, tmp_path: Path) -> None:

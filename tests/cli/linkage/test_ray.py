@@ -37,10 +37,11 @@ def test_rows_and_scores_are_those_of_the_local_engine(run, write, tmp_path: Pat
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
-def test_a_worker_that_dies_loses_nothing(run, write, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("command", ["dedupe", "link"])
+def test_a_worker_that_dies_loses_nothing(run, write, tmp_path: Path, monkeypatch, command: str) -> None:
     monkeypatch.setattr(encoding, "_WINDOW", 20)
-    table = write("a.csv", ROWS)
-    assert run("dedupe", table, "--threshold", "0.8", "--out", tmp_path / "local.csv").exit_code == 0
+    tables = [write("a.csv", ROWS), write("b.csv", [ROWS[0], *ROWS[100:140]])][: 1 + (command == "link")]
+    assert run(command, *tables, "--threshold", "0.8", "--out", tmp_path / "local.csv").exit_code == 0
     original, killed = ray_engine.RayEngine.mapped, []
 
     def deadly(self: ray_engine.RayEngine, method: str, tasks: Iterator[object]) -> Iterator[object]:
@@ -51,7 +52,8 @@ def test_a_worker_that_dies_loses_nothing(run, write, tmp_path: Path, monkeypatc
             yield found
 
     monkeypatch.setattr(ray_engine.RayEngine, "mapped", deadly)
-    done = run("dedupe", table, "--threshold", "0.8", "--out", tmp_path / "r.csv", "--engine", "ray", "--workers", "2")
+    engine = ("--engine", "ray", "--workers", "2")
+    done = run(command, *tables, "--threshold", "0.8", "--out", tmp_path / "r.csv", *engine)
     assert done.exit_code == 0, done.output
     assert killed
     assert (tmp_path / "r.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()

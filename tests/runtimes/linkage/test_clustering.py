@@ -5,7 +5,8 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from flipkd_sdk.runtimes.linkage.clustering import Edges, Line, components, merges
+from flipkd_sdk.runtimes.linkage.clustering import Edges, Line, Merges, components, merges
+from flipkd_sdk.runtimes.linkage.dendrogram import Counts, dendrogram
 from flipkd_sdk.runtimes.linkage.near_pairs import near_pairs
 
 LINE = Line(8.0, -3.0)
@@ -88,3 +89,34 @@ def test_merges_come_from_the_highest_to_the_lowest_and_groups_are_nested() -> N
     for least in (1.0, 2.0, 4.0):
         fine = made.labels(80, least)
         assert all(len(set(coarse[fine == label].tolist())) == 1 for label in set(fine.tolist()))
+
+
+def made(linkage: str, seed: int) -> Merges:
+    found = vectors(80, seed)
+    return merges(edges_of(found, 0.0), found, LINE, linkage=linkage, least=0.0)
+
+
+@pytest.mark.parametrize("linkage", ["average", "complete", "components"])
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("least", [0.0, 0.7, 1.5, 2.5, 9.0])
+def test_at_every_threshold_the_groups_are_runs_and_are_counted(linkage: str, seed: int, least: float) -> None:
+    rows = np.random.default_rng(seed).integers(1, 4, 80)
+    found = made(linkage, seed)
+    tree = dendrogram(found, rows)
+    assert sorted(tree.order.tolist()) == list(range(80))
+    labels = found.labels(80, least)[tree.order]
+    assert np.array_equal(np.flatnonzero(tree.joined < least)[1:], np.flatnonzero(np.diff(labels)) + 1)
+    sizes = np.bincount(labels, rows[tree.order]).astype(int)
+    sizes = sizes[sizes > 0]
+    several = sizes[sizes > 1]
+    assert tree.counts(least) == Counts(len(sizes), len(several), several.sum(), sizes.max())
+
+
+@pytest.mark.parametrize("rows", [[], [1], [3, 1]])
+def test_without_merges_each_text_is_a_group(rows: list[int]) -> None:
+    nothing = Merges(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    tree = dendrogram(nothing, np.array(rows, dtype=np.int64))
+    assert tree.order.tolist() == list(range(len(rows)))
+    assert (tree.joined == -np.inf).all()
+    several = [size for size in rows if size > 1]
+    assert tree.counts(0.0) == Counts(len(rows), len(several), sum(several), max(rows, default=0))

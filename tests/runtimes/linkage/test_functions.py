@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tiny_head import write_headed_matcher
 
 from flipkd_sdk import Matcher
 from flipkd_sdk.errors import ConfigError, InvalidTextError
+from flipkd_sdk.runtimes.linkage import decide
 from flipkd_sdk.runtimes.linkage.dedupe import dedupe
 from flipkd_sdk.runtimes.linkage.link import link
 
@@ -22,6 +24,12 @@ B = ["How do I reset my card PIN?", "reset my PIN", "A lost card", "   ", "Top u
 @pytest.fixture
 def matcher(tiny_matcher: Path) -> Iterator[Matcher]:
     with Matcher.load(tiny_matcher, precision="fp32") as opened:
+        yield opened
+
+
+@pytest.fixture
+def headed(tmp_path: Path) -> Iterator[Matcher]:
+    with Matcher.load(write_headed_matcher(tmp_path / "headed")) as opened:
         yield opened
 
 
@@ -100,6 +108,26 @@ def test_every_two_texts_of_a_group_match_by_default(matcher: Matcher, caplog: p
         assert all(matcher.score(*pair) >= groups.threshold for pair in pairs)
 
 
+@pytest.mark.parametrize("room", [1 << 20, 0])
+def test_with_a_head_texts_are_encoded_once_if_their_tokens_fit_and_scores_are_the_same(
+    headed: Matcher, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr(decide, "_TOKEN_BYTES", room)
+    monkeypatch.setattr(decide, "_PART_TEXTS", 3)
+    texts = [f"{verb} my {thing}" for verb in ("reset", "lost", "top up") for thing in ("PIN", "card", "fee")]
+    encoded: list[int] = []
+    session = headed.scorer.opened().encoder.session
+    for name in ("run", "run_with_tokens"):
+        original = getattr(session, name)
+        monkeypatch.setattr(session, name, lambda ids, mask, run=original: encoded.append(len(ids)) or run(ids, mask))
+    groups = dedupe(headed, texts, threshold=0.3)
+    assert groups.count < len(texts)
+    assert (sum(encoded) == len(texts)) == (room > 0)
+    monkeypatch.undo()
+    for row, (first, score) in enumerate(zip(groups.canonical.tolist(), groups.score.tolist(), strict=True)):
+        assert row == first or score == pytest.approx(headed.score(texts[row], texts[first]), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -107,6 +135,7 @@ def test_every_two_texts_of_a_group_match_by_default(matcher: Matcher, caplog: p
         ({"threshold": -0.1}, "threshold must be a number"),
         ({"linkage": "ward"}, "linkage must be one of average, complete, components; it is 'ward'"),
         ({"neighbours": 0}, "neighbours must be an integer of at least 1"),
+        ({"search": "hnsw"}, "search must be one of exact, ann, auto; it is 'hnsw'"),
     ],
 )
 def test_options_are_checked(matcher: Matcher, options: dict[str, object], message: str) -> None:
