@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from memory import PEAK, memory_mb
 
-from flipkd_sdk.cli.linkage import dedupe_table
+from flipkd_sdk.cli.linkage import encoding as linkage_encoding
 from flipkd_sdk.cli.main import cli
 
 if TYPE_CHECKING:
@@ -27,13 +27,19 @@ def _timed() -> Iterator[Callable[[str, int, int], None]]:
 
 def main() -> None:
     """Group the table."""
-    matcher, table, out = sys.argv[1:]
-    dedupe_table.step_progress = _timed
+    matcher, table, out, *options = sys.argv[1:]
+    linkage_encoding.step_progress = _timed
     start = time.perf_counter()
-    cli.main(["dedupe", matcher, table, "--out", out, "--threads", "2"], standalone_mode=False)
+    cli.main(["dedupe", matcher, table, "--out", out, *options], standalone_mode=False)
     end = time.perf_counter()
-    encoded = max((at for step, at in _marks if step == "encoding"), default=start)
-    seconds = {"total": end - start, "reading_and_encoding": encoded - start, "beyond_encoding": end - encoded}
+    encoding = [at for step, at in _marks if step == "encoding"] or [start]
+    seconds = {
+        "total": end - start,
+        "reading_and_encoding": encoding[-1] - start,
+        "beyond_encoding": end - encoding[-1],
+        # The first report comes when the engine has started and the first texts are encoded.
+        "after_first_report": end - encoding[0],
+    }
     print(json.dumps({**{f"{name}_seconds": value for name, value in seconds.items()}, "peak_mb": memory_mb(PEAK)}))
 
 

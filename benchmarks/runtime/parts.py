@@ -19,7 +19,7 @@ from flipkd_sdk import Matcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-_PACKAGES = ("flipkd-sdk", "numpy", "onnxruntime", "tokenizers", "fastembed", "torch")
+_PACKAGES = ("flipkd-sdk", "numpy", "onnxruntime", "tokenizers", "fastembed", "torch", "usearch", "ray")
 _OPENINGS = [
     *("how can I", "where do I", "why did you", "is it possible to"),
     *("I would like to", "when can I", "I forgot to"),
@@ -53,6 +53,11 @@ class Setting:
         """Return the file of the variant that `load` opens."""
         with self.load() as matcher:
             return self.matcher / matcher.manifest.variant(matcher.precision).file
+
+    def dimension(self) -> int:
+        """Return the length of the matcher's vectors."""
+        with self.load() as matcher:
+            return matcher.dimension
 
     def environment(self) -> dict[str, Any]:
         """Return the environment record with the matcher."""

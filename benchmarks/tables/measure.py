@@ -17,6 +17,7 @@ from flipkd_sdk.runtimes.linkage.link import link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from runtime.parts import Setting
@@ -25,6 +26,7 @@ _ROWS = 400
 _ENTRIES = 132
 _WITH_ENTRY, _WITHOUT_ENTRY = 258, 42
 _LEFT_OUT_INTENTS = 6
+_SIZES = (50_000, 100_000, 200_000, 400_000)
 _THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99)
 
 
@@ -87,11 +89,44 @@ def equal(setting: Setting) -> dict[str, Any]:
     return _sized(setting, ["how do I reset my PIN"] * setting.size(1_000_000))
 
 
+def million(setting: Setting) -> dict[str, Any]:
+    """Group a million vectors with the approximate search: seconds, memory, and recall of the exact pairs."""
+    return run_program("mixture", setting.size(1_000_000), setting.dimension(), "ann")
+
+
+def crossover(setting: Setting) -> dict[str, Any]:
+    """Compare the exact search with the approximate one at several sizes, for the size of ``--search auto``."""
+    return {
+        f"{size:,}": {
+            search: run_program("mixture", setting.size(size), setting.dimension(), search)
+            for search in ("exact", "ann")
+        }
+        for size in _SIZES
+    }
+
+
+def ray(setting: Setting) -> dict[str, Any]:
+    """Group 100,000 texts with two threads here and with two workers of Ray, after each has started."""
+    path = _table(setting, texts(setting.size(100_000), seed=2))
+    found = {
+        name: run_program("grouped", setting.matcher, path, setting.folder / f"{name}.csv", *options)
+        for name, options in (("local", ("--threads", 2)), ("ray", ("--engine", "ray", "--workers", 2)))
+    }
+    if (setting.folder / "local.csv").read_bytes() != (setting.folder / "ray.csv").read_bytes():
+        raise ValueError("the engines wrote different rows")
+    rates = [found[name]["after_first_report_seconds"] for name in ("local", "ray")]
+    return {**found, "ray_rate_over_local": rates[0] / rates[1]}
+
+
 def _sized(setting: Setting, rows: Sequence[str]) -> dict[str, Any]:
+    return run_program("grouped", setting.matcher, _table(setting, rows), setting.folder / "groups.csv", "--threads", 2)
+
+
+def _table(setting: Setting, rows: Sequence[str]) -> Path:
     path = setting.folder / "rows.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["text"], *([row] for row in rows)])
-    return run_program("grouped", setting.matcher, path, setting.folder / "groups.csv")
+    return path
 
 
 def _questions() -> dict[str, list[tuple[str, str]]]:
@@ -147,7 +182,10 @@ tables = parts_command(
         "group-clinc150": group_clinc150,
         "link-demo": link_demo,
         "large": large,
+        "million": million,
+        "crossover": crossover,
         "equal": equal,
+        "ray": ray,
     },
     "Measure groups and joins of tables. MATCHER is one of clinc150 for that part, else the demo's.",
 )
