@@ -6,6 +6,7 @@ pools hardly sees a negation. With A·h contrast pairs were told apart far less 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -73,7 +74,9 @@ class StudentTokens:
         lexical: int,
         bf16: bool = False,
     ) -> None:
-        self._student, self._tokenizer = student.eval(), tokenizer
+        self._student, self._tokenizer = copy.deepcopy(student).eval(), tokenizer
+        # One product instead of three in each adapted layer; in a copy, because to take it back would round.
+        self._student.model.merge_adapter()
         self._bf16 = bf16
         self.cues = cues
         base = student.model.get_base_model()
