@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -54,6 +55,7 @@ class Matcher:
         self.scorer = Scorer(directory, options, expected)
         """The open model, for code that joins calls or keeps vectors."""
         self._explainer: Explainer | None = None
+        self._explaining = threading.Lock()
 
     @classmethod
     def load(
@@ -198,9 +200,11 @@ class Matcher:
         """
         from flipkd_sdk.runtimes.explanation.explainer import Explainer
 
-        explainer = self._explainer
-        if explainer is None or explainer.opened is not self.scorer.opened():
-            explainer = self._explainer = Explainer(self.scorer)
+        # Many first calls at once must not each open a session.
+        with self._explaining:
+            explainer = self._explainer
+            if explainer is None or explainer.opened is not self.scorer.opened():
+                explainer = self._explainer = Explainer(self.scorer)
         return explainer.explain(distinct_of_pair(a, b), background)
 
     def is_match(self, a: str, b: str) -> bool:

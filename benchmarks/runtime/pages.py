@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from environment import ROOT
@@ -53,7 +54,8 @@ def pages(setting: Setting) -> dict[str, Any]:
         with running("serve", setting.matcher) as (address, _):
             found["serve_opened"] = _opened(browser, address)
             actions = [_COMPARE.format(a=a, b=b) for a, b in pairs]
-            # The first explanation opens a second session of the model.
+            # The page opens the session of explanations while its reader types.
+            time.sleep(5)
             found["first_explanation"] = _acted(browser, actions[:1], "[data-result=pair]")
             found["compared"] = _acted(browser, actions[1:], "[data-result=pair]")
         with running(*label) as (address, _):

@@ -105,9 +105,7 @@ def soak_of_service(setting: Setting) -> dict[str, Any]:
                 for _ in range(replaced):
                     _reload(url)
                 sent.result()
-            # The last replaced matcher is released a moment later.
-            time.sleep(3)
-            resident.append(memory_mb(process=process.pid))
+            resident.append(_settled_mb(process.pid))
         process.terminate()
         ended = process.wait(60)
     middle = statistics.median(resident[1:])
@@ -122,6 +120,18 @@ def soak_of_service(setting: Setting) -> dict[str, Any]:
         "5% of its median after the first round",
         "met": spread <= _BAND,
     }
+
+
+def _settled_mb(process: int) -> float:
+    """Return the resident memory once it stays the same: the last replaced matcher is released a moment later."""
+    resident, same = memory_mb(process=process), 0
+    for _ in range(60):
+        time.sleep(1)
+        before, resident = resident, memory_mb(process=process)
+        same = same + 1 if abs(resident - before) < 1 else 0
+        if same == 5:
+            break
+    return resident
 
 
 class Load:

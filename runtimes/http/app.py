@@ -24,7 +24,7 @@ from flipkd_sdk.runtimes.http.replies import Json, RequestError
 from flipkd_sdk.runtimes.http.routes import Routes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
     from pathlib import Path
 
     from starlette.applications import Starlette
@@ -74,7 +74,8 @@ class Service:
             options.directory, options.candidates, options.load, options.max_delay, self.metrics.batch.observe
         )
         self._schemas = schemas(options.max_pairs, options.max_characters)
-        self._reloads: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warmed = False
         self._page = try_page(options.directory.name, ranks=options.candidates is not None)
         self.models.open()
 
@@ -179,7 +180,11 @@ class Service:
         return Json({**found.to_dict(), "html": html})
 
     async def page(self, request: Request) -> Response:
-        """Return the page to try pairs on."""
+        """Return the page to try pairs on, and open the session of explanations while it is read."""
+        # With a key, whoever has none must not make the server work.
+        if self.options.api_key is None and not self._warmed:
+            self._warmed = True
+            self._in_background(self._warm())
         return HTMLResponse(self._page)
 
     async def healthz(self, request: Request) -> Response:
@@ -221,9 +226,18 @@ class Service:
             await self._reload()
 
     def _on_hangup(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._reload_quietly())
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
+        self._in_background(self._reload_quietly())
+
+    async def _warm(self) -> None:
+        # A matcher that cannot explain says so when it is asked.
+        with contextlib.suppress(FlipKDError, OSError):
+            async with self.models.borrow() as loaded:
+                await run_in_threadpool(loaded.matcher.explain, "ready", "steady")
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _body(self, request: Request) -> Any:  # noqa: ANN401 - the schema decides
         return await read_body(request, self._schemas[request.url.path])

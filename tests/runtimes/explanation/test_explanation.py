@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, replace
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from flipkd_sdk import Matcher
 from flipkd_sdk.artifact.manifest import read_manifest
 from flipkd_sdk.errors import ConfigError, InvalidTextError, MatcherClosedError, TextTooLongError
 from flipkd_sdk.evaluation.cosines import pair_cosines
+from flipkd_sdk.runtimes.explanation import explainer
 from flipkd_sdk.runtimes.explanation.graph import token_parts
 from flipkd_sdk.runtimes.explanation.words import words_of
 
@@ -36,6 +38,21 @@ def matcher(tiny_matcher: Path, request: pytest.FixtureRequest) -> Iterator[Matc
 
 def cosine(matcher: Matcher, a: str, b: str) -> float:
     return float(pair_cosines(matcher.encode([a, b]), np.array([0]), np.array([1]))[0])
+
+
+def test_first_calls_at_once_open_one_session(tiny_matcher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    open_session = explainer.open_session
+
+    def count(*arguments: Any, **options: Any) -> Any:
+        opened.append(arguments)
+        return open_session(*arguments, **options)
+
+    monkeypatch.setattr(explainer, "open_session", count)
+    with Matcher.load(tiny_matcher, device="cpu") as matcher, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: matcher.explain(TEXTS[0], TEXTS[1]).cosine, range(8)))
+    assert len(opened) == 1
+    assert len(set(found)) == 1
 
 
 def test_contributions_and_baseline_add_up_to_the_matchers_cosine(matcher: Matcher) -> None:

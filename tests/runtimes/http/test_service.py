@@ -435,6 +435,28 @@ def test_a_matcher_is_replaced_under_load_and_a_broken_one_is_not(tmp_path: Path
         assert 'flipkd_reloads_total{outcome="failed"} 1.0' in page
 
 
+@pytest.mark.parametrize("key", [None, KEY])
+def test_the_page_opens_the_session_of_explanations_unless_a_key_protects_it(
+    tiny_matcher: Path, key: str | None
+) -> None:
+    import asyncio
+
+    from flipkd_sdk.runtimes.http.app import Service, ServiceOptions
+
+    service = Service(ServiceOptions(directory=tiny_matcher, load={"device": "cpu"}, api_key=key))
+
+    async def use() -> bool:
+        request: Any = None
+        assert (await service.page(request)).status_code == 200
+        await asyncio.gather(*service._tasks)
+        async with service.models.borrow() as loaded:
+            opened = loaded.matcher._explainer is not None
+        await service.models.close()
+        return opened
+
+    assert asyncio.run(use()) is (key is None)
+
+
 def failed(*arguments: str | Path, **environment: str) -> str:
     done = subprocess.run(
         [*FLIPKD, "serve", *map(str, arguments)],
