@@ -1,4 +1,5 @@
-# make demo    distil an LLM on the bundled FAQ, export it, score a CSV, print one table
+# make demo    distil an LLM on the bundled FAQ, first a static student, export both, score a CSV, print one table
+# make faq-matcher   the bundled matcher, examples/bank_faq/matcher: a static student of the FAQ
 # make test    make check, then all tests, with Chromium for those of the pages where it can be installed
 # make check   ruff, mypy, import-linter
 # make docs    the documentation as a site, in site/
@@ -25,7 +26,7 @@ MINUTES ?= 1
 # Test processes; each computes on one thread.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() or 1))")
 
-.PHONY: demo test check fuzz docs dist lock audit javascript chromium bench experiments experiments-table clean
+.PHONY: demo faq-matcher test check fuzz docs dist lock audit javascript chromium bench experiments experiments-table clean
 .DELETE_ON_ERROR:
 # Environments are filled in the order in which a target names their stamps.
 .NOTPARALLEL:
@@ -33,11 +34,19 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() or 1))")
 demo: $(VENV)/.demo $(VENV)/.package $(VENV)/.models
 	rm -rf demo
 	$(BIN)/python $(FAQ)/draw.py demo/data
-	$(BIN)/flipkd train $(FAQ)/train.toml --out demo/run
+	$(BIN)/flipkd train $(FAQ)/static.toml --out demo/static
+	$(BIN)/flipkd export demo/static --out demo/static-matcher
+	$(BIN)/flipkd evaluate demo/static-matcher demo/data/test.csv
+	$(BIN)/flipkd train $(FAQ)/train.toml --out demo/run --teacher demo/static/teacher --set teacher.epochs=0
 	$(BIN)/flipkd export demo/run --out demo/matcher
 	$(BIN)/flipkd export demo/run --out demo/matcher-fp32 --variants fp32
 	$(BIN)/flipkd score demo/matcher demo/data/test.csv --out demo/scored.csv
 	$(BIN)/python $(FAQ)/compare.py demo
+
+faq-matcher: $(VENV)/.demo $(VENV)/.package $(VENV)/.models
+	$(BIN)/python $(FAQ)/draw.py demo/data
+	$(BIN)/flipkd train $(FAQ)/static.toml --out demo/static --overwrite
+	$(BIN)/flipkd export demo/static --out $(FAQ)/matcher --trim-vocab --vocab-size 5000 --overwrite
 
 test: check $(VENV)/.models
 	@$(MAKE) --no-print-directory javascript || echo "Without the packages, tests of the JavaScript module are skipped." >&2

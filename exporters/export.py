@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flipkd_sdk.artifact.limits import LIMITS, Limits
-from flipkd_sdk.artifact.manifest import HeadSpec, sha256_of
+from flipkd_sdk.artifact.manifest import TOKEN_TABLE, HeadSpec, sha256_of
 from flipkd_sdk.errors import ConfigError
-from flipkd_sdk.evaluation import metrics
+from flipkd_sdk.evaluation import calibration, metrics
 from flipkd_sdk.exporters.directory.familiarity import add_familiarity
 from flipkd_sdk.exporters.directory.matcher_directory import describe, write_manifest
 from flipkd_sdk.exporters.directory.profile import add_profile
@@ -23,7 +23,7 @@ from flipkd_sdk.exporters.quantization.activations import channel_maxima, input_
 from flipkd_sdk.exporters.quantization.sample_batches import sample_batches
 from flipkd_sdk.exporters.quantization.smoothquant import smooth
 from flipkd_sdk.exporters.variants import ExportContext, add_fp16, add_fp32, add_int4, add_int8, fp32_cosines
-from flipkd_sdk.exporters.vocabulary.trimming import trim_vocabulary
+from flipkd_sdk.exporters.vocabulary.trimming import STATIC_VOCABULARY_SIZE, trim_vocabulary
 from flipkd_sdk.pair_head.weights import FILE, write_weights
 from flipkd_sdk.runtimes.matcher import Matcher
 from flipkd_sdk.training.run_directory import read_run
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.artifact.manifest import Manifest
     from flipkd_sdk.exporters.encoders.sources import EncoderChoice, ExportSource
     from flipkd_sdk.exporters.quantization.sample_batches import Batch
+    from flipkd_sdk.exporters.vocabulary.trimming import TrimmedEncoder
 
 logger = logging.getLogger("flipkd_sdk.exporters")
 
@@ -60,7 +61,7 @@ class ExportOptions:
     portable: bool = False
     """Use operators of opset 17 only, which older and other runtimes have."""
     vocabulary_size: int | None = None
-    """Size of the trimmed vocabulary, in tokens; None to keep the full vocabulary."""
+    """Size of the trimmed vocabulary, in tokens; None to keep the full vocabulary, or a static student's default."""
     search_precision: float = 0.95
     """Share of right answers that the search threshold is fitted for."""
 
@@ -139,10 +140,10 @@ def export_encoder(
 
 def _build(source: ExportSource, working: Path, options: ExportOptions) -> Manifest:
     dev, tokenizer, torch_cosines, trimmed = source.splits["dev"], source.tokenizer, source.cosines, None
-    if options.vocabulary_size is not None:
-        logger.info("trimming the vocabulary")
-        smaller = trim_vocabulary(source, size=options.vocabulary_size)
+    smaller = _trimmed(source, options.vocabulary_size)
+    if smaller is not None:
         tokenizer, torch_cosines, trimmed = smaller.tokenizer, smaller.cosines, smaller.report
+        source = _recalibrated(source, smaller)
     manifest = describe(source, tokenizer, working)
     manifest = replace(manifest, trimmed_vocabulary=trimmed, head=_write_head(source, working))
     logger.info("translating the encoder to ONNX")
@@ -167,6 +168,29 @@ def _build(source: ExportSource, working: Path, options: ExportOptions) -> Manif
     manifest = replace(manifest, metrics=_measures(source, working, options.variants))
     write_manifest(working, manifest)
     return manifest
+
+
+def _trimmed(source: ExportSource, size: int | None) -> TrimmedEncoder | None:
+    """Trim the vocabulary if a size is given, and that of a static student always."""
+    static = source.spec.module == TOKEN_TABLE
+    if size is None and not static:
+        return None
+    logger.info("trimming the vocabulary")
+    try:
+        return trim_vocabulary(source, size=STATIC_VOCABULARY_SIZE if size is None else size)
+    except ConfigError as error:
+        if size is not None:
+            raise
+        logger.warning("the matcher keeps the whole vocabulary and is larger for it: %s", error)
+        return None
+
+
+def _recalibrated(source: ExportSource, trimmed: TrimmedEncoder) -> ExportSource:
+    """Return a static student calibrated with its trimmed vocabulary, which moves its cosines; a deep one as it is."""
+    if source.spec.module != TOKEN_TABLE:
+        return source
+    fitted = calibration.fit(trimmed.cosines, source.splits["dev"].label, objective=source.calibration.objective)
+    return replace(source, calibration=fitted)
 
 
 def _write_head(source: ExportSource, working: Path) -> HeadSpec | None:

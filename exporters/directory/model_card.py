@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flipkd_sdk.artifact.manifest import WHOLE_ENCODER
+from flipkd_sdk.artifact.manifest import TOKEN_TABLE, WHOLE_ENCODER
 
 if TYPE_CHECKING:
     from flipkd_sdk.artifact.manifest import EncoderSpec, HeadSpec, Manifest, ModelReference, TrimmedVocabulary
@@ -40,7 +40,7 @@ matcher.score("first text", "second text")  # probability in [0, 1]; at least ma
 |---|---|---|---|
 {_models(manifest)}
 
-{_encoder(encoder)} ({encoder.attention} attention,
+{_encoder(encoder)}
 {encoder.pooling} pooling, {encoder.dimension} dimensions). Texts are read up to {tokenizer.max_length} tokens.
 {_head(manifest.head)}{_vocabulary(manifest.trimmed_vocabulary)}
 ## Measurements
@@ -69,8 +69,11 @@ def _models(manifest: Manifest) -> str:
 
 def _encoder(encoder: EncoderSpec) -> str:
     if encoder.module == WHOLE_ENCODER:
-        return f"The encoder was exported whole, with {encoder.layer} blocks"
-    return f"The encoder is the LoRA A matrix of `{encoder.module}` in block {encoder.layer}"
+        return f"The encoder was exported whole, with {encoder.layer} blocks ({encoder.attention} attention,"
+    if encoder.module == TOKEN_TABLE:
+        return "The encoder is static: a table with one vector for each token (no block of the LLM,"
+    site = f"`{encoder.module}` in block {encoder.layer}"
+    return f"The encoder is the LoRA A matrix of {site} ({encoder.attention} attention,"
 
 
 def _head(head: HeadSpec | None) -> str:

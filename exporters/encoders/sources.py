@@ -14,12 +14,14 @@ from flipkd_sdk.evaluation import calibration
 from flipkd_sdk.evaluation.encoders import encoder_cosines
 from flipkd_sdk.exporters.encoders.encoder_path import extract
 from flipkd_sdk.exporters.encoders.prompts import build_prompt_in
+from flipkd_sdk.exporters.encoders.static_path import extract_table
 from flipkd_sdk.exporters.encoders.whole_encoder import WholeEncoder, attention_of, longest_text
 from flipkd_sdk.pairs import read_pairs, read_texts
 from flipkd_sdk.training.evaluate_models import encode_with
 from flipkd_sdk.training.head.files import read_head
 from flipkd_sdk.training.models.sentence_modules import read_max_length
 from flipkd_sdk.training.models.sources import ResolvedModel, resolve
+from flipkd_sdk.training.models.static import StaticStudent
 from flipkd_sdk.training.models.teacher import load_teacher
 from flipkd_sdk.training.run_directory import trained_student
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.artifact.manifest import ModelReference
     from flipkd_sdk.evaluation.calibration import Calibration
     from flipkd_sdk.exporters.encoders.encoder_path import EncoderPath
+    from flipkd_sdk.exporters.encoders.static_path import StaticPath
     from flipkd_sdk.pair_head.weights import HeadWeights
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.models.teacher import Teacher
@@ -50,7 +53,7 @@ MAX_LENGTH = 256
 class ExportSource:
     """A torch encoder, its texts and its calibration."""
 
-    path: EncoderPath | WholeEncoder
+    path: EncoderPath | StaticPath | WholeEncoder
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     """Most tokens of a text."""
@@ -111,8 +114,9 @@ def student_source(run: FinishedRun) -> ExportSource:
     if result.head is not None:
         weights, maps = read_head(run.directory)
         head = weights, result.head.calibration
-    path = extract(student, maps)
-    dimension = path.encoder_weight.shape[0]
+    dimension = student.encoder_weight.shape[0]
+    path: EncoderPath | StaticPath
+    path = extract_table(student, maps) if isinstance(student, StaticStudent) else extract(student, maps)
     return ExportSource(
         path,
         tokenizer,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from flipkd_sdk.exporters.encoders.encoder_path import EncoderPath
+    from flipkd_sdk.exporters.encoders.static_path import StaticPath
     from flipkd_sdk.exporters.encoders.whole_encoder import WholeEncoder
 
 _MAX_BYTES = 2**31 - 1
@@ -58,7 +59,7 @@ class EncoderPathConfig(ExporterConfig):  # type: ignore[misc]
         return {OUTPUT: {0: "batch"}, SECOND_OUTPUT: {0: "batch", 1: "sequence"}}
 
 
-def export_graph(path: EncoderPath | WholeEncoder) -> ir.Model:
+def export_graph(path: EncoderPath | StaticPath | WholeEncoder) -> ir.Model:
     """Translate an encoder path to one self-contained float32 graph.
 
     Raises:

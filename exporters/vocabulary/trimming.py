@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 
     from flipkd_sdk.exporters.encoders.encoder_path import EncoderPath
     from flipkd_sdk.exporters.encoders.sources import ExportSource
+    from flipkd_sdk.exporters.encoders.static_path import StaticPath
     from flipkd_sdk.exporters.encoders.whole_encoder import WholeEncoder
 
 VOCABULARY_SIZE = 15_000
 """Default size of a trimmed vocabulary, in tokens."""
+STATIC_VOCABULARY_SIZE = 13_000
+"""Default size of a static student's vocabulary, whose rows are nearly all of its matcher."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +83,7 @@ def trim_vocabulary(source: ExportSource, *, size: int) -> TrimmedEncoder:
     return TrimmedEncoder(smaller, moved, report)
 
 
-def keep_rows(path: EncoderPath | WholeEncoder, kept: NDArray[np.int64]) -> tuple[int, int]:
+def keep_rows(path: EncoderPath | StaticPath | WholeEncoder, kept: NDArray[np.int64]) -> tuple[int, int]:
     """Keep some rows of the token embedding, in a given order.
 
     Args:

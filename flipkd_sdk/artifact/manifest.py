@@ -34,6 +34,9 @@ MANIFEST_FILE = "manifest.json"
 WHOLE_ENCODER = "last_hidden_state"
 """`EncoderSpec.module` of an encoder that was exported whole, without a student."""
 
+TOKEN_TABLE = "embedding"  # noqa: S105
+"""`EncoderSpec.module` of a static student, which has a vector for each token and no block."""
+
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_NAME_BYTES = 255
 _SINCE = {"self_test": 2, "trimmed_vocabulary": 2, "head": 3, "familiarity": 3, "profile": 3}
@@ -75,7 +78,7 @@ class EncoderSpec:
     """Index of the decoder block that holds the encoder site; the blocks below it are in the graph. The number of
     blocks of an encoder that was exported whole."""
     module: str
-    """Name of the linear layer inside the block, such as ``q_proj``, or `WHOLE_ENCODER`."""
+    """Name of the linear layer inside the block, such as ``q_proj``, or `WHOLE_ENCODER`, or `TOKEN_TABLE`."""
     pooling: str
     """``mean`` or ``last``, or ``cls`` for an encoder that was exported whole."""
     attention: str

@@ -11,6 +11,7 @@ from flipkd_sdk.evaluation.encoders import encoder_agreement, vector_cosines
 from flipkd_sdk.evaluation.evaluate import Evaluation, evaluate, evaluate_scores
 from flipkd_sdk.evaluation.metrics import average_precision
 from flipkd_sdk.training.data.vector_cache import cached_vectors
+from flipkd_sdk.training.models.student import Student
 from flipkd_sdk.training.prompts import prompt_pairs, yes_probabilities
 from flipkd_sdk.training.tokens import encode, tokenize
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.data.splits import TrainingData
     from flipkd_sdk.training.models.committee import Committee
-    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.student import AnyStudent
     from flipkd_sdk.training.models.teacher import Teacher
 
 logger = logging.getLogger("flipkd_sdk")
@@ -57,12 +58,12 @@ def evaluate_teacher_scores(config: TrainConfig, data: TrainingData) -> Evaluati
 
 
 def evaluate_student(
-    config: TrainConfig, student: Student, tokenizer: PreTrainedTokenizerBase, data: TrainingData
+    config: TrainConfig, student: AnyStudent, tokenizer: PreTrainedTokenizerBase, data: TrainingData
 ) -> dict[str, Evaluation]:
     """Evaluate the student's encoder path and, if ``loss.label_lm`` trains it, its decoder path."""
     encode_texts = partial(encode_with, student, tokenizer)
     systems = {"student": evaluate(encode_texts, data.dev, data.test, objective=config.objective, queries=data.queries)}
-    if config.loss.label_lm > 0:
+    if config.loss.label_lm > 0 and isinstance(student, Student):
         try:
             systems["student's answer"] = evaluate_answers(config, student, tokenizer, data)
         except InvalidPairsError as error:
@@ -87,7 +88,7 @@ def evaluate_answers(
     return evaluate_scores(score, data.dev, data.test, objective=config.objective)
 
 
-def encode_with(student: Student, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> NDArray[np.float32]:
+def encode_with(student: AnyStudent, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> NDArray[np.float32]:
     """Return the student's unit vectors of n texts in evaluation mode, float32 (n, r)."""
     device = student.encoder_weight.device
     return encode(tokenize(tokenizer, texts, student.options.max_length), student.eval(), device=device)

@@ -14,6 +14,7 @@ import torch
 
 from flipkd_sdk.training.distributed import broadcast_from_main
 from flipkd_sdk.training.models.readout import pool
+from flipkd_sdk.training.models.static import StaticStudent
 from flipkd_sdk.training.tokens import TokenizedTexts, encode
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from flipkd_sdk.training.data.corpus import Corpus
-    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.student import AnyStudent
 
 logger = logging.getLogger("flipkd_sdk")
 
@@ -29,13 +30,15 @@ _SAMPLE = 8192
 _RIDGE = 1e-2
 
 
-def initialize_encoder(student: Student, corpus: Corpus, *, seed: int) -> None:
+def initialize_encoder(student: AnyStudent, corpus: Corpus, *, seed: int) -> None:
     """Set A by ``student.initialization``, from at most 8,192 texts of the corpus and none of the copies.
 
     ``teacher`` is the ridge regression of the teacher's vectors on the LLM's pooled states. ``whitening`` is the
     principal directions of the states at equal length; it also replaces ``teacher``, with a warning, if there are no
     vectors. ``random`` keeps peft's initial value.
     """
+    if isinstance(student, StaticStudent):
+        student.open_rows(sorted({token for ids in corpus.tokens.token_ids for token in ids}))
     if student.options.initialization == "random":
         return
     solution = broadcast_from_main(lambda: _solution(student, corpus, seed))
@@ -43,7 +46,7 @@ def initialize_encoder(student: Student, corpus: Corpus, *, seed: int) -> None:
         student.encoder_weight.copy_(torch.from_numpy(solution))
 
 
-def _solution(student: Student, corpus: Corpus, seed: int) -> NDArray[np.float64]:
+def _solution(student: AnyStudent, corpus: Corpus, seed: int) -> NDArray[np.float64]:
     kind = student.options.initialization
     sample = np.sort(np.random.default_rng(seed).permutation(len(corpus.index))[:_SAMPLE])
     states = _pooled_states(student, corpus, sample)
@@ -77,12 +80,15 @@ def _whitening(states: NDArray[np.float64], dimension: int) -> NDArray[np.float6
     return np.pad(whitened, ((0, dimension - len(whitened)), (0, 0)))
 
 
-def _pooled_states(student: Student, corpus: Corpus, sample: NDArray[np.intp]) -> NDArray[np.float64]:
+def _pooled_states(student: AnyStudent, corpus: Corpus, sample: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the pooled input of the encoder site, float64 (n, in)."""
     tokens = TokenizedTexts([corpus.tokens.token_ids[i] for i in sample], corpus.tokens.pad_token_id, 0)
 
     def forward(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return pool(student.hidden_states(input_ids, attention_mask), attention_mask, student.options.pooling)
+        static = isinstance(student, StaticStudent)
+        # A static student's tokens have the weight 1 and no correction yet.
+        hidden = student.embed(input_ids) if static else student.hidden_states(input_ids, attention_mask)
+        return pool(hidden, attention_mask, student.options.pooling)
 
     student.eval()
     return encode(tokens, forward, progress="initializing A", device=student.encoder_weight.device).astype(np.float64)

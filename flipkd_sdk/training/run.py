@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +28,7 @@ from flipkd_sdk.training.head.add import add_head
 from flipkd_sdk.training.models.pruning import shrink
 from flipkd_sdk.training.models.pruning.mlp_pruning import check_width
 from flipkd_sdk.training.models.sources import resolve
+from flipkd_sdk.training.models.static import create_static_student, without_adapters
 from flipkd_sdk.training.models.student import create_student, load_tokenizer
 from flipkd_sdk.training.models.teacher import Teacher, load_teacher
 from flipkd_sdk.training.prompts import prompt_pairs
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.head.files import HeadResult
     from flipkd_sdk.training.models.committee import Committee
     from flipkd_sdk.training.models.sources import ResolvedModel
-    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.student import AnyStudent
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +65,7 @@ class _Run:
     data: TrainingData
     source: ResolvedModel
     """The LLM that the student is made of."""
-    student: Student
+    student: AnyStudent
     tokenizer: PreTrainedTokenizerBase
     untuned: Teacher | None
     """The teacher as it was loaded."""
@@ -151,11 +152,10 @@ def _prepare(config: TrainConfig, directory: Path, *, overwrite: bool, resume: b
         _check_folds(config, data)
         source = resolve(config.student.source)
         teacher = _load_teacher(config)
-    config = _with_precision(_with_vector_length(config, teacher))
+    config = _with_precision(_with_vector_length(without_adapters(config), teacher))
     transformers.set_seed(config.seed)
     tokenizer = load_tokenizer(source.location)
-    student = create_student(source.location, config.student, full_model=config.loss.label_lm > 0)
-    check_width(cast("PreTrainedModel", student.model.get_base_model()), config.student)
+    student = _create_student(source, config)
     # The student's options contain the index of the block that layer = -1 means in this LLM.
     config = config.model_copy(update={"student": student.options})
     run = _Run(config, directory, resume, data, source, student, tokenizer, teacher)
@@ -165,6 +165,14 @@ def _prepare(config: TrainConfig, directory: Path, *, overwrite: bool, resume: b
         run.student = create_student(str(directory / run_files.BASE), config.student)
     run.student.to(distributed.device())
     return run
+
+
+def _create_student(source: ResolvedModel, config: TrainConfig) -> AnyStudent:
+    if config.student.is_static:
+        return create_static_student(source.location, config.student)
+    student = create_student(source.location, config.student, full_model=config.loss.label_lm > 0)
+    check_width(cast("PreTrainedModel", student.model.get_base_model()), config.student)
+    return student
 
 
 def _batch_sizes(config: TrainConfig) -> dict[str, int]:
@@ -190,6 +198,7 @@ def _load_teacher(config: TrainConfig) -> Teacher | None:
     transformers.set_seed(config.seed)  # Weights from scratch are drawn here.
     model = resolve(config.teacher.source, weights=not config.teacher.from_scratch)
     options = config.teacher
+    model = replace(model, reference=run_files.origin_of_teacher(model))
     teacher = load_teacher(model, options.max_length, from_scratch=options.from_scratch, prompt=options.prompt)
     teacher.encoder.to(distributed.device())
     return teacher
@@ -257,7 +266,7 @@ def _finish(
     run: _Run, corpus: Corpus, noise: NoiseFilter, records: list[dict[str, Any]], head: HeadResult | None
 ) -> RunResult:
     """Save the adapter, write the report and, last, the result."""
-    run.student.model.save_pretrained(str(run.directory / "adapter"))
+    run.student.save(run.directory / "adapter")
     data, queries, label = run.data, run.data.queries, run.data.train.label
     result = RunResult(
         sdk_version=__version__,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,16 +26,17 @@ from flipkd_sdk.training.data.splits import TEXTS_FILE
 from flipkd_sdk.training.head.files import HeadResult  # noqa: TC001 - pydantic reads the field types at run time
 from flipkd_sdk.training.loop import checkpoints
 from flipkd_sdk.training.models.sources import resolve
+from flipkd_sdk.training.models.static import load_static_student
 from flipkd_sdk.training.models.student import load_student, load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.sources import ResolvedModel
+    from flipkd_sdk.training.models.student import AnyStudent
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -104,7 +106,7 @@ class FinishedRun:
 
     @property
     def adapter(self) -> Path:
-        """The PEFT checkpoint."""
+        """The PEFT checkpoint, or what a static student has learned."""
         return self.directory / "adapter"
 
     @property
@@ -221,7 +223,19 @@ def read_run(directory: Path) -> FinishedRun:
     return FinishedRun(directory, config, result)
 
 
-def trained_student(run: FinishedRun) -> tuple[Student, PreTrainedTokenizerBase]:
+def origin_of_teacher(model: ResolvedModel) -> ModelReference:
+    """Return the origin and licence of a teacher that an earlier run has fine-tuned; of any other model its own."""
+    result = Path(model.location).parent / RESULT_FILE
+    if not result.is_file():
+        return model.reference
+    try:
+        recorded = _validated(result, RunResult, _read_json(result, _NO_RUN)).teacher
+    except TrainingError:  # Another program's file.
+        return model.reference
+    return recorded if recorded.revision == model.reference.revision else model.reference
+
+
+def trained_student(run: FinishedRun) -> tuple[AnyStudent, PreTrainedTokenizerBase]:
     """Load a finished run's student, in evaluation mode, and its tokenizer.
 
     Raises:
@@ -234,6 +248,9 @@ def trained_student(run: FinishedRun) -> tuple[Student, PreTrainedTokenizerBase]
             f"{trained_on.source}: its weights are of revision {base.reference.revision[:16]}, and {run.directory} was "
             f"trained on {trained_on.revision[:16]}; bring that model back or train again"
         )
+    if run.config.student.is_static:
+        static = load_static_student(base.location, run.adapter, run.config.student)
+        return static, load_tokenizer(base.location)
     student = load_student(str(run.base or base.location), run.adapter, run.config.student)
     return student, load_tokenizer(base.location)
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.data.datasets import PairDataset
     from flipkd_sdk.training.data.splits import TrainingData
     from flipkd_sdk.training.data.validation import Validation
-    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.student import AnyStudent
     from flipkd_sdk.training.models.teacher import Teacher
 
 
@@ -108,7 +108,7 @@ def _undo(encode: Encode, dev: Pairs) -> Undo:
 
 def train_student(
     config: TrainConfig,
-    student: Student,
+    student: AnyStudent,
     tokenizer: PreTrainedTokenizerBase,
     labelled: PairDataset,
     dev: Pairs,
@@ -156,7 +156,8 @@ def train_student(
         run_directory=directory,
         seed=config.seed,
         resume=resume,
-        bf16=config.precision == "bf16",
+        # A static student has no product that bfloat16 would speed up.
+        bf16=config.precision == "bf16" and not config.student.is_static,
     )
     undo = _undo(encode_texts, dev) if teacher is not None else None
     stages = [stage(name="labels", dataset=labelled, config=config.labels, undo=undo)]

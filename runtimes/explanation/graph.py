@@ -1,8 +1,9 @@
 """A further output of an exported graph: A·h of each token.
 
 The vector of a text is normalize(A · mean(h)), and pooling comes first in the graph because it is cheaper. Both are
-linear, so A · h of each token adds up to the same vector. The nodes that compute it are appended to the serialized
-model: protobuf merges a second ``graph`` field into the first. The model's own nodes and weights stay as they are.
+linear, so A · h of each token adds up to the same vector. The rows of a static student, which has no A, add up to it
+themselves. The nodes that compute the output are appended to the serialized model: protobuf merges a second ``graph``
+field into the first. The model's own nodes and weights stay as they are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _PRODUCTS = ("Gemm", "MatMul", "MatMulNBits")
 """Operators of the projection A."""
 _BETWEEN = ("Cast", "Div", "Squeeze")
 """Operators between the sum over tokens and the projection."""
+_SHAPE_ONLY = ("Cast", "Unsqueeze", "Reshape")
+"""Operators between the attention mask and the sum over tokens."""
+_MASK = "attention_mask"
 _STEPS = 32
 """Most nodes between the output and the projection, and between the projection and the sum; half of them are casts in
 fp16 graphs."""
@@ -39,7 +43,7 @@ def token_parts(content: bytes) -> bytes | None:
     """Return what to append to a serialized model for the output `TOKEN_PARTS`, shape (batch · sequence, d).
 
     Returns:
-        None if the graph does not end in a sum over tokens, a projection without bias and a normalization.
+        None if the graph does not end in a sum over tokens, a projection without bias or none, and a normalization.
 
     Raises:
         ValueError: the content is not a protobuf message.
@@ -50,6 +54,8 @@ def token_parts(content: bytes) -> bytes | None:
         projection = producers.get(name)
         if projection is None:
             return None
+        if projection.operator == "MatMul" and _is_mask(producers, projection.inputs[0]):
+            return _appended(None, projection.inputs[1])
         if projection.operator in _PRODUCTS:
             hidden = _before_pooling(producers, projection.inputs[0])
             if hidden is None or (projection.operator == "Gemm" and len(projection.inputs) > 2):
@@ -102,14 +108,25 @@ def _before_pooling(producers: Mapping[str, _Node], name: str) -> str | None:
     return None
 
 
-def _appended(projection: _Node, hidden: str) -> bytes:
-    states, rows = f"{TOKEN_PARTS}/states", f"{TOKEN_PARTS}/rows"
+def _is_mask(producers: Mapping[str, _Node], name: str) -> bool:
+    """Return True if a value is the attention mask in another shape or type."""
+    for _ in range(_STEPS):
+        node = producers.get(name)
+        if node is None or node.operator not in _SHAPE_ONLY:
+            break
+        name = node.inputs[0]
+    return name == _MASK
+
+
+def _appended(projection: _Node | None, hidden: str) -> bytes:
+    states, rows = f"{TOKEN_PARTS}/states", f"{TOKEN_PARTS}/rows" if projection else TOKEN_PARTS
     # The projection computes in float32, also where the hidden states are float16; Gemm takes two dimensions.
     nodes = [
         _new_node([hidden], states, _field(_OP_TYPE, b"Cast") + _attribute("to", 1)),
         _new_node([states], rows, _field(_OP_TYPE, b"Flatten") + _attribute("axis", 2)),
-        _new_node([rows, *projection.inputs[1:]], TOKEN_PARTS, projection.kept),
     ]
+    if projection is not None:
+        nodes.append(_new_node([rows, *projection.inputs[1:]], TOKEN_PARTS, projection.kept))
     output = _field(_GRAPH_OUTPUT, _field(1, TOKEN_PARTS.encode()))
     return _field(_GRAPH, b"".join(_field(_NODE, node) for node in nodes) + output)
 

@@ -391,7 +391,7 @@ def test_a_run_without_a_test_split_is_exported(run_copy: Path, tmp_path: Path) 
 
 
 def test_a_site_before_every_linear_layer_is_exported(tmp_path: Path, wide: ExportOptions) -> None:
-    run = write_tiny_run(tmp_path / "run", student={"layer": 0, "rank": 4, "site_rank": 16})
+    run = write_tiny_run(tmp_path / "run", student={"layer": 0, "module": "q_proj", "rank": 4, "site_rank": 16})
     manifest = export.export(run, tmp_path / "m", wide)
     assert manifest.variants["int8"].bytes < manifest.variants["fp32"].bytes
     assert not linear_nodes(ir.load(tmp_path / "m" / "model_fp32.onnx"))

@@ -40,12 +40,13 @@ def inspect(matcher: str, as_json: bool) -> None:
 
 
 def _sections(matcher: str, manifest: Manifest, files: int) -> Iterator[str]:
-    from flipkd_sdk.artifact.manifest import WHOLE_ENCODER
+    from flipkd_sdk.artifact.manifest import TOKEN_TABLE, WHOLE_ENCODER
 
     encoder, tokenizer, calibration = manifest.encoder, manifest.tokenizer, manifest.pair_calibration
     site = f"block {encoder.layer}, {encoder.module}"
     site = f"{encoder.layer} blocks, exported whole" if encoder.module == WHOLE_ENCODER else site
     read = f"{site}, {encoder.attention} attention, {encoder.pooling} pooling"
+    read = f"static, a table of token vectors, {encoder.pooling} pooling" if encoder.module == TOKEN_TABLE else read
     yield columns(
         [
             ("matcher", matcher),

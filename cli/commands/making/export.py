@@ -116,8 +116,9 @@ def export(
 
     An encoder is a directory of sentence-transformers or transformers, package:NAME or a hub id.
 
-    The adapters of a student are merged. The model is translated to ONNX and quantized. Each variant is compared with
-    the model in torch before anything is written. A variant outside its limits is refused, and the message contains the
+    The adapters of a student are merged. The vocabulary of a static student is always trimmed, to 13,000 tokens unless
+    --vocab-size sets another number. The model is translated to ONNX and quantized. Each variant is compared with the
+    model in torch before anything is written. A variant outside its limits is refused, and the message contains the
     figures.
     """
     chosen_encoder = _encoder_options(

@@ -52,7 +52,7 @@ def _assignment(_context: click.Context, _parameter: click.Parameter, values: tu
 @click.option(
     "--preset",
     metavar="NAME",
-    help="Preset: paper (rank 256 at the last block) or labels (no teacher).",
+    help="Preset: static (no block: the fastest), paper (rank 256 at the last block) or labels (no teacher).",
 )
 @click.option("--layer", type=int, metavar="N", help="Decoder block with the encoder site; -1 is the last.")
 @click.option("--objective", metavar="NAME", help="Objective of the threshold: f1 or 'precision>=P'.  [default: f1]")

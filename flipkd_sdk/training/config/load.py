@@ -79,12 +79,15 @@ def validate_config(content: Mapping[str, object], *, origin: str) -> TrainConfi
 
 
 def _on_preset(content: Mapping[str, object]) -> Mapping[str, object]:
-    preset = content.get("preset")
-    if not isinstance(preset, str) or preset not in PRESETS:
-        return content
+    preset, student = content.get("preset"), content.get("student")
+    names = [preset] if isinstance(preset, str) and preset in PRESETS else []
+    # A student at depth 0 is static, whatever the preset, unless another module of block 0 is named.
+    if isinstance(student, dict) and student.get("layer") == 0 and "module" not in student and preset != "static":
+        names.append("static")
     merged: dict[str, object] = dict(content)
-    for section, options in PRESETS[preset].items():
-        own = merged.get(section, {})
-        # Anything but a section is kept for the validation to report.
-        merged[section] = {**options, **own} if isinstance(own, dict) else own
+    for name in names:
+        for section, options in PRESETS[name].items():
+            own = merged.get(section, {})
+            # Anything but a section is kept for the validation to report.
+            merged[section] = {**options, **own} if isinstance(own, dict) else own
     return merged

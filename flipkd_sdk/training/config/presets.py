@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Preset = Literal["paper", "labels"]
+Preset = Literal["paper", "labels", "static"]
 
 PRESETS: dict[Preset, dict[str, dict[str, object]]] = {
     "paper": {
@@ -29,5 +29,12 @@ PRESETS: dict[Preset, dict[str, dict[str, object]]] = {
         "loss": {"mcl": 0.0, "similarity": 0.0, "alignment": 0.0, "cosent": 1.0},
         "noise_filter": {"positive_quantile": 0.0, "negative_quantile": 1.0},
         "alignment": {"epochs": 0},
+    },
+    "static": {
+        # Token vectors are pooled and no block is run. A step costs little, so steps are larger and passes more.
+        "student": {"layer": 0, "module": "embedding", "mlp_width": None},
+        "alignment": {"epochs": 8, "batch_size": 128, "learning_rate": 3e-3, "loraplus_lr_ratio": 1.0},
+        "labels": {"epochs": 2, "batch_size": 64, "learning_rate": 1e-3},
+        "head": {"enabled": False},
     },
 }

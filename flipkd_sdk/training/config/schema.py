@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
+from flipkd_sdk.artifact.manifest import TOKEN_TABLE
 from flipkd_sdk.evaluation.calibration import choose_threshold
 from flipkd_sdk.training.config.presets import Preset  # noqa: TC001
 
@@ -119,9 +120,10 @@ class StudentConfig(_Section):
     source: str = DEFAULT_STUDENT
     """A directory, a ``.gguf`` file, ``package:NAME`` or a hub id of a decoder-only LLM."""
     layer: Annotated[int, Field(ge=-1)] = 6
-    """Index of the block with the encoder site, which is the number of blocks below it; −1 is the last block."""
+    """Index of the block with the encoder site, which is the number of blocks below it; −1 is the last block. 0 is a
+    static student: it runs no block and has a trained vector for each token (`preset` = ``static``)."""
     module: str = "q_proj"
-    """Linear layer of that block whose ``lora_A`` is the encoder."""
+    """Linear layer of that block whose ``lora_A`` is the encoder; ``embedding`` for a static student."""
     rank: Positive = 128
     """Rank of the adapters below the site."""
     site_rank: Positive | None = None
@@ -143,6 +145,13 @@ class StudentConfig(_Section):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     max_length: Positive = 128
     """Maximum number of tokens of a text for the student, in training and in the exported matcher."""
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of a text's tokens that each step of a static student's training leaves out."""
+
+    @property
+    def is_static(self) -> bool:
+        """Return True for a student that runs no block."""
+        return self.module == TOKEN_TABLE
 
 
 class LossConfig(_Section):
@@ -271,7 +280,7 @@ class TrainConfig(_Section):
     """All options of a training run."""
 
     preset: Preset | None = None
-    """Preset, a set of options to start from: ``paper`` or ``labels``."""
+    """Preset, a set of options to start from: ``paper``, ``labels`` or ``static``."""
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
@@ -324,6 +333,21 @@ class TrainConfig(_Section):
                 "teacher.kind = 'none' has no use for loss.mcl, loss.similarity and loss.alignment; set them to 0, "
                 "or start from preset = 'labels'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_depth(self) -> Self:
+        student = self.student
+        if (self.preset == "static" or student.is_static) and not (student.layer == 0 and student.is_static):
+            raise ValueError(
+                f"a static student runs no block, and student.layer = {student.layer} with student.module = "
+                f"{student.module!r} is in one; leave both out, or leave preset = 'static' out"
+            )
+        if student.is_static and student.pooling != "mean":
+            raise ValueError("student.pooling: a static student takes the mean of the token vectors; leave it out")
+        if student.is_static and (student.mlp_width is not None or self.loss.label_lm):
+            option = "loss.label_lm" if self.loss.label_lm else "student.mlp_width"
+            raise ValueError(f"{option}: a static student runs no block of the LLM; leave it out")
         return self
 
     @model_validator(mode="after")

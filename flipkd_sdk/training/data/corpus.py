@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.pairs import Pairs
-    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.student import AnyStudent
     from flipkd_sdk.training.models.teacher import Teacher
     from flipkd_sdk.training.tokens import TokenizedTexts
 
@@ -69,7 +69,7 @@ class Corpus:
 def build_corpus(
     texts: Sequence[str],
     teacher: Teacher | Committee | None,
-    student: Student,
+    student: AnyStudent,
     tokenizer: PreTrainedTokenizerBase,
     *,
     copies: Sequence[str] = (),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.data.splits import TrainingData
     from flipkd_sdk.training.head.fit import TrainedHead
     from flipkd_sdk.training.models.committee import Committee
-    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.student import AnyStudent
     from flipkd_sdk.training.models.teacher import Teacher
 
 logger = logging.getLogger("flipkd_sdk")
@@ -51,7 +51,7 @@ class AddedHead(NamedTuple):
 
 def add_head(
     config: TrainConfig,
-    student: Student,
+    student: AnyStudent,
     tokenizer: PreTrainedTokenizerBase,
     data: TrainingData,
     keep: NDArray[np.bool_],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flipkd_sdk.pairs import Pairs
     from flipkd_sdk.training.config.schema import TrainConfig
     from flipkd_sdk.training.head.examples import Examples
-    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.student import AnyStudent
 
     Encode = Callable[[Sequence[str]], NDArray[np.float32]]
     Map = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -79,7 +79,7 @@ class TrainedHead:
 
 def train_head(
     config: TrainConfig,
-    student: Student,
+    student: AnyStudent,
     tokenizer: PreTrainedTokenizerBase,
     train: Pairs,
     dev: Pairs,

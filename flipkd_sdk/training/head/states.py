@@ -6,27 +6,25 @@ pools hardly sees a negation. With A·h contrast pairs were told apart far less 
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from flipkd_sdk.pair_head.cues import pair_cues
 from flipkd_sdk.training.head.model import TokenStates
-from flipkd_sdk.training.models.readout import text_vectors
 from flipkd_sdk.training.tokens import tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from flipkd_sdk.pair_head.cues import CueReader
-    from flipkd_sdk.training.models.student import Student
+    from flipkd_sdk.training.models.student import AnyStudent
 
     States = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
     """Token ids, hidden states at the encoder site, and the text vector of a text."""
@@ -65,7 +63,7 @@ class StudentTokens:
 
     def __init__(
         self,
-        student: Student,
+        student: AnyStudent,
         tokenizer: PreTrainedTokenizerBase,
         sample: Sequence[str],
         cues: CueReader,
@@ -74,13 +72,9 @@ class StudentTokens:
         lexical: int,
         bf16: bool = False,
     ) -> None:
-        self._student, self._tokenizer = copy.deepcopy(student).eval(), tokenizer
-        # One product instead of three in each adapted layer; in a copy, because to take it back would round.
-        self._student.model.merge_adapter()
+        self._student, self._tokenizer = student.merged(), tokenizer
         self._bf16 = bf16
         self.cues = cues
-        base = student.model.get_base_model()
-        self._embedding = cast("nn.Module", base.get_input_embeddings())  # type: ignore[operator]
         self._ids: dict[str, NDArray[np.int64]] = {}
         self._context: dict[str, NDArray[np.float32]] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
@@ -126,7 +120,7 @@ class StudentTokens:
             batch = {name: value.to(weight.device) for name, value in tokens.batch(rows).items()}
             with torch.autocast(weight.device.type, torch.bfloat16, enabled=self._bf16):
                 hidden = student.hidden_states(batch["input_ids"], batch["attention_mask"]).float()
-            vectors = text_vectors(hidden, weight, batch["attention_mask"], pooling=student.options.pooling)
+            vectors = student.vectors(hidden, batch["attention_mask"])
             states = hidden.cpu().numpy()
             for row, state, vector in zip(rows, states, vectors.float().cpu().numpy(), strict=True):
                 ids = np.array(tokens.token_ids[row], np.int64)
@@ -141,7 +135,7 @@ class StudentTokens:
     def _embed(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the token embeddings as the student's first block gets them, float32 (…, e)."""
         rows = torch.from_numpy(ids).to(self._student.encoder_weight.device)
-        embedded: NDArray[np.float32] = self._embedding(rows).float().cpu().numpy()
+        embedded: NDArray[np.float32] = self._student.embed(rows).float().cpu().numpy()
         return embedded
 
 

@@ -7,6 +7,7 @@ with adapters on all its linear layers. The result is a plain PEFT adapter, whic
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from typing import TYPE_CHECKING, cast, overload
@@ -36,6 +37,7 @@ from flipkd_sdk.training.models.blocks import (
 )
 from flipkd_sdk.training.models.pretrained import read_model, read_text_config, read_tokenizer
 from flipkd_sdk.training.models.readout import site_input, text_vectors
+from flipkd_sdk.training.models.static import StaticStudent
 from flipkd_sdk.training.models.weights import read_weights, readable
 
 if TYPE_CHECKING:
@@ -91,8 +93,7 @@ class Student(nn.Module):
         With prompts, return their `next_token_logits` as well: a model that is trained in several processes may be
         called only once a step.
         """
-        hidden = self.hidden_states(input_ids, attention_mask)
-        vectors = text_vectors(hidden, self.encoder_weight, attention_mask, pooling=self.options.pooling)
+        vectors = self.vectors(self.hidden_states(input_ids, attention_mask), attention_mask)
         if prompt_ids is None or prompt_mask is None:
             return vectors
         return vectors, self.next_token_logits(prompt_ids, prompt_mask)
@@ -112,12 +113,35 @@ class Student(nn.Module):
         )
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
+    def vectors(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the unit vectors of hidden states, (batch, r)."""
+        return text_vectors(hidden, self.encoder_weight, attention_mask, pooling=self.options.pooling)
+
+    def merged(self) -> Student:
+        """Return a copy with merged adapters, in evaluation mode."""
+        # One product instead of three in each adapted layer; in a copy, because to take it back would round.
+        copied = copy.deepcopy(self).eval()
+        copied.model.merge_adapter()
+        return copied
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the token embeddings as the first block gets them, (…, e)."""
+        model = cast("PreTrainedModel", self.model.get_base_model())
+        return model.get_input_embeddings()(ids)  # type: ignore[no-any-return]
+
+    def save(self, directory: Path) -> None:
+        """Write the adapters as a PEFT checkpoint."""
+        self.model.save_pretrained(str(directory))
+
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the input of the encoder site, (batch, seq, hidden)."""
         model = cast("PreTrainedModel", self.model.get_base_model())
         return site_input(
             model.base_model, self.site, input_ids, attention_mask, attention=self.options.attention, stop=True
         )
+
+
+AnyStudent = Student | StaticStudent
 
 
 def create_student(location: str, config: StudentConfig, *, full_model: bool = False) -> Student:

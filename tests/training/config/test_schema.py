@@ -33,7 +33,7 @@ def test_pairs_are_all_that_is_needed() -> None:
         ({"student": {"lyer": 1}}, "option student.lyer: there is no such option"),
         ({"student": {"layer": "four"}}, "option student.layer: Input should be a valid integer"),
         ({"student": {"layer": -2}}, "option student.layer: Input should be greater than or equal to -1"),
-        ({"preset": "papers"}, "option preset: Input should be 'paper' or 'labels'"),
+        ({"preset": "papers"}, "option preset: Input should be 'paper', 'labels' or 'static'"),
         ({"preset": "paper", "student": 4}, "option student: Input should be a valid dictionary"),
         ({"preset": "paper", "student": {"lyer": 1}}, "option student.lyer: there is no such option"),
         ({"student": {"attention": "both"}}, "option student.attention: Input should be 'causal' or 'bidirectional'"),
@@ -145,6 +145,8 @@ def test_overriding_what_is_no_option_ends_as_a_config_error(name: str) -> None:
         ({"student": {"source": "another"}}, None),
         ({"student": {"source": "another", "mlp_width": 100}}, 100),
         ({"preset": "paper"}, None),
+        ({"preset": "static"}, None),
+        ({"student": {"layer": 0}}, None),
         ({"loss": {"label_lm": 0.5}}, None),
     ],
 )
@@ -174,9 +176,12 @@ def test_a_preset_is_a_start_and_what_is_given_comes_before_it(preset: Preset) -
 
 
 def test_the_presets_are_what_the_method_calls_for() -> None:
-    paper, labels = (validate_config(MINIMAL | {"preset": name}, origin="") for name in PRESETS)
+    paper, labels, static = (validate_config(MINIMAL | {"preset": name}, origin="") for name in PRESETS)
     assert (paper.student.rank, paper.student.layer, paper.student.attention) == (256, -1, "causal")
     assert paper.loss.label_lm > 0
     assert paper.noise_filter.positive_quantile > 0
     assert (labels.loss.mcl, labels.loss.similarity, labels.loss.alignment, labels.alignment.epochs) == (0, 0, 0, 0)
     assert labels.loss.cosent > 0
+    assert (static.student.layer, static.student.is_static, static.student.mlp_width) == (0, True, None)
+    assert static.alignment.loraplus_lr_ratio == 1
+    assert not static.head.enabled
