@@ -51,6 +51,7 @@ def main() -> None:
         arguments = ["dedupe", options.matcher, options.texts, "--out", Path(folder) / "groups.csv", "--report", page]
         cli.main([*map(str, arguments)], standalone_mode=False)
         show(browser, page, size=SIZE)
+        browser.execute_script("document.getElementById('threshold').scrollIntoView()")
         browser.save_screenshot(str(PICTURES / "groups.png"))
 
 
