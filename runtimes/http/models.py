@@ -76,6 +76,7 @@ class Models:
             FlipKDError: they cannot be used.
             OSError: a file cannot be read.
         """
+        malloc_trim.map_large_blocks()
         self._current = self._loader.submit(self._load).result()
 
     @property
