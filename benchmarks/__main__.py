@@ -17,6 +17,7 @@ _COMMANDS = {
     "runtime": ("runtime.commands", "runtime"),
     "serve": ("runtime.commands", "serve"),
     "search": ("search.measure", "main"),
+    "tiers": ("search.tiers", "main"),
     "clinc150-inputs": ("search.inputs", "main"),
     "command-line": ("runtime.commands", "command_line"),
     "compat": ("compat.commands", "compat"),

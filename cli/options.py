@@ -200,6 +200,16 @@ def proposals_option(command: Command) -> Command:
     )(command)
 
 
+def search_with_option(command: Command) -> Command:
+    """Add ``--search-with``: another matcher that proposes what MATCHER scores."""
+    return click.option(
+        "--search-with",
+        type=click.Path(),
+        metavar="DIR",
+        help="Matcher that proposes what MATCHER scores, such as a static one.",
+    )(command)
+
+
 def threshold_option(command: Command) -> Command:
     """Add ``--threshold``: the least score of a match."""
     return _threshold("the matcher's")(command)

@@ -168,17 +168,15 @@ class Scorer:
             return cosines
         return head.logits(texts, encoded.tokens, a, b, cosines)
 
-    def head_scores(self, query: str, candidates: Sequence[str]) -> NDArray[np.float32] | None:
-        """Return the pair head's score of a query with each of a few candidates, shape (n,); None without a head.
+    def scores_of(self, query: str, candidates: Sequence[str]) -> NDArray[np.float32]:
+        """Return the score of a query with each of a few candidates, shape (n,).
 
-        The tokens of the latest candidates are kept, because the same ones are proposed again and again.
+        The latest candidates are kept encoded, because the same ones are proposed again and again.
         """
-        if not self.has_head:
-            return None
         if self._candidate_cache is None:
             self._candidate_cache = VectorCache(_CACHED_CANDIDATES)
         distinct = distinct_of_pairs((query, candidate) for candidate in candidates)
-        encoded = self._encode(distinct, with_tokens=True, cache=self._candidate_cache)
+        encoded = self._encode(distinct, with_tokens=self.has_head, cache=self._candidate_cache)
         return self.pair_scores(distinct.texts, encoded, distinct.index[0::2], distinct.index[1::2])
 
     def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import functools
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
     from flipkd_sdk.cli.linkage.encoding import Engine
 
 
-def check_engine(engine: str, workers: int | None) -> None:
-    """Check that ``--workers`` goes with the engine.
+def check_engine(engine: str, workers: int | None, search_with: str | None = None) -> None:
+    """Check that ``--workers`` and ``--search-with`` go with the engine.
 
     Raises:
-        click.UsageError: the local engine has no workers.
+        click.UsageError: the local engine has no workers, or Ray would need a second matcher.
     """
+    if search_with is not None and engine == "ray":
+        raise click.UsageError("--search-with is for --engine local")
     if workers is not None and engine == "local":
         raise click.UsageError("--workers is for --engine ray; use --threads")
 
@@ -34,8 +37,12 @@ def open_engine(
     precision: str,
     threads: int | None,
     on_blank: Literal["zero", "score"],
+    search_with: str | None = None,
 ) -> Iterator[Engine]:
-    """Load the matcher in this process, or start a pool of Ray actors that load it."""
+    """Load the matcher in this process, or start a pool of Ray actors that load it.
+
+    With ``search_with``, another matcher proposes the pairs that it scores.
+    """
     if engine == "ray":
         from flipkd_sdk.cli.linkage.ray_engine import RayTableEngine
         from flipkd_sdk.cli.scoring.ray_engine import WorkerOptions, ray_engine
@@ -50,5 +57,8 @@ def open_engine(
     from flipkd_sdk.cli.linkage.local_engine import LocalTableEngine
     from flipkd_sdk.runtimes.matcher import Matcher
 
-    with Matcher.load(matcher, device=device, precision=precision, threads=threads, on_blank=on_blank) as opened:
-        yield LocalTableEngine(opened, on_blank=on_blank)
+    with ExitStack() as stack:
+        load = functools.partial(Matcher.load, device=device, threads=threads, on_blank=on_blank)
+        searching = None if search_with is None else stack.enter_context(load(search_with))
+        opened = stack.enter_context(load(matcher, precision=precision))
+        yield LocalTableEngine(opened, searching, on_blank=on_blank)

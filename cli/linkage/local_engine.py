@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 
 class LocalTableEngine(LocalDecider):
-    """Engine with a matcher in this process, which the caller closes."""
+    """Engine with a matcher in this process, and perhaps another one that searches; the caller closes both."""
 
-    def __init__(self, matcher: Matcher, *, on_blank: str) -> None:
-        super().__init__(matcher)
-        self.identity: Mapping[str, str] = identity_of(matcher, on_blank)
-        self.dimension = matcher.dimension
+    def __init__(self, matcher: Matcher, searching: Matcher | None = None, *, on_blank: str) -> None:
+        super().__init__(matcher, searching)
+        other = {} if searching is None else {"searched with": searching.identity}
+        self.identity: Mapping[str, str] = {**identity_of(matcher, on_blank), **other}
+        self.dimension = self.searching.dimension
 
     @property
     def truncated(self) -> int:
         """Return the number of texts cut so far."""
-        return self.matcher.truncated_texts
+        return self.searching.truncated_texts
 
     def encoded(self, windows: Iterable[list[str]]) -> Iterator[NDArray[np.float32]]:
         """Implement `Engine.encoded`."""

@@ -52,7 +52,7 @@ class Decider(Protocol):
 
     @property
     def has_head(self) -> bool:
-        """True if a pair head decides on pairs."""
+        """True if more than the cosine of the search decides on pairs: a pair head, or another matcher."""
 
     def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the match probability of each pair, in order."""
@@ -66,21 +66,26 @@ class LocalDecider:
 
     It keeps the tokens of the texts that it encodes, as far as they fit, because a pair head reads those of each text
     in many pairs.
+
+    Args:
+        matcher: decides on pairs.
+        searching: another matcher whose vectors propose the pairs, such as a static one.
     """
 
-    def __init__(self, matcher: Matcher) -> None:
+    def __init__(self, matcher: Matcher, searching: Matcher | None = None) -> None:
         self.matcher = matcher
+        self.searching = matcher if searching is None else searching
         self._tokens = VectorCache(None, _TOKEN_BYTES)
-        self.calibration: Calibration = matcher.calibration
+        self.calibration: Calibration = self.searching.calibration
         self.threshold = matcher.threshold
         self.search_threshold = matcher.search_threshold
-        self.has_head = matcher.has_head
+        self.has_head = matcher.has_head or searching is not None
 
     def encode(self, distinct: DistinctTexts) -> NDArray[np.float32]:
         """Return the unit vectors of ``distinct.texts``; raise the errors of `Matcher.encode`."""
         scorer, texts = self.matcher.scorer, distinct.texts
-        if not self.has_head:
-            return scorer.encode_distinct(distinct)
+        if self.searching is not self.matcher or not self.has_head:
+            return self.searching.scorer.encode_distinct(distinct)
         vectors = np.empty((len(texts), self.matcher.dimension), dtype=np.float32)
         # In parts, because the tokens of all texts may not fit in memory.
         for start in range(0, len(texts), _PART_TEXTS):

@@ -100,6 +100,7 @@ def dedupe(
     linkage: Linkage = "complete",
     neighbours: int = NEIGHBOURS,
     search: Search = "auto",
+    search_with: Matcher | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Groups:
     """Return groups of texts that mean the same.
@@ -118,6 +119,7 @@ def dedupe(
         neighbours: number of distinct texts per text that are scored, the nearest ones.
         search: ``"exact"`` finds all pairs of near vectors. ``"ann"`` finds nearly all of them, sooner if the texts are
             many, with the extra ``ann``. ``"auto"`` is ``"ann"`` from 500,000 distinct texts on if it is installed.
+        search_with: another matcher that proposes the pairs, such as a static one; ``matcher`` scores them.
         progress: called with a step, the number of items done and their total; may raise to stop.
 
     Raises:
@@ -132,7 +134,7 @@ def dedupe(
     """
     check_search(search)
     distinct = distinct_texts(several(texts, "texts"))
-    decider = LocalDecider(matcher)
+    decider = LocalDecider(matcher, search_with)
     least = least_group_score(decider, threshold, linkage)
     vectors = decider.encode(distinct)
     grouping = group(

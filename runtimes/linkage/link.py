@@ -59,6 +59,7 @@ def link(
     one_to_one: bool = False,
     neighbours: int = NEIGHBOURS,
     search: Search = "auto",
+    search_with: Matcher | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Links:
     """Return the matches of the texts of one table among those of another.
@@ -75,6 +76,7 @@ def link(
         one_to_one: put each row of either table into one match at most, see `flipkd_sdk.runtimes.linkage.assignment`.
         neighbours: number of distinct texts per text that the pair head decides on, at least ``top_k``.
         search: as for `dedupe`; ``"auto"`` counts the distinct texts of the shorter table.
+        search_with: another matcher that proposes the pairs, such as a static one; ``matcher`` scores them.
         progress: called with a step, the number of items done and their total; may raise to stop.
 
     Raises:
@@ -88,7 +90,7 @@ def link(
         array([0])
     """
     check_search(search)
-    decider = LocalDecider(matcher)
+    decider = LocalDecider(matcher, search_with)
     sides = []
     for texts, name in ((a_texts, "a_texts"), (b_texts, "b_texts")):
         distinct = distinct_texts(several(texts, name), f"{name}, text {{}}".format)

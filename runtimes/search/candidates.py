@@ -61,8 +61,11 @@ class CandidateSet:
         [Match(index=0, text='How do I reset my PIN?', score=0.93)]
     """
 
-    def __init__(self, scorer: Scorer, texts: list[str], vectors: NDArray[np.float32]) -> None:
+    def __init__(
+        self, scorer: Scorer, texts: list[str], vectors: NDArray[np.float32], decider: Scorer | None = None
+    ) -> None:
         self._scorer = scorer
+        self._decider = scorer if decider is None else decider
         self._content = _Content(texts, vectors, scorer.never_match(texts))
         self._changing = threading.Lock()
 
@@ -95,6 +98,15 @@ class CandidateSet:
             path, identity=scorer.identity, dimension=scorer.manifest.encoder.dimension, mmap=mmap
         )
         return cls(scorer, texts, vectors)
+
+    def decided_by(self, matcher: _HasScorer) -> CandidateSet:
+        """Return a set of the same candidates whose best ones another matcher scores.
+
+        This set's matcher, such as a static one, then only proposes: ``rescore`` candidates a query, of which the other
+        matcher's best are returned with its scores. Texts that are not proposed are never encoded by it.
+        """
+        content = self._content
+        return CandidateSet(self._scorer, content.texts[: content.size], content.used, matcher.scorer)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the candidates to a new directory, which appears complete or not at all.
@@ -261,7 +273,7 @@ class CandidateSet:
         ranking = self._ranking(top_k, score_cutoff, rescore if texts is not None else 0)
         proposed = search(Vectors(vectors, never), Vectors(content.used, content.never_match), ranking.proposing)
         return (
-            decide(self._scorer, query, found, content.texts, ranking)
+            decide(self._decider, query, found, content.texts, ranking)
             for query, found in zip(asked, proposed, strict=True)
         )
 
@@ -276,7 +288,9 @@ class CandidateSet:
 
     def _ranking(self, top_k: int | None, score_cutoff: float | None, rescore: int) -> Ranking:
         ranking = Ranking(self._scorer.calibration, top_k, score_cutoff, rescore)
-        return ranking if self._scorer.has_head else Ranking(self._scorer.calibration, top_k, score_cutoff)
+        if self._decider.has_head or self._decider is not self._scorer:
+            return ranking
+        return Ranking(self._scorer.calibration, top_k, score_cutoff)
 
 
 def _query_vectors(queries: ArrayLike, dimension: int) -> NDArray[np.float32]:

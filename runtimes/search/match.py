@@ -36,10 +36,10 @@ def matches(found: Found, texts: Sequence[str]) -> list[Match]:
 
 
 def decide(scorer: Scorer, query: str | None, found: Found, texts: Sequence[str], ranking: Ranking) -> list[Match]:
-    """Return the best candidates of those that a search proposes, by the pair head's scores if there is one.
+    """Return the best candidates of those that a search proposes, by the scores of pairs where ``rescore`` is set.
 
     Args:
-        scorer: of the matcher.
+        scorer: of the matcher that decides.
         query: the query's text; None if only its vector is known, which leaves the search's scores.
         found: from a search by ``ranking.proposing``.
         texts: of all candidates.
@@ -47,10 +47,8 @@ def decide(scorer: Scorer, query: str | None, found: Found, texts: Sequence[str]
     """
     if not ranking.rescore:
         return matches(found, texts)
-    scores = None
     if query is not None and len(found.indices):
-        scores = scorer.head_scores(query, [texts[index] for index in found.indices])
-    if scores is not None:
+        scores = scorer.scores_of(query, [texts[index] for index in found.indices])
         # Equal scores by index, as in the search.
         order = np.lexsort((found.indices, -scores))
         found = Found(found.indices[order], scores[order])

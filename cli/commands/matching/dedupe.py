@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 @options.proposals_option
 @options.table_options
 @options.output_text_options
+@options.search_with_option
 @options.engine_options
 @options.blank_option
 @options.execution_options
@@ -88,6 +89,7 @@ def dedupe(
     max_row_length: int,
     float_format: str,
     escape_formulas: bool,
+    search_with: str | None,
     engine: str,
     workers: int | None,
     on_blank: Literal["zero", "score"],
@@ -110,7 +112,7 @@ def dedupe(
 
     options.refuse_swapped(matcher, table, "dedupe")
     options.check_run(out, resume=resume, skip=on_error == "skip", rejects=rejects, as_json=as_json)
-    check_engine(engine, workers)
+    check_engine(engine, workers, search_with)
     if len(set(thresholds)) < len(thresholds):
         raise click.UsageError("--threshold is given twice with the same value")
     if report is not None and Path(report).resolve() == Path(out).resolve():
@@ -126,6 +128,7 @@ def dedupe(
             precision=precision,
             threads=threads,
             on_blank=on_blank,
+            search_with=search_with,
         ),
         one_text_column(
             column,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @options.proposals_option
 @options.table_options
 @options.output_text_options
+@options.search_with_option
 @options.engine_options
 @options.blank_option
 @options.execution_options
@@ -78,6 +79,7 @@ def link(
     max_row_length: int,
     float_format: str,
     escape_formulas: bool,
+    search_with: str | None,
     engine: str,
     workers: int | None,
     on_blank: Literal["zero", "score"],
@@ -99,7 +101,7 @@ def link(
 
     options.refuse_swapped(matcher, a, "link")
     options.check_run(out, resume=resume, skip=on_error == "skip", rejects=rejects, as_json=as_json)
-    check_engine(engine, workers)
+    check_engine(engine, workers, search_with)
     if one_to_one and top_k > 1:
         raise click.UsageError("--one-to-one gives a row one match; leave out --top-k")
     if on_error == "skip" and rejects is not None:
@@ -127,6 +129,7 @@ def link(
             precision=precision,
             threads=threads,
             on_blank=on_blank,
+            search_with=search_with,
         ),
         readings,
         LinkOptions(

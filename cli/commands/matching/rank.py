@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from flipkd_sdk.runtimes.search.candidates import CandidateSet
 
 _CHUNK_QUERIES = 2048
+_PROPOSALS = 50
+"""Candidates of a query that MATCHER scores where another matcher searches."""
 
 
 @click.command(
@@ -28,6 +30,7 @@ _CHUNK_QUERIES = 2048
         "flipkd rank faq-matcher questions.csv faq.csv --query-column question --candidate-column 2 --top-k 3",
         "flipkd rank faq-matcher new.csv faq.csv --save-candidates faq-candidates --out found.csv",
         "flipkd rank faq-matcher newer.csv faq-candidates --out found-too.csv",
+        "flipkd rank faq-matcher questions.csv answers.csv --search-with static-matcher --out found.csv",
     )
 )
 @options.matcher_argument
@@ -45,6 +48,12 @@ _CHUNK_QUERIES = 2048
 @options.search_threshold_option
 @click.option("--out", type=click.Path(allow_dash=True), default="-", help="File to write.  [default: standard output]")
 @click.option("--overwrite", is_flag=True, help="Replace the output if there is one.")
+@options.search_with_option
+@click.option(
+    "--rescore",
+    type=click.IntRange(min=0),
+    help="Best candidates of the search that are scored as pairs.  [default: 10; 50 with --search-with]",
+)
 @click.option("--save-candidates", type=click.Path(), help="Keep the encoded candidates in this directory.")
 @options.table_options
 @options.output_text_options
@@ -64,6 +73,8 @@ def rank(
     threshold: float | None,
     out: str,
     overwrite: bool,
+    search_with: str | None,
+    rescore: int | None,
     save_candidates: str | None,
     file_format: TableFormat | None,
     delimiter: str | None,
@@ -84,7 +95,8 @@ def rank(
     QUERIES and CANDIDATES are CSV, JSONL or Parquet files with a column of texts. The output repeats each query's row
     for every candidate found, best first, with five more columns: the rank from 1, the candidate's row in its table
     from 1, its text, the score and 1 for a match, that is a score of at least the search threshold. Candidates are
-    encoded once; --save-candidates keeps them in a directory, which later runs accept as CANDIDATES.
+    encoded once, by the matcher that searches; --save-candidates keeps them in a directory, which later runs accept as
+    CANDIDATES.
     """
     from flipkd_sdk.cli.tables.open import one_text_column, open_sink, open_source
     from flipkd_sdk.cli.tables.sources import refuse_row, rows_at
@@ -118,9 +130,17 @@ def rank(
         )
         if familiarity:
             model.familiarity([])  # A matcher without a sketch is refused before anything is written.
-        candidate_set = _candidates(model, candidates, reading(candidate_column, "--candidate-column"))
+        search = model
+        if search_with is not None:
+            search = stack.enter_context(
+                Matcher.load(search_with, device=device, threads=threads, on_blank=on_blank, head=False)
+            )
+        candidate_set = _candidates(search, candidates, reading(candidate_column, "--candidate-column"))
         if save_candidates is not None:
             candidate_set.save(save_candidates, overwrite=overwrite)
+        proposals = rescore if rescore is not None else _PROPOSALS if search_with else 10
+        if search_with is not None:
+            candidate_set = candidate_set.decided_by(model)
         stream = stack.enter_context(open_output(out, overwrite=overwrite))
         form = TextFormat(float_format, escape_formulas)
         sink = stack.enter_context(open_sink(stream, out, source, text_encoding, added, form))
@@ -130,7 +150,7 @@ def rank(
         blank = 0
         while chunk := source.take(_CHUNK_QUERIES):
             texts = [text for text, _ in chunk.pairs]
-            ranked = candidate_set.rank_many(texts, top_k=top_k, score_cutoff=least or None)
+            ranked = candidate_set.rank_many(texts, top_k=top_k, score_cutoff=least or None, rescore=proposals)
             familiar = model.familiarity(texts).tolist() if familiarity else []
             rows = [
                 (index, number, match)

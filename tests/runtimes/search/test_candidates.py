@@ -88,7 +88,7 @@ def test_a_set_needs_no_more_than_an_encoder() -> None:
         def encode_distinct(self, distinct: DistinctTexts) -> NDArray[np.float32]:
             return np.array([[1.0] if text == "a" else [-1.0] for text in distinct.texts], dtype=np.float32)
 
-        def head_scores(self, query: str, candidates: Sequence[str]) -> None:
+        def scores_of(self, query: str, candidates: Sequence[str]) -> None:
             raise NotImplementedError
 
         def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
