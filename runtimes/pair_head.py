@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.pair_head.cues import pair_cues
-from flipkd_sdk.pair_head.scoring import Tokens, alignments, directions, pair_logits
+from flipkd_sdk.pair_head.cues import pair_cues, weight_of_head
+from flipkd_sdk.pair_head.scoring import Tokens, alignments, cosine_logits, directions, pair_logits
 from flipkd_sdk.runtimes.encoding.batching import padded_length
 
 if TYPE_CHECKING:
@@ -53,15 +53,19 @@ class PairHead:
             b: indices of texts, shape (n,).
             cosines: of the pairs, shape (n,).
         """
-        logits = np.empty(len(a), dtype=np.float32)
         if not len(a):
-            return logits
-        joined = _Joined(self._weights, tokens)
+            return np.empty(0, dtype=np.float32)
         cues = [self._cues(text) for text in texts]
         of_pairs = pair_cues([cues[i] for i in a.tolist()], [cues[i] for i in b.tolist()])
+        # Most pairs of texts in other words need no more than their cosine.
+        logits = cosine_logits(self._weights, cosines)
+        decided = np.flatnonzero(weight_of_head(of_pairs[:, : self._weights.cues]))
+        if not len(decided):
+            return logits
+        joined = _Joined(self._weights, tokens)
         padded = np.array([padded_length(len(text.ids), self._max_length) for text in tokens], dtype=np.int64)
         widths = np.maximum(padded[a], padded[b])
-        order = np.argsort(widths, kind="stable")
+        order = decided[np.argsort(widths[decided], kind="stable")]
         for group in np.split(order, np.flatnonzero(np.diff(widths[order])) + 1):
             width = int(widths[group[0]])
             step = max(1, _BLOCK_NUMBERS // (2 * width * max(self._features, width)))

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from tiny import CALIBRATION, replace_model, write_manifest, write_tiny_matcher
 
 from flipkd_sdk.artifact.manifest import HeadSpec, read_manifest, sha256_of
+from flipkd_sdk.pair_head.cues import CUES
 from flipkd_sdk.pair_head.weights import MATCH_FEATURES, PAIR_FEATURES, HeadWeights, write_weights
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def write_headed_matcher(path: Path) -> Path:
         "compare_2_bias": (h,),
         "importance": (1, HIDDEN),
         "importance_bias": (1,),
-        "decide_1": (m, 4 * h + PAIR_FEATURES),
+        "decide_1": (m, 4 * h + PAIR_FEATURES + CUES),
         "decide_1_bias": (m,),
         "decide_2": (1, m),
         "decide_2_bias": (1,),

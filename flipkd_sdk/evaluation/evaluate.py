@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
     Score = Callable[[Pairs], NDArray[np.float32]]
     """n pairs → scores (n,), higher for closer texts."""
+    _Labelled = tuple[NDArray[np.floating], NDArray[np.integer]]
+    """Match probabilities and labels, both (n,)."""
+
+_COST_OF_OTHERS = 0.01
+"""F1 on the development pairs that further pairs may cost."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +74,8 @@ def evaluate_scores(
         dev: development pairs, which the curve is fitted on.
         test: test pairs.
         objective: of the threshold, see `calibration.fit`.
-        beside: pairs that count for the threshold beside the development pairs.
+        beside: pairs that count for the threshold of the objective ``f1`` beside the development pairs, whose own F1
+            they may lower by 0.01 at most.
 
     Raises:
         InvalidPairsError: as for `evaluate`.
@@ -77,16 +83,29 @@ def evaluate_scores(
     splits = {"dev": dev} | ({"test": test} if test is not None else {})
     cosines = {name: score(pairs) for name, pairs in splits.items()}
     fitted = calibration.fit(cosines["dev"], dev.label, objective=objective)
-    if beside is not None:
-        probability = fitted.probability(np.concatenate([cosines["dev"], score(beside)]))
-        label = np.concatenate([dev.label, beside.label])
-        fitted = replace(fitted, threshold=calibration.choose_threshold(probability, label, objective=objective))
+    if beside is not None and objective == "f1":
+        natural, other = (fitted.probability(values) for values in (cosines["dev"], score(beside)))
+        fitted = replace(fitted, threshold=_threshold_beside((natural, dev.label), (other, beside.label)))
     measures, intervals = {}, {}
     for name, pairs in splits.items():
         probability = fitted.probability(cosines[name])
         measures[name] = metrics.summary(probability, pairs.label, fitted.threshold)
         intervals[name] = summary_intervals(probability, pairs.label, fitted.threshold)
     return Evaluation(fitted, cosines, {name: pairs.label for name, pairs in splits.items()}, measures, intervals)
+
+
+def _threshold_beside(natural: _Labelled, other: _Labelled) -> float:
+    """Return the threshold with the best F1 on all pairs that costs the natural ones no more than it may."""
+    probability, label = (np.concatenate(parts) for parts in zip(natural, other, strict=True))
+    best = calibration.choose_threshold(*natural)
+    steps = np.unique(probability)
+    thresholds = np.append((steps[1:] + steps[:-1]) / 2, best)
+    own, joint = (
+        np.array([metrics.at_threshold(values, labels, threshold)["f1"] for threshold in thresholds])
+        for values, labels in (natural, (probability, label))
+    )
+    allowed = own >= own[-1] - _COST_OF_OTHERS
+    return float(thresholds[np.argmax(np.where(allowed, joint, -1))])
 
 
 def evaluate_retrieval(encode: Encode, queries: RetrievalSet) -> Measured:

@@ -1,4 +1,4 @@
-"""Cues of the texts themselves for the pair head: numbers, negations, names, and whether only the form differs.
+"""Cues of the texts themselves for the pair head: numbers, negations, names, common words, and equal form.
 
 Token vectors hold these only vaguely.
 """
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CUES = 10
+CUES = 11
+EARLIER_CUES = 10
+"""Number of cues that heads of earlier releases read, which decide on pairs that share no words too."""
+_OTHER_NUMBERS, _OTHER_NAMES, _SAME_FORM, _SHARED_WORDS = 1, 4, 9, 10
+_FEW, _MANY = 0.3, 0.5
+"""Shares of common words up to which a pair is left to the cosine, and from which on the head decides. Of two sets of
+pairs that differ in one detail a twentieth shares fewer than 0.38; of natural pairs of banking a twentieth shares more
+than 0.21, of medicine 0.54."""
 
 _NUMBER_OR_WORD = re.compile(rf"{NUMBER}|[^\W\d_]+(?:['’][^\W\d_]+)*")
 _DIGIT = re.compile(r"\d")
@@ -45,6 +52,8 @@ class TextCues(NamedTuple):
     """Capitalized words, except the first one of a sentence, without case."""
     words: tuple[str, ...]
     """All words and numbers without case, sorted."""
+    parts: frozenset[str]
+    """The same words; of languages without spaces, their signs."""
 
 
 class CueReader:
@@ -79,6 +88,7 @@ class CueReader:
             negations,
             _names(text, found),
             tuple(sorted(words)),
+            frozenset(part for word in words for part in (word if word[0] >= _FIRST_CJK else (word,))),
         )
 
     def _numbers_of(self, text: str, words: Sequence[str]) -> frozenset[str]:
@@ -91,12 +101,31 @@ def pair_cues(a: Sequence[TextCues], b: Sequence[TextCues]) -> NDArray[np.float3
     """Compare the cues of n pairs.
 
     Returns:
-        Shape (n, 10), each 1 or 0. Numbers: the texts share one, each has one that the other lacks, one of them alone
-        has. Names: the same three. Negations: an odd difference, both texts have one. The same words in another order.
-        Nothing but case, spaces and punctuation differs.
+        Shape (n, 11), each 1 or 0 but the last. Numbers: the texts share one, each has one that the other lacks, one of
+        them alone has. Names: the same three. Negations: an odd difference, both texts have one. The same words in
+        another order. Nothing but case, spaces and punctuation differs. The share of all words that both have.
     """
     rows = [_compared(one, other) for one, other in zip(a, b, strict=True)]
     return np.array(rows, dtype=np.float32).reshape(len(rows), CUES)
+
+
+def weight_of_head(cues: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how much the head counts for each pair beside the cosine.
+
+    The vectors tell texts in other words apart well, and texts that share most words badly. There the head decides, and
+    where numbers or names differ. Texts of the same form are left to the cosine too.
+
+    Args:
+        cues: from `pair_cues`, shape (n, 10) or (n, 11).
+
+    Returns:
+        Shape (n,), in [0, 1].
+    """
+    if cues.shape[1] == EARLIER_CUES:
+        return np.asarray(1 - cues[:, _SAME_FORM])
+    share = np.clip((cues[:, _SHARED_WORDS] - np.float32(_FEW)) / np.float32(_MANY - _FEW), 0, 1)
+    other = np.maximum(cues[:, _OTHER_NUMBERS], cues[:, _OTHER_NAMES])
+    return np.asarray(np.maximum(share, other) * (1 - cues[:, _SAME_FORM]), np.float32)
 
 
 def same_form(a: TextCues, b: TextCues) -> bool:
@@ -104,7 +133,7 @@ def same_form(a: TextCues, b: TextCues) -> bool:
     return a.plain == b.plain and a.numbers == b.numbers
 
 
-def _compared(a: TextCues, b: TextCues) -> tuple[bool, ...]:
+def _compared(a: TextCues, b: TextCues) -> tuple[float, ...]:
     same = same_form(a, b)
     return (
         *_shared(a.numbers, b.numbers, a.numbers, b.numbers),
@@ -113,6 +142,7 @@ def _compared(a: TextCues, b: TextCues) -> tuple[bool, ...]:
         a.negations > 0 and b.negations > 0,
         a.words == b.words and not same,
         same,
+        len(a.parts & b.parts) / max(len(a.parts | b.parts), 1),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from flipkd_sdk.pair_head.cues import weight_of_head
 from flipkd_sdk.pair_head.weights import MATCH_FEATURES
 
 if TYPE_CHECKING:
@@ -60,18 +61,18 @@ def pair_logits(
 ) -> NDArray[np.float32]:
     """Return a number for each of n pairs, the larger the likelier they match.
 
-    Texts that differ in nothing but case, spaces and punctuation are left to the cosine.
+    Pairs for which `weight_of_head` is 0 are left to the cosine.
 
     Args:
         weights: of the head.
         tokens: of the texts.
         cosines: of the text vectors, shape (n,).
-        cues: from `pair_cues`, shape (n, 10).
+        cues: from `pair_cues`, shape (n, 11).
 
     Returns:
         Shape (n,).
     """
-    n = len(cosines)
+    n, cues = len(cosines), cues[:, : weights.cues]
     mask = (tokens.ids >= 0).astype(np.float32)
     lengths = mask.sum(axis=1, keepdims=True)
     neurons, unaligned = _read(weights, tokens, mask, np.arange(mask.shape[1], dtype=np.float32) / lengths)
@@ -90,9 +91,15 @@ def pair_logits(
         axis=1,
     )[:, None, :]
     hidden = _neurons(features, weights.decide_1, weights.decide_1_bias)
-    hidden[cues[:, -1] > 0] = 0
+    hidden *= weight_of_head(cues)[:, None, None]
     logits: NDArray[np.float32] = (hidden @ weights.decide_2.T + weights.decide_2_bias)[:, 0, 0]
     logits += weights.cosine[0] * cosines
+    return logits
+
+
+def cosine_logits(weights: HeadWeights, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the numbers of pairs that are left to the cosine, shape (n,)."""
+    logits: NDArray[np.float32] = cosines * weights.cosine[0] + weights.decide_2_bias[0]
     return logits
 
 

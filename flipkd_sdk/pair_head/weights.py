@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray  # noqa: TC002 - the field types are read at run time
 
 from flipkd_sdk.arrays import read_arrays
-from flipkd_sdk.pair_head.cues import CUES, CueReader
+from flipkd_sdk.pair_head.cues import CUES, EARLIER_CUES, CueReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +20,8 @@ MAX_BYTES = 1 << 21
 
 MATCH_FEATURES = 9
 """Features of a token beside its vectors, see `flipkd_sdk.pair_head.scoring`."""
-PAIR_FEATURES = 5 + CUES
-"""Features of a pair beside those of its tokens."""
+PAIR_FEATURES = 5
+"""Features of a pair beside those of its tokens and its cues."""
 
 
 _TYPES = {"context": np.int64, "negators": np.str_, "number_words": np.str_, "number_values": np.float64}
@@ -46,7 +46,7 @@ class HeadWeights:
     """Shape (1, k + l)."""
     importance_bias: NDArray[np.float32]
     decide_1: NDArray[np.float32]
-    """Shape (m, 4 h + PAIR_FEATURES)."""
+    """Shape (m, 4 h + PAIR_FEATURES + cues)."""
     decide_1_bias: NDArray[np.float32]
     decide_2: NDArray[np.float32]
     """Shape (1, m)."""
@@ -90,6 +90,12 @@ class HeadWeights:
         """Return the dimension k + l of the token vectors."""
         return int(self.importance.shape[-1])
 
+    @property
+    def cues(self) -> int:
+        """Return the number of cues that the head reads, the first ones of all."""
+        read = int(self.decide_1.shape[-1]) - 4 * self.compare_1_bias.size - PAIR_FEATURES
+        return read if read == EARLIER_CUES else CUES
+
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         hidden, decisive = self.compare_1_bias.size, self.decide_1_bias.size
         return {
@@ -101,7 +107,7 @@ class HeadWeights:
             "compare_2_bias": (hidden,),
             "importance": (1, self.dimension),
             "importance_bias": (1,),
-            "decide_1": (decisive, 4 * hidden + PAIR_FEATURES),
+            "decide_1": (decisive, 4 * hidden + PAIR_FEATURES + self.cues),
             "decide_1_bias": (decisive,),
             "decide_2": (1, decisive),
             "decide_2_bias": (1,),

@@ -71,3 +71,26 @@ def test_development_pairs_that_allow_no_calibration_are_refused() -> None:
     dev = tiny_pairs(40, 0)
     with pytest.raises(InvalidPairsError, match="does not rise with the label"):
         evaluate(encode, Pairs(dev.a, dev.b, 1 - dev.label), None, objective="f1")
+
+
+@pytest.mark.parametrize(
+    ("beside", "least", "most"),
+    [
+        ([0.62, 0.66, 0.69], 0.69, 0.7),  # between the classes: the threshold rises above them
+        ([0.97, 0.98, 0.99], 0.3, 0.7),  # above all matches: the development pairs keep their F1
+    ],
+)
+def test_further_pairs_move_the_threshold_as_far_as_the_development_pairs_allow(
+    beside: list[float], least: float, most: float
+) -> None:
+    cosines = {"dev": np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), "further": np.array(beside)}
+    dev = Pairs(("a",) * 6, ("dev",) * 6, np.array([0, 0, 0, 1, 1, 1], np.int8))
+    further = Pairs(("a",) * 3, ("further",) * 3, np.zeros(3, np.int8))
+
+    def score(pairs: Pairs) -> np.ndarray:
+        return cosines[pairs.b[0]].astype(np.float32)
+
+    found = evaluate_scores(score, dev, None, objective="f1", beside=further)
+    edges = found.calibration.probability(np.array([least, most], np.float32))
+    assert edges[0] < found.calibration.threshold <= edges[1]
+    assert found.measures["dev"]["f1"] == 1

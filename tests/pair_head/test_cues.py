@@ -1,9 +1,10 @@
 """Cues of the pair head: numbers are compared as numbers, negations and names are seen, form is told from content."""
 
+import numpy as np
 import pytest
 
 from flipkd_sdk.contrast import load_pack
-from flipkd_sdk.pair_head.cues import CUES, CueReader, pair_cues
+from flipkd_sdk.pair_head.cues import CUES, EARLIER_CUES, CueReader, pair_cues, weight_of_head
 
 NAMES = (
     "share a number", "different numbers", "one has a number", "share a name", "different names", "one has a name",
@@ -20,7 +21,13 @@ def english():
 def seen(reader, a, b):
     forward, backward = (pair_cues([reader(one)], [reader(other)])[0] for one, other in ((a, b), (b, a)))
     assert forward.tolist() == backward.tolist()
-    return {name for name, value in zip(NAMES, forward, strict=True) if value}
+    return {name for name, value in zip(NAMES, forward[:EARLIER_CUES], strict=True) if value}
+
+
+def weight(reader, a, b):
+    forward, backward = (weight_of_head(pair_cues([reader(x)], [reader(y)]))[0] for x, y in ((a, b), (b, a)))
+    assert forward == backward
+    return float(forward)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +75,37 @@ def test_chinese_negations_need_no_spaces():
     assert seen(CueReader(pack.negators, pack.numbers.values), "我能还款", "我不能还款") == {"one is negated"}
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ("block my card", "freeze my account", 0),  # 1 of 5 words
+        ("my card is blocked", "my card was frozen", 1 / 6),  # 2 of 6
+        ("my card was blocked", "my card was not blocked", 1),  # 4 of 5
+        ("20 EUR", "200 EUR", 1),
+        ("a bill from Siemens", "what did Bosch send me", 1),
+        ("My card!", "my card", 0),
+        ("lost card", "card lost", 1),
+        ("", "my card", 0),
+    ],
+)
+def test_the_head_counts_where_texts_share_words_or_numbers_or_names_differ(english, a, b, expected):
+    assert weight(english, a, b) == pytest.approx(expected, abs=1e-6)
+
+
+def test_signs_of_a_language_without_spaces_are_words():
+    pack = load_pack("zh")
+    assert weight(CueReader(pack.negators, pack.numbers.values), "我能还款", "我不能还款") == 1
+
+
+def test_a_head_of_an_earlier_release_counts_for_all_pairs_but_those_of_one_form():
+    cues = np.zeros((2, EARLIER_CUES), np.float32)
+    cues[1, -1] = 1
+    assert weight_of_head(cues).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("text", ["9" * 5000, "9 " + "million " * 5000, "hundred " * 5000, "1.2.3,4,5.6", "٣ ٤"])
 def test_odd_numbers_are_read(english, text):
-    assert pair_cues([english(text)], [english(text)])[0][-1] == 1
+    assert pair_cues([english(text)], [english(text)])[0][EARLIER_CUES - 1] == 1
 
 
 def test_no_pairs_have_no_cues():

@@ -1,12 +1,14 @@
 """The pair head in numpy: the torch module's numbers, the same for a pair in any batch and either order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from flipkd_sdk.errors import MatcherDirectoryError
-from flipkd_sdk.pair_head.cues import CUES, CueReader
-from flipkd_sdk.pair_head.scoring import Tokens, directions, pair_logits
+from flipkd_sdk.pair_head.cues import CUES, EARLIER_CUES, CueReader
+from flipkd_sdk.pair_head.scoring import Tokens, cosine_logits, directions, pair_logits
 from flipkd_sdk.pair_head.weights import read_weights, write_weights
 from flipkd_sdk.training.head.model import PairHead, TokenStates
 
@@ -82,9 +84,31 @@ def test_the_order_of_the_texts_does_not_matter(case):
 def test_texts_that_differ_in_form_only_are_left_to_the_cosine(case):
     head, a, b, cosines, cues = case
     weights, equal_form = head.weights(READER), cues.copy()
-    equal_form[:, -1] = 1
+    equal_form[:, EARLIER_CUES - 1] = 1
     found = pair_logits(weights, tokens_of(head, a, b), cosines, equal_form)
-    np.testing.assert_allclose(found, weights.cosine[0] * cosines + weights.decide_2_bias[0], rtol=1e-6)
+    np.testing.assert_allclose(found, cosine_logits(weights, cosines), rtol=1e-6)
+
+
+def test_texts_that_share_no_words_are_left_to_the_cosine(case):
+    head, a, b, cosines, cues = case
+    weights, strangers = head.weights(READER), cues.copy()
+    strangers[:, [1, 4, CUES - 1]] = 0
+    found = pair_logits(weights, tokens_of(head, a, b), cosines, strangers)
+    np.testing.assert_allclose(found, cosine_logits(weights, cosines), rtol=1e-6)
+
+
+def test_a_head_of_an_earlier_release_reads_the_first_cues_only(case, tmp_path):
+    head, a, b, cosines, cues = case
+    weights, open_cues = head.weights(READER), cues.copy()
+    open_cues[:, EARLIER_CUES - 1], open_cues[:, 1] = 0, 1
+    without_last = replace(weights, decide_1=np.delete(weights.decide_1, -1, axis=1))
+    blind = weights.decide_1.copy()
+    blind[:, -1] = 0
+    write_weights(tmp_path / "head.npz", without_last)
+    old = read_weights(tmp_path / "head.npz", dimension=CONTEXT + LEXICAL)
+    tokens = tokens_of(head, a, b)
+    expected = pair_logits(replace(weights, decide_1=blind), tokens, cosines, open_cues)
+    np.testing.assert_allclose(pair_logits(old, tokens, cosines, open_cues), expected, atol=1e-5)
 
 
 def test_weights_survive_a_file(tmp_path):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipkd_sdk.contrast import ContrastSet, contrast_pairs, detect_language, load_pack
+from flipkd_sdk.errors import InvalidPairsError
 from flipkd_sdk.evaluation import calibration
 from flipkd_sdk.evaluation.encoders import encoder_cosines
-from flipkd_sdk.pair_head.cues import CueReader, same_form
+from flipkd_sdk.pair_head.cues import CueReader, pair_cues, same_form, weight_of_head
 from flipkd_sdk.training.head.siblings import keyword_pairs, sibling_pairs
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ _FORM, _SURFACE = 0.8, 0.95
 """Match probability of a copy with another form, and of one that differs in case, spaces and punctuation alone. The
 former is lower than that of a paraphrase: a change that the head does not notice in two texts that look alike must not
 put them above texts that mean the same in other words."""
-_IDENTICAL = 200
-_OFTEN = {"negation": 4, "typo": 4, "negation_form": 2, "contraction": 2, "politeness": 2, "role": 2}
+_OFTEN = {"negation": 4, "typo": 4, "negation_form": 2, "contraction": 2, "politeness": 2, "role": 2, "wording": 3}
 """Kinds of which so many times as many pairs are made, because they are worded in more ways than others. Typing errors
 must outweigh all words that are exchanged."""
 _PARTNERS = 2
@@ -117,6 +117,9 @@ def build_examples(
         teacher: whose opinion further pairs get; None leaves them out.
         encode: maps words to unit vectors, to find related ones.
         seed: of all draws.
+
+    Raises:
+        InvalidPairsError: the head would be asked about none of the pairs.
     """
     matches = train.matches
     made = _contrast(pack, per_kind, texts, matches, seed)
@@ -129,16 +132,16 @@ def build_examples(
     labels = [_form_target(pair, reader) for pair in made.pairs] + [0.0] * len(siblings)
     labels += [_FORM] * len(keywords)
     labels += [label for _, label in across]
-    some = np.random.default_rng(seed).permutation(len(texts))[:_IDENTICAL]
     sources = [
         Source("labels", list(zip(train.a, train.b, strict=True)), train.label.astype(np.float32), head.labels_weight),
         Source("contrast", changed, np.array(labels, np.float32), head.contrast_weight),
-        Source("identical", [(texts[i], texts[i]) for i in some], np.ones(len(some), np.float32), 0.05),
     ]
     if teacher is not None:
         asked, opinion = teacher.of_pairs(texts, count=head.teacher_pairs, seed=seed)
         sources.append(Source("teacher", asked, opinion, head.teacher_weight))
-    sources = [source for source in sources if source.pairs and source.weight]
+    sources = [decided for source in sources if source.weight and (decided := _decided(source, reader)).pairs]
+    if not sources:
+        raise InvalidPairsError("no pair of texts shares enough words for a head to learn from")
     pairs = [pair for source in sources for pair in source.pairs]
     total = sum(source.weight for source in sources)
     weight = [np.full(len(s.pairs), s.weight / total * len(pairs) / len(s.pairs), np.float32) for s in sources]
@@ -151,6 +154,17 @@ def build_examples(
         {source.name: len(source.pairs) for source in sources},
         made,
     )
+
+
+def _decided(source: Source, reader: CueReader) -> Source:
+    """Return the examples that the head is asked about: the others would teach it nothing.
+
+    The weight of labels and contrast pairs stays, the teacher's shrinks with its examples.
+    """
+    cues = [(reader(a), reader(b)) for a, b in source.pairs]
+    rows = np.flatnonzero(weight_of_head(pair_cues([a for a, _ in cues], [b for _, b in cues])))
+    share = len(rows) / max(len(source.pairs), 1) if source.name == "teacher" else 1.0
+    return Source(source.name, [source.pairs[i] for i in rows], source.target[rows], source.weight * share)
 
 
 def _look_alike(a: str, b: str) -> bool:

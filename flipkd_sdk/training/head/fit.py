@@ -116,7 +116,6 @@ def train_head(
     if tokens is None:
         bf16 = config.precision == "bf16"
         tokens = StudentTokens(student, tokenizer, sample, reader, context=_STATES[0], lexical=_STATES[1], bf16=bf16)
-    tokens.add(chosen)
     opinion = None if teacher is None else Opinion.fitted(teacher, dev)
     per_kind = config.contrast.pairs_per_kind
     examples = build_examples(options, pack, per_kind, train, chosen, opinion, encode, seed=config.seed)

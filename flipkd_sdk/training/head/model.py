@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from flipkd_sdk.pair_head.cues import CUES, weight_of_head
 from flipkd_sdk.pair_head.weights import MATCH_FEATURES, PAIR_FEATURES, HeadWeights
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class PairHead(nn.Module):
         self.compare_1 = nn.Linear(3 * dimension + MATCH_FEATURES, neurons)
         self.compare_2 = nn.Linear(neurons, neurons)
         self.importance = nn.Linear(dimension, 1)
-        self.decide_1 = nn.Linear(4 * neurons + PAIR_FEATURES, decisive)
+        self.decide_1 = nn.Linear(4 * neurons + PAIR_FEATURES + CUES, decisive)
         self.decide_2 = nn.Linear(decisive, 1)
         # The head starts as the cosine's calibration, and learns where that is wrong.
         slope, intercept = cosine
@@ -107,8 +108,8 @@ class PairHead(nn.Module):
             ],
             dim=1,
         )
-        # Texts that differ in case, spaces and punctuation only are left to the cosine.
-        hidden = functional.relu(self.decide_1(self._drop(features))) * (1 - cues[:, -1:])
+        counts = torch.from_numpy(weight_of_head(cues.cpu().numpy())).to(cues.device)
+        hidden = functional.relu(self.decide_1(self._drop(features))) * counts[:, None]
         correction: Tensor = self.decide_2(hidden)[:, 0]
         return correction
 

@@ -10,6 +10,10 @@ const WITHOUT_MEANING = /[^\p{L}\p{N}%€$£¥+<>=°]/gu;
 const SPECIAL = /[.*+?^${}()|[\]\\]/g;
 const FIRST_CJK = '\u2e80';
 const SHORT = 4;
+/** Number of cues that heads of earlier releases read. */
+export const EARLIER_CUES = 10;
+export const CUES = 11;
+const [FEW, MANY] = [0.3, 0.5];
 const TITLE = 0.6;
 
 /** Reads the cues of texts with the negating words and the number words of a language. */
@@ -35,13 +39,15 @@ export class CueReader {
       negations: negating + (this.signs ? [...text.matchAll(this.signs)].length : 0),
       names: names(text, found),
       words: new Set(words),
+      parts: new Set(words.flatMap((word) => (word >= FIRST_CJK ? [...word] : [word]))),
       sorted: JSON.stringify([...words].sort()),
     };
   }
 }
 
-/** Return the ten cues of a pair. */
+/** Return the eleven cues of a pair. */
 export function pairCues(a, b) {
+  const both = [...a.parts].filter((part) => b.parts.has(part)).length;
   const same = a.plain === b.plain && a.numbers.size === b.numbers.size && isSubset(a.numbers, b.numbers);
   return [
     ...shared(a.numbers, b.numbers, a.numbers, b.numbers),
@@ -50,7 +56,16 @@ export function pairCues(a, b) {
     a.negations > 0 && b.negations > 0,
     a.sorted === b.sorted && !same,
     same,
+    Math.fround(both / Math.max(a.parts.size + b.parts.size - both, 1)),
   ].map(Number);
+}
+
+/** Return how much the head counts for a pair beside the cosine, from its first 10 or all 11 cues. */
+export function weightOfHead(cues) {
+  const [otherNumbers, otherNames, sameForm, shared] = [cues[1], cues[4], cues[9], cues[10]];
+  if (cues.length === EARLIER_CUES) return 1 - sameForm;
+  const share = Math.min(Math.max((shared - FEW) / (MANY - FEW), 0), 1);
+  return Math.max(share, otherNumbers, otherNames) * (1 - sameForm);
 }
 
 function shared(a, b, inA, inB) {

@@ -1,10 +1,10 @@
 // The pair head, as in flipkd_sdk/pair_head/scoring.py, for one pair of texts at a time.
-import { CueReader } from './cues.js';
+import { CUES, CueReader, EARLIER_CUES, weightOfHead } from './cues.js';
 import { malformed } from './manifest.js';
 import { readArrays } from './npz.js';
 
 const MATCH_FEATURES = 9;
-const PAIR_FEATURES = 15;
+const PAIR_FEATURES = 5;
 
 /** An open pair head. */
 export class PairHead {
@@ -14,10 +14,12 @@ export class PairHead {
     this.context = Number(arrays.context?.data[0] ?? 0n);
     this.weights = {};
     const [h, m] = [arrays.compare_1_bias?.shape[0], arrays.decide_1_bias?.shape[0]];
+    const read = arrays.decide_1?.shape[1] - 4 * h - PAIR_FEATURES;
+    this.cueCount = read === EARLIER_CUES ? EARLIER_CUES : CUES;
     const shapes = {
       sharpness: [4], unaligned: [1], cosine: [1], compare_1: [h, 3 * this.dimension + MATCH_FEATURES], compare_1_bias: [h],
       compare_2: [h, h], compare_2_bias: [h], importance: [1, this.dimension], importance_bias: [1],
-      decide_1: [m, 4 * h + PAIR_FEATURES], decide_1_bias: [m], decide_2: [1, m], decide_2_bias: [1],
+      decide_1: [m, 4 * h + PAIR_FEATURES + this.cueCount], decide_1_bias: [m], decide_2: [1, m], decide_2_bias: [1],
     };
     for (const [name, shape] of Object.entries(shapes)) {
       const array = arrays[name];
@@ -35,8 +37,12 @@ export class PairHead {
   }
 
   /** Return the head's number for two texts: `{ids, vectors}` each, the vectors one after the other. */
-  logit(a, b, cosine, cues) {
+  logit(a, b, cosine, allCues) {
     const w = this.weights;
+    const cues = allCues.slice(0, this.cueCount);
+    let logit = w.decide_2_bias[0] + w.cosine[0] * cosine;
+    const weight = weightOfHead(cues);
+    if (weight === 0) return logit;
     const [one, other] = [this.#side(a), this.#side(b)];
     const likeness = this.#likeness(one, other);
     const first = this.#read(one, other, likeness, false);
@@ -49,11 +55,8 @@ export class PairHead {
       first.alone + second.alone, Math.abs(first.alone - second.alone),
       cosine, Math.abs(long - short), long + short, ...cues,
     ];
-    let logit = w.decide_2_bias[0] + w.cosine[0] * cosine;
-    // Texts that differ in nothing but case, spaces and punctuation are left to the cosine.
-    if (cues.at(-1) > 0) return logit;
     const hidden = relu(affine(w.decide_1, w.decide_1_bias, features));
-    for (let i = 0; i < hidden.length; i += 1) logit += hidden[i] * w.decide_2[i];
+    for (let i = 0; i < hidden.length; i += 1) logit += weight * hidden[i] * w.decide_2[i];
     return logit;
   }
 

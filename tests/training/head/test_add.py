@@ -36,7 +36,7 @@ def test_a_run_measures_the_student_with_and_without_its_head(run_with_head: Pat
     result = read_run(run_with_head).result
     assert {"student", "student with head"} <= result.measures.keys()
     assert result.head is not None
-    assert result.head.examples.keys() == {"labels", "contrast", "identical", "teacher"}
+    assert result.head.examples.keys() == {"labels", "contrast", "teacher"}
     assert result.head.contrast
     assert [epoch["epoch"] for epoch in result.head.history] == [1, 2]
 
