@@ -32,7 +32,7 @@ SHORT: dict[str, object] = {
     "labels.epochs": 2,
     "head.enabled": False,
 }
-"""Options of the short student: four narrow blocks, one epoch over the texts."""
+"""Options of the short student: three narrow blocks, one epoch over the texts."""
 _MEASURED = ("teacher", "student")
 
 
