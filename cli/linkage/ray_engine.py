@@ -46,7 +46,9 @@ class RayTableEngine:
         """Implement `Decider.score_pairs`."""
         waiting = iter(pairs)
         tasks = ((None, task) for task in iter(lambda: list(islice(waiting, _TASK_PAIRS)), []))
-        return np.concatenate([np.empty(0, np.float32), *(found for _, found in self._pool.mapped("score", tasks))])
+        return np.concatenate(
+            [np.empty(0, np.float32), *(found for _, found in self._pool.mapped("score_encoded", tasks))]
+        )
 
     def never_match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Implement `Decider.never_match`."""

@@ -22,6 +22,8 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from flipkd_sdk.cli.scoring.local_engine import identity_of, pair_familiarity
 from flipkd_sdk.errors import ExecutionError, FlipKDError
+from flipkd_sdk.runtimes.encoding.inputs import distinct_texts
+from flipkd_sdk.runtimes.linkage.decide import LocalDecider
 from flipkd_sdk.runtimes.matcher import Matcher
 
 if TYPE_CHECKING:
@@ -91,8 +93,12 @@ class Worker:
         return [self._matcher.explain(*pair).to_text() for pair in pairs]
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
-        """Return the vectors of texts, shape (n, d)."""
-        return self._matcher.encode(texts)
+        """Return the vectors of distinct texts, shape (n, d), and keep their tokens for `score_encoded`."""
+        return self._decider.encode(distinct_texts(texts))
+
+    def score_encoded(self, pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return the scores of pairs of texts that are in many pairs, shape (n,)."""
+        return self._decider.score_pairs(pairs)
 
     def truncated(self) -> int:
         """Return the number of texts cut so far."""
@@ -105,6 +111,10 @@ class Worker:
     @cached_property
     def _matcher(self) -> Matcher:
         return Matcher.load(self._directory, **asdict(self._options))
+
+    @cached_property
+    def _decider(self) -> LocalDecider:
+        return LocalDecider(self._matcher)
 
 
 class RayEngine:
