@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import shlex
 import sys
 import time
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 def warnings_once() -> logging.Handler:
@@ -50,12 +52,49 @@ def steps_shown(name: str) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def note_blank_texts(table: str, rows: int, lines: int) -> None:
-    """Print the numbers of rows with a blank text and of blank lines, unless they are 0."""
-    if rows:
-        click.echo(f"flipkd: {table}: rows with an empty or blank text: {rows:,}", err=True)
+def note_blank_lines(table: str, lines: int) -> None:
+    """Print the number of blank lines of a table, unless it is 0."""
     if lines:
         click.echo(f"flipkd: {table}: blank lines skipped: {lines:,}", err=True)
+
+
+def print_json(content: object) -> None:
+    """Print JSON on standard output; NaN and infinities, which JSON lacks, become null."""
+    click.echo(json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(content: object) -> object:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def print_run(figures: Mapping[str, object], line: str, *, as_json: bool) -> None:
+    """Print the figures of a run: as JSON on standard output, or as one line on stderr.
+
+    Args:
+        figures: by name; ``output`` names the file.
+        line: the most important ones in words.
+        as_json: print JSON.
+    """
+    if as_json:
+        print_json(figures)
+    else:
+        out = "standard output" if figures["output"] == "-" else figures["output"]
+        click.echo(f"flipkd: {out}: {line}", err=True)
+
+
+class Stopwatch:
+    """Time since the start, for rates."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def rate(self, rows: int) -> float:
+        """Return the rows per second so far."""
+        return rows / max(time.monotonic() - self._start, 1e-9)
 
 
 @contextmanager
@@ -74,15 +113,14 @@ def row_progress(total_bytes: int | None) -> Iterator[Callable[[int, int], None]
     from tqdm import tqdm
 
     known = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
-    start = time.monotonic()
+    watch = Stopwatch()
     done = 0
     with tqdm(total=total_bytes, bar_format=known if total_bytes else "{desc} [{elapsed}]", leave=True) as bar:
 
         def advance(rows: int, position: int) -> None:
             nonlocal done
             done += rows
-            rate = done / max(time.monotonic() - start, 1e-9)
-            bar.set_description_str(f"{done:,} rows, {rate:,.0f} rows/s", refresh=False)
+            bar.set_description_str(f"{done:,} rows, {watch.rate(done):,.0f} rows/s", refresh=False)
             bar.update(position - bar.n)
 
         yield advance

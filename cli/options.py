@@ -168,11 +168,21 @@ def run_options(command: Command) -> Command:
         click.option(
             "--rejects", type=click.Path(), help="File for the rows skipped, as JSONL.  [default: beside OUT]"
         ),
-        click.option("--json", "as_json", is_flag=True, help="Print the figures of the run as JSON."),
+        run_json_option,
     )
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``: the result as JSON on standard output."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(command)
+
+
+def run_json_option(command: Command) -> Command:
+    """Add ``--json`` of a command that writes rows to a file."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the figures of the run as JSON.")(command)
 
 
 def engine_options(command: Command) -> Command:
@@ -299,10 +309,19 @@ def check_run(out: str, *, resume: bool, skip: bool, rejects: str | None, as_jso
         return
     if resume:
         raise click.UsageError("--resume needs an output that is a file")
-    if as_json:
-        raise click.UsageError("--json prints to standard output; name a file with --out")
+    refuse_json(out, as_json=as_json)
     if skip and rejects is None:
         raise click.UsageError("--on-error skip needs --rejects FILE where the rows go to standard output")
+
+
+def refuse_json(out: str, *, as_json: bool) -> None:
+    """Check that rows and JSON do not both go to standard output.
+
+    Raises:
+        click.UsageError: they do.
+    """
+    if as_json and out == "-":
+        raise click.UsageError("--json prints to standard output; name a file with --out")
 
 
 def delimiter(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.cli.linkage.encoding import Stopwatch, open_encoding
+from flipkd_sdk.cli.console import Stopwatch
+from flipkd_sdk.cli.linkage.encoding import open_encoding
 from flipkd_sdk.cli.linkage.groups_page import PageContent, groups_page, lowest_shown
 from flipkd_sdk.cli.linkage.table import TextTable, read_texts
 from flipkd_sdk.cli.tables.columns import Column

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -147,14 +146,3 @@ def open_encoding(
         step_progress() as progress,
     ):
         yield Encoding(engine, progress, lambda texts: encode_texts(engine, texts, journal, progress))
-
-
-class Stopwatch:
-    """Time since the start, for rates."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    def rate(self, rows: int) -> float:
-        """Return the rows per second so far."""
-        return rows / max(time.monotonic() - self._start, 1e-9)

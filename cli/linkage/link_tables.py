@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from flipkd_sdk.cli.linkage.encoding import Stopwatch, open_encoding
+from flipkd_sdk.cli.console import Stopwatch
+from flipkd_sdk.cli.linkage.encoding import open_encoding
 from flipkd_sdk.cli.linkage.table import TextTable, read_texts
 from flipkd_sdk.cli.tables.columns import Column
 from flipkd_sdk.cli.tables.files import open_output

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import click
-
+from flipkd_sdk.cli.console import note_blank_lines, print_json, print_run
 from flipkd_sdk.cli.scoring.score_file import check_start, is_complete, journal_path
 from flipkd_sdk.cli.tables.files import is_plain_file
 from flipkd_sdk.cli.tables.open import rejects_file
@@ -54,6 +52,8 @@ class RunOptions:
             InvalidPairsError: see `check_start`.
         """
         if self.resume and is_complete(self.out, self.kept):
+            if self.as_json:
+                print_json({"output": self.out, "complete_before": True})
             return False
         check_start(self.out, self.kept, overwrite=self.overwrite, resume=self.resume)
         return True
@@ -75,9 +75,5 @@ class RunOptions:
     def finish(self, figures: Mapping[str, object], line: str, tables: tuple[TextTable, ...]) -> None:
         """Print what the run has done, in one line, or as JSON."""
         for table in tables:
-            if table.blank_lines:
-                click.echo(f"flipkd: {table.path}: blank lines skipped: {table.blank_lines:,}", err=True)
-        if self.as_json:
-            click.echo(json.dumps(figures, ensure_ascii=False))
-        else:
-            click.echo(f"flipkd: {self.out}: {line}", err=True)
+            note_blank_lines(table.path, table.blank_lines)
+        print_run(figures, line, as_json=self.as_json)

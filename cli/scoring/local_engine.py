@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flipkd_sdk.cli.console import Stopwatch
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from flipkd_sdk.runtimes.matcher import Matcher
 
 _CHUNK_ROWS = 8192
-"""Enough to fill the batches of every padded length."""
+_FIRST_ROWS = 256
+_PART_SECONDS = 1.0
+"""Time after which scores are kept and progress is shown."""
 
 
 class LocalEngine:
@@ -25,13 +29,24 @@ class LocalEngine:
 
     def __init__(self, matcher: Matcher, *, on_blank: str) -> None:
         self._matcher = matcher
+        self.part_rows = _FIRST_ROWS
         self.threshold = matcher.threshold
         self.identity = identity_of(matcher, on_blank)
 
     def scored(self, chunks: Iterable[Chunk]) -> Iterator[Scored]:
         """Implement `Engine.scored`."""
         for chunk in chunks:
-            yield chunk, self._matcher.score_pairs(chunk.pairs)
+            watch = Stopwatch()
+            scores = self._matcher.score_pairs(chunk.pairs)
+            # At most twice as many, because the next texts may be longer.
+            fitting = min(2 * len(scores), int(watch.rate(len(scores)) * _PART_SECONDS))
+            self.part_rows = min(max(_FIRST_ROWS, fitting), _CHUNK_ROWS)
+            yield chunk, scores
+
+    @property
+    def truncated(self) -> int:
+        """Return the number of texts cut so far."""
+        return self._matcher.truncated_texts
 
     def explain(self, pairs: list[tuple[str, str]]) -> list[str]:
         """Implement `Engine.explain`."""

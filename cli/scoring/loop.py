@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from flipkd_sdk.cli.scoring.journal import Journal, ResumeError, digest
-from flipkd_sdk.cli.tables.sources import rows_at
+from flipkd_sdk.cli.tables.sources import Chunk, rows_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from flipkd_sdk.cli.tables.sources import Chunk, Sink, Source
+    from flipkd_sdk.cli.tables.sources import Sink, Source
 
     Scored = tuple[Chunk, NDArray[np.float32]]
+    Advance = Callable[[int, int], None]
 
 
 class Engine(Protocol):
@@ -25,7 +28,15 @@ class Engine(Protocol):
 
     @property
     def chunk_rows(self) -> int:
-        """Return the number of rows of a full chunk."""
+        """Return the number of rows of a full chunk, which are read and written at a time."""
+
+    @property
+    def part_rows(self) -> int:
+        """Return the number of rows to score at a time: their scores are kept for a run that continues."""
+
+    @property
+    def truncated(self) -> int:
+        """Return the number of texts cut so far."""
 
     @property
     def threshold(self) -> float:
@@ -65,6 +76,18 @@ class Selection:
         return np.flatnonzero(wanted)
 
 
+@dataclass(slots=True)
+class Counts:
+    """Numbers of rows of a run."""
+
+    threshold: float
+    rows: int = 0
+    written: int = 0
+    matches: int = 0
+    blank: int = 0
+    """Rows with a blank text."""
+
+
 def score_rows(
     source: Source,
     sink: Sink,
@@ -72,9 +95,9 @@ def score_rows(
     *,
     journal: Journal | None,
     selection: Selection,
-    advance: Callable[[int, int], None],
+    advance: Advance,
     explain: bool = False,
-) -> int:
+) -> Counts:
     """Score a table from its first row to its last.
 
     Args:
@@ -86,18 +109,14 @@ def score_rows(
         advance: called with the rows done since the last call, and the position in the source.
         explain: write an explanation of each row in a last column.
 
-    Returns:
-        The number of rows with a blank text.
-
     Raises:
         ResumeError: the earlier run's scores are those of other texts.
     """
-    threshold = engine.threshold if selection.threshold is None else selection.threshold
-    blank = 0
-    for chunk, scores in _scored(source, engine, journal):
+    counts = Counts(engine.threshold if selection.threshold is None else selection.threshold)
+    for chunk, scores in _scored(source, engine, journal, advance):
         # In float64, in which thresholds are chosen.
         exact = scores.astype(np.float64)
-        matches = exact >= threshold
+        matches = exact >= counts.threshold
         columns = [exact, matches]
         if selection.familiarity:
             columns.append(engine.familiarity(chunk.pairs).astype(np.float64))
@@ -106,39 +125,89 @@ def score_rows(
             rows, columns = rows_at(rows, chosen), [column[chosen] for column in columns]
         explained = [engine.explain([chunk.pairs[row] for row in chosen.tolist()])] if explain else []
         sink.write(rows, (*(column.tolist() for column in columns), *explained))
-        advance(len(scores), chunk.position)
-        blank += chunk.blank_rows
-    return blank
+        counts.rows += len(exact)
+        counts.written += len(chosen)
+        counts.matches += int(matches.sum())
+        counts.blank += chunk.blank_rows
+    return counts
 
 
-def _scored(source: Source, engine: Engine, journal: Journal | None) -> Iterator[Scored]:
+@dataclass(slots=True)
+class _Waiting:
+    """Chunk that is written when all its rows have scores.
+
+    A chunk is read and written as a whole, because the bytes of Parquet and of compressed files depend on that; a run
+    that continues then writes the same ones.
+    """
+
+    chunk: Chunk
+    scores: NDArray[np.float32]
+    done: int = 0
+    """Number of rows with a score."""
+
+    def parts(self, engine: Engine) -> Iterator[Chunk]:
+        """Yield the pairs without a score, as many at a time as the engine wants."""
+        start, pairs = self.done, self.chunk.pairs
+        while start < len(pairs):
+            part = pairs[start : start + engine.part_rows]
+            start += len(part)
+            yield Chunk(part, (), self.chunk.position)
+
+
+def _scored(source: Source, engine: Engine, journal: Journal | None, advance: Advance) -> Iterator[Scored]:
+    waiting: deque[_Waiting] = deque()
+
+    def parts() -> Iterator[Chunk]:
+        for left in list(waiting):
+            yield from left.parts(engine)
+        while _take(source, engine, waiting):
+            yield from waiting[-1].parts(engine)
+
     if journal is not None:
-        yield from _replayed(source, journal)
-    for chunk, scores in engine.scored(iter(lambda: source.take(engine.chunk_rows), None)):
+        yield from _replayed(source, engine, journal, waiting, advance)
+    for part, scores in engine.scored(parts()):
         if journal is not None:
-            journal.append(chunk.pairs, scores)
-        yield chunk, scores
+            journal.append(part.pairs, scores)
+        advance(len(scores), part.position)
+        yield from _filled(waiting, scores)
 
 
-def _replayed(source: Source, journal: Journal) -> Iterator[Scored]:
+def _replayed(
+    source: Source, engine: Engine, journal: Journal, waiting: deque[_Waiting], advance: Advance
+) -> Iterator[Scored]:
+    """Yield the chunks whose rows all have scores of an earlier run; the last one may be left waiting."""
     done = 0
     for frame in journal.replay():
         rows = len(frame.scores)
-        chunks = list(_chunks(source, rows))
-        if digest([pair for chunk in chunks for pair in chunk.pairs]) != frame.digest:
+        while sum(len(one.scores) - one.done for one in waiting) < rows and _take(source, engine, waiting):
+            pass
+        pairs = list(islice(chain.from_iterable(one.chunk.pairs[one.done :] for one in waiting), rows))
+        if digest(pairs) != frame.digest:
             raise ResumeError(
                 f"{source.head.source}: rows {done + 1:,} to {done + rows:,} are not those that the run which stopped "
                 "has scored; score the same table, or pass --overwrite instead of --resume to start over"
             )
         done += rows
-        scores = frame.scores
-        for chunk in chunks:
-            yield chunk, scores[: len(chunk.pairs)]
-            scores = scores[len(chunk.pairs) :]
+        advance(rows, waiting[-1].chunk.position)
+        yield from _filled(waiting, frame.scores)
 
 
-def _chunks(source: Source, rows: int) -> Iterator[Chunk]:
-    """Yield the next rows of a table; a chunk of long rows has fewer than were requested."""
-    while rows and (chunk := source.take(rows)) is not None:
-        yield chunk
-        rows -= len(chunk.pairs)
+def _take(source: Source, engine: Engine, waiting: deque[_Waiting]) -> bool:
+    """Read the next chunk; return False after the last one."""
+    chunk = source.take(engine.chunk_rows)
+    if chunk is not None:
+        waiting.append(_Waiting(chunk, np.empty(len(chunk.pairs), np.float32)))
+    return chunk is not None
+
+
+def _filled(waiting: deque[_Waiting], scores: NDArray[np.float32]) -> Iterator[Scored]:
+    """Give the next rows their scores; yield the chunks that have all of them now."""
+    while len(scores):
+        first = waiting[0]
+        own = scores[: len(first.scores) - first.done]
+        first.scores[first.done : first.done + len(own)] = own
+        first.done += len(own)
+        scores = scores[len(own) :]
+        if first.done == len(first.scores):
+            waiting.popleft()
+            yield first.chunk, first.scores

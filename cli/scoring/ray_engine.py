@@ -120,7 +120,7 @@ class Worker:
 class RayEngine:
     """Engine on a pool of actors, each of which has loaded the matcher; see `ray_engine`."""
 
-    chunk_rows = _CHUNK_ROWS
+    chunk_rows = part_rows = _CHUNK_ROWS
 
     def __init__(self, workers: list[Any]) -> None:
         self._workers = workers

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flipkd_sdk.cli.console import note_blank_texts, row_progress
+from flipkd_sdk.cli.console import Stopwatch, note_blank_lines, print_run, resume_command, row_progress
 from flipkd_sdk.cli.scoring.loop import Engine, Selection, score_rows
-from flipkd_sdk.cli.tables.files import check_output, is_plain_file, open_output
+from flipkd_sdk.cli.tables.files import STANDARD_STREAM, check_output, is_plain_file, open_output
 from flipkd_sdk.cli.tables.open import TableOptions, open_sink, open_source, rejects_file
 from flipkd_sdk.cli.tables.sources import RejectRow, refuse_row
 from flipkd_sdk.errors import OutputExistsError
@@ -38,6 +38,8 @@ class OutputOptions:
     """Skip rows that cannot be scored instead of stopping."""
     explain: bool = False
     """Fill the column of explanations."""
+    as_json: bool = False
+    """Print no line at the end, because the caller prints the figures as JSON."""
 
 
 def score_file(
@@ -48,8 +50,8 @@ def score_file(
     writing: OutputOptions,
     *,
     rejects: str,
-) -> None:
-    """Score one table.
+) -> dict[str, object]:
+    """Score one table, print a line at the end, and return the figures of the run.
 
     With ``resume``, an output that exists without a journal beside it is complete and is not changed.
 
@@ -65,9 +67,10 @@ def score_file(
         FlipKDError: the table or a row cannot be used, or an output exists already.
         OSError: an output cannot be written.
     """
-    kept = journal_path(out) if is_plain_file(out) else None
+    # Standard input cannot be read again, so its scores are not kept.
+    kept = journal_path(out) if is_plain_file(out) and table != STANDARD_STREAM else None
     if writing.resume and is_complete(out, kept):
-        return
+        return {"output": out, "complete_before": True}
     check_start(out, kept, overwrite=writing.overwrite, resume=writing.resume)
     with ExitStack() as stack:
         reject: RejectRow = refuse_row
@@ -85,9 +88,10 @@ def score_file(
             stack.enter_context(_kept_on_failure(journal, out))
             if not journal.finished:
                 check_output(out, overwrite=writing.overwrite)
+        watch, truncated = Stopwatch(), engine.truncated
         writer = open_sink(stream, out, source, encoding, writing.added, writing.form)
         with writer as sink, row_progress(source.total) as advance:
-            blank = score_rows(
+            counts = score_rows(
                 source,
                 sink,
                 engine,
@@ -96,12 +100,31 @@ def score_file(
                 advance=advance,
                 explain=writing.explain,
             )
+        truncated = engine.truncated - truncated
         if journal is not None:
             journal.finish()
             journal.close()
     if journal is not None:
         journal.discard()  # Both outputs have their names now.
-    note_blank_texts(table, blank, source.blank_lines)
+    note_blank_lines(table, source.blank_lines)
+    rate = watch.rate(counts.rows)
+    figures: dict[str, object] = {
+        "output": out,
+        "rows": counts.rows,
+        "written": counts.written,
+        "matches": counts.matches,
+        "threshold": counts.threshold,
+        "rows_per_second": round(rate, 1),
+        "truncated_texts": truncated,
+        "blank_rows": counts.blank,
+    }
+    if not writing.as_json:
+        line = (
+            f"{counts.rows:,} rows, {counts.matches:,} matches at {counts.threshold:.4f}, {rate:,.0f} rows/s, "
+            f"{truncated:,} texts truncated, {counts.blank:,} rows with a blank text"
+        )
+        print_run(figures, line, as_json=False)
+    return figures
 
 
 def journal_path(out: str) -> Path:
@@ -148,5 +171,5 @@ def _kept_on_failure(journal: Journal, out: str) -> Iterator[None]:
     except BaseException:
         journal.close()
         if journal.rows:
-            click.echo(f"flipkd: {out}: the same command with --resume continues at row {journal.rows + 1:,}", err=True)
+            click.echo(f"flipkd: {out}: {journal.rows:,} rows are scored; go on with: {resume_command()}", err=True)
         raise

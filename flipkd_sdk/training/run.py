@@ -32,6 +32,7 @@ from flipkd_sdk.training.models.static import create_static_student, without_ada
 from flipkd_sdk.training.models.student import create_student, load_tokenizer
 from flipkd_sdk.training.models.teacher import Teacher, load_teacher
 from flipkd_sdk.training.prompts import prompt_pairs
+from flipkd_sdk.training.report.verdict import conclude
 from flipkd_sdk.training.report.write import write_report
 from flipkd_sdk.training.run_directory import RunResult
 from flipkd_sdk.training.stages import prepare_teacher, train_student
@@ -268,6 +269,7 @@ def _finish(
     """Save the adapter, write the report and, last, the result."""
     run.student.save(run.directory / "adapter")
     data, queries, label = run.data, run.data.queries, run.data.train.label
+    headline, sentences = conclude(run.systems, "test" if data.sizes["test"] else "dev")
     result = RunResult(
         sdk_version=__version__,
         student=run.source.reference,
@@ -286,6 +288,7 @@ def _finish(
         queries=len(queries.queries) if queries else 0,
         exemplars=len(queries.exemplars) if queries else 0,
         learned_queries=data.learned_queries,
+        verdict=[headline, *sentences],
         trainable_parameters=sum(weight.numel() for weight in run.student.parameters() if weight.requires_grad),
         seconds=run.seconds,
     )

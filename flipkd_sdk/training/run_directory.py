@@ -91,6 +91,8 @@ class RunResult(BaseModel):
     """95% bootstrap intervals of `retrieval` over the queries."""
     head: HeadResult | None = None
     """The pair head, if one was trained."""
+    verdict: list[str] = []
+    """Conclusion in sentences, the headline first; empty in runs of earlier releases."""
     trainable_parameters: int
     seconds: dict[str, float]
     """Wall time by phase."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import shutil
@@ -19,7 +20,7 @@ from flipkd_sdk.errors import FlipKDError, ModelSourceError, TrainingError
 from flipkd_sdk.exporters.export import export
 from flipkd_sdk.training.config.schema import StageConfig, StudentConfig
 from flipkd_sdk.training.data.datasets import TextDataset
-from flipkd_sdk.training.loop import trainer
+from flipkd_sdk.training.loop import callback, trainer
 from flipkd_sdk.training.loop.stage import Stage
 from flipkd_sdk.training.loop.trainer import train_stage
 from flipkd_sdk.training.models.student import create_student, load_student
@@ -199,6 +200,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stopped")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_CHECKPOINT_STEPS", 3)
+        patch.setattr(callback, "CHECKPOINT_SECONDS", (math.inf, math.inf))
         with pytest.raises(KilledError):
             train_stage(stage(path, until=3))
     return path

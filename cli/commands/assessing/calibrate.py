@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import print_json
 
 if TYPE_CHECKING:
     from flipkd_sdk.cli.evaluation.calibrating import Recalibrated
@@ -63,7 +63,7 @@ _Share = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="COLUMN",
     help="Column of their intents: a candidate of the query's intent is a right answer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@options.json_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--variant", default="auto", show_default=True, help="Variant of the model: fp32, fp16, int8 or int4.")
 @options.threads_option
@@ -152,7 +152,7 @@ def calibrate(
     if as_json:
         earlier = None if kept is None else kept.name
         written = {"matcher": matcher, "written": out or matcher, "earlier_manifest": earlier}
-        click.echo(json.dumps(written | result.to_dict(), indent=2, ensure_ascii=False))
+        print_json(written | result.to_dict())
     else:
         click.echo(f"{result.text()}\n\n{_written(matcher, out, kept)}")
 

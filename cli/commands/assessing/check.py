@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import printable
+from flipkd_sdk.cli.console import print_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +45,7 @@ _FEWEST_PAIRS = 10
 @click.option(
     "--examples", type=click.IntRange(min=0), default=3, show_default=True, help="Most failed pairs shown of each kind."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@options.json_option
 @options.execution_options
 @click.pass_context
 def check(
@@ -99,7 +98,7 @@ def check(
             "min_pass_rate": min_pass_rate,
             "below_min_pass_rate": [kind.kind for kind in below],
         }
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
     else:
         click.echo(_text(behaviour, chosen.origin, ran))
     if min_pass_rate is not None and (below or not judged):

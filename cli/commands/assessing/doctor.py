@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import columns
+from flipkd_sdk.cli.console import columns, print_json
 
 
 @click.command(
@@ -18,7 +17,7 @@ from flipkd_sdk.cli.console import columns
     )
 )
 @click.argument("matcher", type=click.Path(), required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@options.json_option
 @click.pass_context
 def doctor(ctx: click.Context, matcher: str | None, as_json: bool) -> None:
     """Check what this machine can run: CPU, packages, onnxruntime and its providers, and, if given, a MATCHER.
@@ -32,7 +31,7 @@ def doctor(ctx: click.Context, matcher: str | None, as_json: bool) -> None:
     if matcher is not None:
         findings += doctor_checks.matcher(matcher)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+        print_json([dataclasses.asdict(finding) for finding in findings])
     else:
         click.echo(columns([(finding.level, finding.what, finding.found) for finding in findings]))
         for finding in findings:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import columns
+from flipkd_sdk.cli.console import columns, print_json
 
 if TYPE_CHECKING:
     from flipkd_sdk.cli.evaluation.drift import DriftCheck
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--report", type=click.Path(), help="Write an HTML report too.")
 @click.option("--overwrite", is_flag=True, help="Replace the report if there is one.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@options.json_option
 @options.execution_options
 @click.pass_context
 def drift(
@@ -106,7 +105,7 @@ def drift(
             stream.write(drift_html(found, limit).encode())
     if as_json:
         content = {**found.to_dict(), "limit": limit, "above_limit": [measured.name for measured in above]}
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
     else:
         click.echo(_text(found))
     if above:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import columns, printable
+from flipkd_sdk.cli.console import columns, print_json, printable
 from flipkd_sdk.cli.tables.files import check_output, open_output
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ _SHOWN_CHARACTERS = 60
 @click.option("--report", type=click.Path(), help="Write an HTML report too.")
 @click.option("--explain", is_flag=True, help="Explain the wrong and borderline pairs of the report word by word.")
 @click.option("--overwrite", is_flag=True, help="Replace the report if there is one.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@options.json_option
 @options.execution_options
 def evaluate(
     matcher: str,
@@ -129,7 +127,7 @@ def evaluate(
         content = _as_json(data, scoring, measured, second, comparison)
         if behaviour is not None:
             content["behaviour"] = behaviour.to_dict()
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
         return
     counts = f"{len(data):,} pairs, {int(data.label.sum()):,} of them matches"
     click.echo(f"{counts}; {scoring.variant} on {scoring.device}\n")
@@ -249,9 +247,5 @@ def _as_json(
     return result
 
 
-def _json_intervals(intervals: Mapping[str, Interval]) -> dict[str, list[float | None]]:
-    # JSON has no NaN, which stands for a measure that no resample had.
-    return {
-        name: [None if math.isnan(bound) else bound for bound in (interval.low, interval.high)]
-        for name, interval in intervals.items()
-    }
+def _json_intervals(intervals: Mapping[str, Interval]) -> dict[str, list[float]]:
+    return {name: [interval.low, interval.high] for name, interval in intervals.items()}

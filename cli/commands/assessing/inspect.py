@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import columns
+from flipkd_sdk.cli.console import columns, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     )
 )
 @options.matcher_argument
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@options.json_option
 def inspect(matcher: str, as_json: bool) -> None:
     """Show the contents of MATCHER, a directory made by 'flipkd export', and check its files by size and SHA-256."""
     from flipkd_sdk.artifact.manifest import checked_file, read_manifest
@@ -34,7 +33,7 @@ def inspect(matcher: str, as_json: bool) -> None:
     verified = [checked_file(matcher, entry).name for entry in manifest.files]
     if as_json:
         content = {"directory": matcher, "verified": verified, "manifest": dataclasses.asdict(manifest)}
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
         return
     click.echo("\n\n".join(_sections(matcher, manifest, len(verified))))
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import columns
+from flipkd_sdk.cli.console import columns, print_json
 
 if TYPE_CHECKING:
     from flipkd_sdk.runtimes.verification import Check, Verification
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", metavar="NAME", help="The only variant to check, such as int8.  [default: all of them]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: the processors of this process]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@options.json_option
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -77,16 +76,19 @@ def verify(
             encoding=encoding,
         )
     found = run_verification(Path(matcher).resolve(), chosen, pairs=pairs, split=split)
-    click.echo(_as_json(matcher, found) if as_json else _as_text(matcher, found))
+    if as_json:
+        print_json(_as_dict(matcher, found))
+    else:
+        click.echo(_as_text(matcher, found))
     if found.failures:
         click.echo(f"flipkd: error: {matcher}: {'; '.join(map(_failure, found.failures))}", err=True)
         ctx.exit(1)
 
 
-def _as_json(matcher: str, found: Verification) -> str:
+def _as_dict(matcher: str, found: Verification) -> dict[str, object]:
     content = dataclasses.asdict(found)
     content["checks"] = [{**dataclasses.asdict(check), "passed": check.passed} for check in found.checks]
-    return json.dumps({"directory": matcher, **content, "passed": not found.failures}, indent=2, ensure_ascii=False)
+    return {"directory": matcher, **content, "passed": not found.failures}
 
 
 def _as_text(matcher: str, found: Verification) -> str:

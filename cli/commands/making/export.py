@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import print_json
 
 if TYPE_CHECKING:
     from flipkd_sdk.artifact.manifest import TrimmedVocabulary
@@ -92,6 +94,7 @@ def _named_numbers(_context: click.Context, _parameter: click.Parameter, values:
     callback=_named_numbers,
     help="Widen a default limit of a variant, as in int8.max_cosine_change=0.05.",
 )
+@options.json_option
 def export(
     source: str,
     out: Path,
@@ -111,6 +114,7 @@ def export(
     vocab_size: int | None,
     search_precision: float,
     wider: dict[str, float],
+    as_json: bool,
 ) -> None:
     """Make a matcher directory of SOURCE, a directory written by 'flipkd train', or with --pairs any encoder.
 
@@ -154,6 +158,9 @@ def export(
         else:
             choice = EncoderChoice(source, pairs, **chosen_encoder)
             manifest = exporting.export_encoder(choice, out, chosen, overwrite=overwrite)
+    if as_json:
+        print_json({"matcher": str(out), "manifest": dataclasses.asdict(manifest)})
+        return
     if manifest.trimmed_vocabulary is not None:
         click.echo(_trimming(manifest.trimmed_vocabulary))
     for variant in manifest.variants.values():

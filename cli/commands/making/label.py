@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ _FIRST_TEACHER_QUANTILE = 0.7
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draw.")
 @click.option("--terminal", is_flag=True, help="Ask in the terminal instead of on a page.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the page.  [default: a free one]")
+@options.json_option
 @options.execution_options
 def label(
     table: str,
@@ -72,6 +74,7 @@ def label(
     seed: int,
     terminal: bool,
     port: int,
+    as_json: bool,
     device: str,
     precision: str,
     threads: int | None,
@@ -87,6 +90,8 @@ def label(
 
     if (matcher is None) == (teacher is None):
         raise click.UsageError("name either --matcher or --teacher")
+    if terminal and as_json:
+        raise click.UsageError("--terminal and --json both print to standard output; leave out one")
 
     reading = functools.partial(
         one_text_column,
@@ -116,6 +121,12 @@ def label(
             label_in_terminal(session)
         else:
             _serve(session, Path(out).name, port)
+        if as_json:
+            kept = [int(labelled.label) for labelled in labels.labels]
+            figures = {"labels": len(kept), "matches": sum(kept), "left_open": len(unsure.labels)}
+            print_json({"output": out, **figures, "progress": session.progress()})
+        elif not terminal:
+            click.echo(f"flipkd: {out}: {session.progress()[0]} The same command continues.", err=True)
 
 
 def _texts(path: str, reading: TableOptions) -> list[str]:
@@ -162,9 +173,11 @@ def _with_matcher(
 
 def _with_teacher(source: str, a_texts: list[str], b_texts: list[str] | None, seed: int) -> tuple[Pool, float]:
     from flipkd_sdk.cli.labelling.pool import make_pool
+    from flipkd_sdk.cli.third_party_logging import quieten_transformers
     from flipkd_sdk.training.models.sources import resolve
     from flipkd_sdk.training.models.teacher import load_teacher
 
+    quieten_transformers()
     encode = load_teacher(resolve(source), _TEACHER_LENGTH).encode
     pool = make_pool(a_texts, b_texts, encode, lambda _, cosines: cosines.astype(np.float64), 1.0, seed=seed)
     return pool, float(np.quantile(pool.values, _FIRST_TEACHER_QUANTILE))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import print_json
 
 
 @click.command(
@@ -19,7 +20,8 @@ from flipkd_sdk.cli import options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Matcher directory to write.")
 @click.option("--revision", help="Branch, tag or commit.  [default: the main branch]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing matcher directory.")
-def pull(repository: str, out: Path, revision: str | None, overwrite: bool) -> None:
+@options.json_option
+def pull(repository: str, out: Path, revision: str | None, overwrite: bool, as_json: bool) -> None:
     """Download REPOSITORY, a name on the hub such as team/faq, as a matcher directory.
 
     A download that broke off goes on where it was. Every file is compared with the manifest before the directory
@@ -28,4 +30,7 @@ def pull(repository: str, out: Path, revision: str | None, overwrite: bool) -> N
     from flipkd_sdk.exporters.hub import pull as download
 
     manifest = download(repository, out, revision=revision, overwrite=overwrite)
-    click.echo(f"Matcher: {out} ({', '.join(manifest.variants)})")
+    if as_json:
+        print_json({"repository": repository, "matcher": str(out), "variants": list(manifest.variants)})
+    else:
+        click.echo(f"Matcher: {out} ({', '.join(manifest.variants)})")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import print_json
 
 
 @click.command(
@@ -19,7 +20,8 @@ from flipkd_sdk.cli import options
 @click.argument("repository")
 @click.option("--private", is_flag=True, help="Create the repository for its owner only.")
 @click.option("--revision", help="Branch to upload to.  [default: the main one]")
-def push(matcher: str, repository: str, private: bool, revision: str | None) -> None:
+@options.json_option
+def push(matcher: str, repository: str, private: bool, revision: str | None, as_json: bool) -> None:
     """Upload MATCHER to REPOSITORY, a name on the hub such as team/faq, which is created if need be.
 
     Every file is compared with the manifest first. Only the matcher's own files are uploaded. HF_TOKEN and HF_ENDPOINT
@@ -27,4 +29,8 @@ def push(matcher: str, repository: str, private: bool, revision: str | None) -> 
     """
     from flipkd_sdk.exporters.hub import push as upload
 
-    click.echo(upload(Path(matcher), repository, private=private, revision=revision))
+    commit = upload(Path(matcher), repository, private=private, revision=revision)
+    if as_json:
+        print_json({"matcher": matcher, "repository": repository, "commit": commit})
+    else:
+        click.echo(commit)

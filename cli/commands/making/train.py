@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flipkd_sdk.cli.console import columns
+from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import columns, print_json, resume_command
 from flipkd_sdk.cli.third_party_logging import quieten_transformers
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def _assignment(_context: click.Context, _parameter: click.Parameter, values: tu
     metavar="SECTION.OPTION=VALUE",
     help="Any option of the CONFIG file; repeatable.",
 )
+@options.json_option
 def train(
     config: Path | None,
     out: Path,
@@ -84,6 +86,7 @@ def train(
     objective: str | None,
     seed: int | None,
     assigned: dict[str, object],
+    as_json: bool,
 ) -> None:
     """Train a matcher on labelled pairs of texts: a small encoder, the teacher, teaches an LLM, the student.
 
@@ -117,14 +120,14 @@ def train(
 
     from flipkd_sdk.training.config.load import override, read_options, validate_config
 
-    options = override(read_options(config) if config else {}, given)
+    content = override(read_options(config) if config else {}, given)
     origin = " and ".join(filter(None, (str(config or ""), "the command line" if given else "")))
     if config is None and not given:
         from flipkd_sdk.training.run_directory import read_config
 
         checked = read_config(out)
     else:
-        checked = validate_config(options, origin=origin)
+        checked = validate_config(content, origin=origin)
     quieten_transformers()
 
     from flipkd_sdk.training import distributed
@@ -133,8 +136,15 @@ def train(
     distributed.start()
     if not distributed.is_main():  # One warning is enough; the main process logs it.
         logging.getLogger("flipkd_sdk").setLevel(logging.ERROR)
-    result = run_training(checked, out, overwrite=overwrite, resume=resume)
-    if distributed.is_main():
+    try:
+        result = run_training(checked, out, overwrite=overwrite, resume=resume)
+    except (KeyboardInterrupt, SystemExit):
+        if distributed.is_main() and (out / "config.json").is_file():
+            click.echo(f"flipkd: {out}: go on with: {resume_command()}", err=True)
+        raise
+    if distributed.is_main() and as_json:
+        print_json({"run": str(out), "report": str(out / "report.html"), **result.model_dump(mode="json")})
+    elif distributed.is_main():
         click.echo("\n\n".join(_summary(result, out)))
 
 
@@ -153,4 +163,6 @@ def _summary(result: RunResult, out: Path) -> Iterator[str]:
             (system, *(f"{values[name]:.4f}" for name in _RETRIEVAL)) for system, values in result.retrieval.items()
         ]
         yield columns([head, *rows])
+    if result.verdict:
+        yield "\n".join(result.verdict)
     yield columns([("run", str(out)), ("report", str(out / "report.html")), ("next", f"flipkd export {out} --out DIR")])

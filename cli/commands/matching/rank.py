@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from flipkd_sdk.cli import options
-from flipkd_sdk.cli.console import note_blank_texts, row_progress
+from flipkd_sdk.cli.console import Stopwatch, note_blank_lines, print_run, row_progress
 from flipkd_sdk.cli.tables.columns import Column, TextFormat
 from flipkd_sdk.cli.tables.files import check_output, open_output
 
@@ -58,6 +58,7 @@ _PROPOSALS = 50
 @options.table_options
 @options.output_text_options
 @options.familiarity_option("Add a column with the familiarity of the query.")
+@options.run_json_option
 @options.blank_option
 @options.head_option
 @options.execution_options
@@ -84,6 +85,7 @@ def rank(
     float_format: str,
     escape_formulas: bool,
     familiarity: bool,
+    as_json: bool,
     on_blank: Literal["zero", "score"],
     head: bool,
     device: str,
@@ -112,6 +114,7 @@ def rank(
         header=header,
         max_row_length=max_row_length,
     )
+    options.refuse_json(out, as_json=as_json)
     check_output(out, overwrite=overwrite)
     added = (
         Column("rank", "number"),
@@ -147,7 +150,8 @@ def rank(
         advance = stack.enter_context(row_progress(source.total))
         least_match = options.search_threshold(model, threshold)
         least = max(score_cutoff or 0.0, least_match if only_matches else 0.0)
-        blank = 0
+        watch = Stopwatch()
+        asked = written = answered = blank = 0
         while chunk := source.take(_CHUNK_QUERIES):
             texts = [text for text, _ in chunk.pairs]
             ranked = candidate_set.rank_many(texts, top_k=top_k, score_cutoff=least or None, rescore=proposals)
@@ -169,8 +173,27 @@ def rank(
                 ),
             )
             advance(len(texts), chunk.position)
+            asked += len(texts)
+            written += len(rows)
+            answered += sum(bool(matches) and matches[0].score >= least_match for matches in ranked)
             blank += chunk.blank_rows
-    note_blank_texts(queries, blank, source.blank_lines)
+        truncated = model.truncated_texts
+    note_blank_lines(queries, source.blank_lines)
+    figures = {
+        "output": out,
+        "queries": asked,
+        "rows": written,
+        "queries_matched": answered,
+        "threshold": least_match,
+        "queries_per_second": round(watch.rate(asked), 1),
+        "truncated_texts": truncated,
+        "blank_queries": blank,
+    }
+    line = (
+        f"{asked:,} queries, {written:,} rows, {answered:,} queries with a match at {least_match:.4f}, "
+        f"{watch.rate(asked):,.0f} queries/s, {truncated:,} texts truncated, {blank:,} blank queries"
+    )
+    print_run(figures, line, as_json=as_json)
 
 
 def _candidates(matcher: Matcher, path: str, reading: TableOptions) -> CandidateSet:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import print_json
 from flipkd_sdk.cli.tables.columns import Column, TextFormat
 from flipkd_sdk.cli.tables.files import STANDARD_STREAM, TABLE_SUFFIXES
 from flipkd_sdk.errors import InvalidPairsError, OutputExistsError
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 @click.option(
     "--cache-size", type=click.IntRange(min=0), default=50_000, show_default=True, help="Texts whose vectors are kept."
 )
+@options.run_json_option
 @options.blank_option
 @options.head_option
 @options.execution_options
@@ -96,6 +98,7 @@ def score(
     engine: str,
     workers: int | None,
     cache_size: int,
+    as_json: bool,
     on_blank: Literal["zero", "score"],
     head: bool,
     device: str,
@@ -121,8 +124,7 @@ def score(
         raise click.UsageError(f"--score-column and --match-column are both {score_column!r}; name them differently")
     if resume and STANDARD_STREAM in (out, table):
         raise click.UsageError("--resume needs a table and an output that are files")
-    if on_error == "skip" and out == STANDARD_STREAM and rejects is None:
-        raise click.UsageError("--on-error skip needs --rejects FILE where the rows go to standard output")
+    options.check_run(out, resume=resume, skip=on_error == "skip", rejects=rejects, as_json=as_json)
     if workers is not None and engine == "local":
         raise click.UsageError("--workers is for --engine ray; use --threads")
     reading = TableOptions(
@@ -147,6 +149,7 @@ def score(
         resume=resume,
         skip=on_error == "skip",
         explain=explain,
+        as_json=as_json,
     )
     with ExitStack() as stack:
         load = {
@@ -163,8 +166,12 @@ def score(
         )
         # The engine starts after the first table is open, so that a mistyped column is reported at once.
         start_engine = functools.cache(lambda: stack.enter_context(starting))
-        for source, target in _tables(table, out, rejects):
+        figures = [
             score_file(source, target, start_engine, reading, writing, rejects=rejects or f"{target}.rejects.jsonl")
+            for source, target in _tables(table, out, rejects)
+        ]
+    if as_json:
+        print_json(figures if Path(table).is_dir() else figures[0])
 
 
 def _tables(table: str, out: str, rejects: str | None) -> list[tuple[str, str]]:

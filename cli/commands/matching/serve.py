@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from flipkd_sdk.cli import options
+from flipkd_sdk.cli.console import print_json
 from flipkd_sdk.errors import ConfigError
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -59,6 +60,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
     "--cache-size", type=click.IntRange(min=0), default=0, show_default=True, help="Texts whose vectors are kept."
 )
 @options.blank_option
+@options.json_option
 @options.execution_options
 def serve(
     matcher: str,
@@ -77,6 +79,7 @@ def serve(
     max_delay: float,
     cache_size: int,
     on_blank: Literal["zero", "score"],
+    as_json: bool,
     device: str,
     precision: str,
     threads: int | None,
@@ -120,7 +123,10 @@ def serve(
                 max_delay=max_delay,
             )
         )
-        click.echo(f"flipkd: serving {matcher} on {address_of(listening)}", err=True)
+        if as_json:
+            print_json({"matcher": matcher, "address": address_of(listening)})
+        else:
+            click.echo(f"flipkd: serving {matcher} on {address_of(listening)}", err=True)
         run(
             service.application(),
             listening,

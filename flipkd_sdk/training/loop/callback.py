@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from flipkd_sdk.training.loop.stage import Stage
 
 
+CHECKPOINT_SECONDS = (10.0, 60.0)
+"""Time from the start of a stage to its first checkpoint, and between later ones."""
 CERTAINTY = 0.9
 """Share of the bootstrap resamples in which a stage has to gain, or it is undone."""
 
@@ -37,7 +40,8 @@ class StageCallback(TrainerCallback):
 
     Trainer's ``load_best_model_at_end`` and ``EarlyStoppingCallback`` do not replace it, for two reasons. They compare
     epochs alone, never the weights before the first step, so a stage that only makes the model worse would not be
-    undone. And they need checkpoints at the evaluations alone, while a killed run resumes from one of every 200 steps.
+    undone. And they need checkpoints at the evaluations alone, while a killed run resumes from one of every 200
+    steps and of every minute.
 
     Args:
         stage: the stage.
@@ -49,6 +53,7 @@ class StageCallback(TrainerCallback):
         self.progress = progress or Progress(-math.inf)
         self.bar: tqdm[Any] | None = None
         self.interrupted = False
+        self._due = math.inf
         for record in self.progress.records:
             self._write(record)
 
@@ -111,16 +116,18 @@ class StageCallback(TrainerCallback):
         at_epoch_end = float(state.epoch or 0.0).is_integer() or done >= total
         if at_epoch_end and not any(record["step"] == done for record in self._measurements):
             self._measure(state)
+        self._due = time.monotonic() + CHECKPOINT_SECONDS[0]
         if not self.bar.disable:
             tqdm.write(f"{self.stage.name}: {estimate(self.stage, total - done)}")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Advance the bar; after Ctrl-C write a checkpoint and stop."""
+        """Advance the bar; write a checkpoint if it is due, and after Ctrl-C also stop."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
         self.interrupted = distributed.any_process(self.interrupted)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
+        control.should_save |= distributed.any_process(time.monotonic() >= self._due)
 
     def on_log(
         self,
@@ -149,6 +156,7 @@ class StageCallback(TrainerCallback):
         distributed.barrier()  # The progress file completes the checkpoint, so all processes must have written theirs.
         if distributed.is_main():
             write_progress(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.progress)
+        self._due = time.monotonic() + CHECKPOINT_SECONDS[1]
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Close the bar."""

@@ -17,7 +17,7 @@ from flipkd_sdk.pages.parts import Example, details, facts, measures_table, pair
 from flipkd_sdk.pages.verdict import key_figures
 from flipkd_sdk.training.report.curves import training_charts
 from flipkd_sdk.training.report.options import options_section
-from flipkd_sdk.training.report.verdict import conclude, measured_on
+from flipkd_sdk.training.report.verdict import measured_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,7 +57,7 @@ def write_report(
     Threshold and examples come from the development pairs, so that nobody tunes on the test pairs.
     """
     split = "test" if result.pairs["test"] else "dev"
-    headline, texts = conclude(systems, split)
+    headline, *texts = result.verdict
     student = systems["student"].scored("student", "dev")
     threshold = result.calibration.threshold
     lead = join(

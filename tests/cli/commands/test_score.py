@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,6 +62,12 @@ def expected(tiny_matcher: Path) -> list[tuple[str, str]]:
         return [(f"{score:.6f}", str(int(score >= matcher.threshold))) for score in scores]
 
 
+LAST_LINE = re.compile(
+    r"flipkd: standard output: \d+ rows, \d+ matches at 0\.5000, [\d,]+ rows/s, \d+ texts truncated, "
+    r"2 rows with a blank text\n"
+)
+
+
 def parsed(content: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(content, newline="")))
 
@@ -83,7 +90,7 @@ def test_rows_come_back_with_the_matchers_scores(
     monkeypatch.setattr(LocalEngine, "chunk_rows", chunk)
     done = score(table)
     assert done.exit_code == 0, done.stderr
-    assert done.stderr == f"flipkd: {table}: rows with an empty or blank text: 2\n"
+    assert LAST_LINE.fullmatch(done.stderr), done.stderr
     rows = parsed(done.stdout_bytes.decode())
     assert rows[0] == ["id", "text_a", "text_b", "score", "match"]
     assert [tuple(row[1:3]) for row in rows[1:]] == ROWS
@@ -151,7 +158,7 @@ def test_long_fields_of_other_columns_are_legal(tiny_matcher: Path) -> None:
     table = "text_a,text_b,page\na,b," + "x" * 300_000 + "\n"
     command = [*FLIPKD, "score", str(tiny_matcher), "-"]
     done = subprocess.run(command, input=table, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("text_a,text_b,page,score,match\na,b,xxx")
 
 
@@ -329,7 +336,9 @@ def test_bad_rows_go_to_a_file_of_their_own(score: Callable[..., Result], tmp_pa
     out, rejects = tmp_path / "scored.csv", tmp_path / "scored.csv.rejects.jsonl"
     done = score("-", "--out", out, "--on-error", "skip", stdin=BAD)
     assert done.exit_code == 0
-    assert done.stderr == f"flipkd: warning: rows skipped: 3; {rejects} contains them and the reasons\n"
+    skipped, last = done.stderr.splitlines()
+    assert skipped == f"flipkd: warning: rows skipped: 3; {rejects} contains them and the reasons"
+    assert last.startswith(f"flipkd: {out}: 3 rows, ")
     assert [line[:3] for line in out.read_text().splitlines()[1:]] == ["a,b", "c,d", "h,i"]
     found = [json.loads(line) for line in rejects.read_text().splitlines()]
     raws = [item["row"].encode("utf-8", "surrogateescape") for item in found]
@@ -420,7 +429,7 @@ def test_a_pipe_receives_no_colour_and_no_progress(tiny_matcher: Path, table: Pa
     command = [*FLIPKD, "score", str(tiny_matcher), str(table)]
     done = subprocess.run(command, capture_output=True, timeout=120, env=environment)
     assert done.returncode == 0
-    assert done.stderr.decode() == f"flipkd: {table}: rows with an empty or blank text: 2\n"
+    assert LAST_LINE.fullmatch(done.stderr.decode()), done.stderr
     assert b"\x1b" not in done.stdout
 
 
@@ -457,10 +466,9 @@ def test_blank_lines_and_blank_texts_are_counted(score: Callable[..., Result], t
     ):
         (tmp_path / name).write_text(content)
         done = score(tmp_path / name, "--only-matches")
-        assert done.stderr == (
-            f"flipkd: {tmp_path / name}: rows with an empty or blank text: 2\n"
-            f"flipkd: {tmp_path / name}: blank lines skipped: 2\n"
-        )
+        lines, last = done.stderr.splitlines()
+        assert lines == f"flipkd: {tmp_path / name}: blank lines skipped: 2"
+        assert last.endswith(", 2 rows with a blank text")
 
 
 def test_pairs_with_a_blank_text_score_zero_unless_the_option_is_set(

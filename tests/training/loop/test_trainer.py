@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -327,6 +328,14 @@ def test_a_stopped_stage_goes_on_as_if_nothing_had_happened(
     scores = [[r for r in each if "average_precision" in r] for each in (records, same)]
     assert scores[0] == scores[1]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_checkpoint_is_written_when_its_time_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, expected in ((math.inf, set()), (0.0, {"checkpoint-1", "checkpoint-2"})):
+        monkeypatch.setattr(callback, "CHECKPOINT_SECONDS", (seconds, seconds))
+        with pytest.raises(KilledError):
+            finished(tmp_path / str(seconds), objective=dying(2, killed))
+        assert {path.name for path in tmp_path.glob(f"{seconds}/checkpoints/toy/*")} == expected
 
 
 def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

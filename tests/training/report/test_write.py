@@ -18,6 +18,7 @@ from flipkd_sdk.pairs import Pairs
 from flipkd_sdk.training.config.load import validate_config
 from flipkd_sdk.training.data.noise_filter import NoiseFilter
 from flipkd_sdk.training.data.splits import TrainingData
+from flipkd_sdk.training.report.verdict import conclude
 from flipkd_sdk.training.report.write import write_report
 from flipkd_sdk.training.run_directory import RunResult
 
@@ -75,6 +76,8 @@ def page(
         for split, found in evaluation.intervals.items()
     }
     keep = np.array([not filtered, True, True, not filtered, True, True])
+    systems = {"teacher": evaluation, "student": evaluation}
+    headline, sentences = conclude(systems, "test" if with_test else "dev")
     result = RunResult(
         sdk_version="0",
         student=ModelReference("toy-student", "0", "MIT"),
@@ -87,12 +90,12 @@ def page(
         truncated_texts=3,
         dropped_positives=int(filtered),
         dropped_negatives=int(filtered),
+        verdict=[headline, *sentences],
         trainable_parameters=1234567,
         seconds={"teacher": 1.5, "student": 2.5},
         **changes,
     )
     config = validate_config({"data": {"pairs": "pairs.csv"}, "teacher": {"source": NASTY}}, origin="test")
-    systems = {"teacher": evaluation, "student": evaluation}
     data = TrainingData(train, DEV, test, frozenset(), train.texts)
     noise = NoiseFilter(keep, 0.25, 0.75)
     write_report(path, config, result, systems, records, data, noise, behaviour=behaviour, contrast=contrast)
