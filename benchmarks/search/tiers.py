@@ -12,8 +12,9 @@ import click
 import numpy as np
 from environment import RESULTS, THREADS, data_folder, environment
 
-from flipkd_sdk import Matcher, link
+from flipkd_sdk import Matcher
 from flipkd_sdk.evaluation.retrieval import read_intents
+from flipkd_sdk.runtimes.linkage.link import link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -31,6 +31,8 @@ _TOKEN_BYTES = 640 << 20
 """Memory for tokens: those of some 100,000 short texts."""
 _MARGIN = 2.0
 """Log-odds by which the cosine may judge a pair lower than the pair head that decides on it."""
+_OTHER_MARGIN = 4.0
+"""The same where another matcher searches."""
 _CERTAIN = 1e-7
 """Distance of a score from 0 and 1 in its log-odds; float32 has no finer ones near 1."""
 
@@ -80,6 +82,7 @@ class LocalDecider:
         self.threshold = matcher.threshold
         self.search_threshold = matcher.search_threshold
         self.has_head = matcher.has_head or searching is not None
+        self.margin = _MARGIN if searching is None else _OTHER_MARGIN
 
     def encode(self, distinct: DistinctTexts) -> NDArray[np.float32]:
         """Return the unit vectors of ``distinct.texts``; raise the errors of `Matcher.encode`."""
@@ -136,7 +139,8 @@ def log_odds(score: NDArray[np.floating] | float) -> NDArray[np.float64]:
 
 def least_cosine(decider: Decider, threshold: float) -> float:
     """Return the cosine from which on a pair is scored."""
-    margin = _MARGIN if decider.has_head else 1e-4
+    # Another matcher's cosine is further off than that of the matcher which decides.
+    margin = getattr(decider, "margin", _MARGIN) if decider.has_head else 1e-4
     calibration = decider.calibration
     return max(-1.0, float((log_odds(threshold) - margin - calibration.intercept) / calibration.slope))
 
