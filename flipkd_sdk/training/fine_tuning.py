@@ -41,6 +41,7 @@ def fine_tune(
     undo: Undo | None = None,
     resume: bool = False,
     bf16: bool = False,
+    report_to: tuple[str, ...] = (),
 ) -> Teacher:
     """Fine-tune the teacher on labelled pairs and save it in the run directory.
 
@@ -56,6 +57,7 @@ def fine_tune(
         undo: development pairs that decide whether the fine-tuned weights are kept.
         resume: continue from the last checkpoint if there is one.
         bf16: compute in bfloat16.
+        report_to: experiment trackers.
 
     Returns:
         The same teacher with the revision of its new weights.
@@ -76,6 +78,7 @@ def fine_tune(
         undo=undo,
         resume=resume,
         bf16=bf16,
+        report_to=report_to,
     )
     train_stage(stage)
     revision = broadcast_from_main(partial(save_teacher, teacher, run_directory.joinpath(*name.split("-"))))

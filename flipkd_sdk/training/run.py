@@ -25,6 +25,7 @@ from flipkd_sdk.training.data.splits import TrainingData, read_data, write_split
 from flipkd_sdk.training.data.validation import prepare_validation
 from flipkd_sdk.training.evaluate_models import encode_with, evaluate_student
 from flipkd_sdk.training.head.add import add_head
+from flipkd_sdk.training.loop.trackers import check_installed
 from flipkd_sdk.training.models.pruning import shrink
 from flipkd_sdk.training.models.pruning.mlp_pruning import check_width
 from flipkd_sdk.training.models.sources import resolve
@@ -146,6 +147,7 @@ def _prepare(config: TrainConfig, directory: Path, *, overwrite: bool, resume: b
     # Errors in the inputs are raised before an earlier run is replaced and before hours are spent. The main process
     # comes first: it reports the errors, and it converts models that the others then find.
     with distributed.main_first():
+        check_installed(config.report_to)
         distributed.refuse_indivisible(_batch_sizes(config))
         if not resume:
             run_files.check_output(directory, overwrite=overwrite)

@@ -90,6 +90,7 @@ def _fine_tuned(
             undo=None if config.teacher.from_scratch else _undo(member.encode, data.dev),
             resume=resume,
             bf16=config.precision == "bf16",
+            report_to=config.report_to,
         )
 
     if config.teacher.folds == 1:
@@ -158,6 +159,7 @@ def train_student(
         resume=resume,
         # A static student has no product that bfloat16 would speed up.
         bf16=config.precision == "bf16" and not config.student.is_static,
+        report_to=config.report_to,
     )
     undo = _undo(encode_texts, dev) if teacher is not None else None
     stages = [stage(name="labels", dataset=labelled, config=config.labels, undo=undo)]

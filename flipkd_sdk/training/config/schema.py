@@ -298,6 +298,9 @@ class TrainConfig(_Section):
     """Objective of the threshold: ``f1``, or ``precision>=P`` for the best recall at that precision."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of splits, initial weights and order; the same seed repeats the run."""
+    report_to: tuple[Literal["mlflow", "tensorboard", "wandb"], ...] = ()
+    """Experiment trackers that receive the records of each stage: ``mlflow``, ``tensorboard``, ``wandb``. They are set
+    up by their own environment variables, such as ``MLFLOW_TRACKING_URI``."""
 
     @model_validator(mode="before")
     @classmethod

@@ -22,7 +22,7 @@ from flipkd_sdk.training.loop.checkpoints import Progress, trainable, write_prog
 from flipkd_sdk.training.loop.estimate import estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
@@ -53,6 +53,8 @@ class StageCallback(TrainerCallback):
         self.progress = progress or Progress(-math.inf)
         self.bar: tqdm[Any] | None = None
         self.interrupted = False
+        self.report: Callable[[dict[str, float]], None] | None = None
+        """Receives the development measures, for experiment trackers."""
         self._due = math.inf
         for record in self.progress.records:
             self._write(record)
@@ -172,6 +174,8 @@ class StageCallback(TrainerCallback):
         measures = distributed.broadcast_from_main(self.stage.development)
         self.stage.model.train()
         self._record(state, measures)
+        if self.report is not None:
+            self.report(dict(measures))
         if measures[self.stage.criterion] > self.progress.best:
             self.progress.best = measures[self.stage.criterion]
             weights = {name: weight.clone().cpu() for name, weight in trainable(self.stage.model).items()}

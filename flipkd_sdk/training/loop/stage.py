@@ -57,7 +57,8 @@ class Stage:
     """Compute in bfloat16, with the weights in float32."""
     criterion: str = "average_precision"
     """Measure that decides which epoch is the best."""
-
+    report_to: tuple[str, ...] = ()
+    """Experiment trackers."""
     undo: Undo | None = None
     """Development pairs that decide whether the stage is kept; None keeps it if its best epoch is better than none."""
 

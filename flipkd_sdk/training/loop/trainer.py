@@ -22,6 +22,7 @@ from flipkd_sdk.errors import TrainingError
 from flipkd_sdk.training import distributed
 from flipkd_sdk.training.loop import checkpoints
 from flipkd_sdk.training.loop.callback import StageCallback
+from flipkd_sdk.training.loop.trackers import end_run, trackers
 from flipkd_sdk.training.models.attention import fastest_attention
 from flipkd_sdk.training.models.weights import read_weights
 from flipkd_sdk.training.out_of_memory import explain_out_of_memory
@@ -86,6 +87,8 @@ def _train(stage: Stage, callback: StageCallback, checkpoint: Path | None) -> No
     attention = fastest_attention(stage.model, bf16=stage.bf16)
     with explain_out_of_memory(f"stage {stage.name!r}", remedy), callback.stopping_on_interrupt(), attention:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if distributed.is_main():
+        end_run(stage.report_to)
     if callback.interrupted:
         raise KeyboardInterrupt
 
@@ -123,7 +126,8 @@ class _StageTrainer(Trainer):
             save_strategy="steps",
             save_steps=_CHECKPOINT_STEPS,
             save_total_limit=2,
-            report_to="none",
+            report_to="none",  # Trainer would give TensorBoard's files a folder that is removed at the end.
+            run_name=f"{stage.run_directory.resolve().name} {stage.name}",
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_pin_memory=torch.cuda.is_available(),
@@ -137,8 +141,10 @@ class _StageTrainer(Trainer):
             args=arguments,
             data_collator=stage.dataset.collate,
             train_dataset=stage.dataset,
-            callbacks=[callback],
+            callbacks=[*trackers(stage.report_to, stage.run_directory, stage.name), callback],
         )
+        if stage.report_to:
+            callback.report = self.log
         self.remove_callback(PrinterCallback)
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:

@@ -16,10 +16,10 @@ from tiny_data import corpus_of
 from tiny_models import tiny_pairs
 from torch import nn
 
-from flipkd_sdk.errors import TrainingError
+from flipkd_sdk.errors import ConfigError, TrainingError
 from flipkd_sdk.training.config.schema import StageConfig
 from flipkd_sdk.training.data.datasets import PairDataset, TextDataset
-from flipkd_sdk.training.loop import callback, trainer
+from flipkd_sdk.training.loop import callback, trackers, trainer
 from flipkd_sdk.training.loop.estimate import estimate
 from flipkd_sdk.training.loop.stage import Stage, Undo
 from flipkd_sdk.training.loop.trainer import train_stage
@@ -441,3 +441,24 @@ def test_b_learns_as_many_times_as_fast_as_a_as_it_is_told(ratio: float, tmp_pat
     # AdamW moves a weight whose gradient stays the same by its rate in each step.
     assert model.lora_A["default"].item() < 0
     assert model.lora_B["default"].item() == pytest.approx(ratio * model.lora_A["default"].item(), rel=1e-4)
+
+
+def test_mlflow_gets_the_loss_and_the_measures_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="the tracker needs: pip install mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri((tmp_path / "tracked").as_uri())
+    _, records = finished(tmp_path / "run", report_to=("mlflow",))
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.runName"] == "run toy"
+    measured = [record["average_precision"] for record in records if "average_precision" in record]
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "average_precision")
+    assert [metric.value for metric in history] == pytest.approx(measured)
+    assert "loss" in run.data.metrics
+
+
+def test_a_tracker_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"^option report_to: wandb is not installed; run: pip install wandb$"):
+        trackers.check_installed(("wandb",))
+    trackers.check_installed(())
