@@ -268,5 +268,7 @@ def test_a_signal_after_completion_does_not_change_the_status(tiny_matcher: Path
     out = tmp_path / "out.csv"
     command = [sys.executable, "-c", script, "score", str(tiny_matcher), str(tmp_path / "p.csv"), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"flipkd: {out}: 1 rows, ".encode())
+    assert done.stderr.count(b"\n") == 1
     assert out.exists()

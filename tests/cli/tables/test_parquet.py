@@ -177,7 +177,9 @@ def test_missing_texts_stop_the_run_or_are_skipped(score: Callable[..., Result],
     assert "pairs.parquet: row 2: column 'q': null; expected a text" in score(path, *COLUMNS, "--out", out).stderr
     done = score(path, *COLUMNS, "--out", out, "--on-error", "skip")
     assert done.exit_code == 0
-    assert done.stderr == f"flipkd: warning: rows skipped: 3; {out}.rejects.jsonl contains them and the reasons\n"
+    warning, summary = done.stderr.splitlines()
+    assert warning == f"flipkd: warning: rows skipped: 3; {out}.rejects.jsonl contains them and the reasons"
+    assert summary.startswith(f"flipkd: {out}: 2 rows, ")
     assert pq.read_table(out)["n"].to_pylist() == [1, 4]
     rejects = [json.loads(line) for line in (tmp_path / "scored.parquet.rejects.jsonl").read_text().splitlines()]
     assert [(reject["line"], reject["reason"].split(": ")[2]) for reject in rejects] == [

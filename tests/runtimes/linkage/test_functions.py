@@ -120,7 +120,7 @@ def test_with_a_head_texts_are_encoded_once_if_their_tokens_fit_and_scores_are_t
     for name in ("run", "run_with_tokens"):
         original = getattr(session, name)
         monkeypatch.setattr(session, name, lambda ids, mask, run=original: encoded.append(len(ids)) or run(ids, mask))
-    groups = dedupe(headed, texts, threshold=0.3)
+    groups = dedupe(headed, texts, threshold=0.04)
     assert groups.count < len(texts)
     assert (sum(encoded) == len(texts)) == (room > 0)
     monkeypatch.undo()
