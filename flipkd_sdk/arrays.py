@@ -1,4 +1,4 @@
-"""Reading of the ``.npz`` files of a matcher directory, which are never unpickled."""
+"""The ``.npz`` files of a matcher directory, which are never unpickled."""
 
 from __future__ import annotations
 
@@ -45,8 +45,18 @@ def read_arrays(kind: type[A], path: Path, *, what: str, largest: int, dimension
         raise MatcherDirectoryError(f"{path}: not {what} ({reason})") from error
 
 
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write the arrays of a dataclass by the names of its fields; the same ones give the same bytes."""
+    with path.open("wb") as file:
+        np.savez(file, **{name: getattr(arrays, name) for name in _names(type(arrays))})
+
+
+def _names(kind: type[Arrays]) -> list[str]:
+    return [field.name for field in fields(kind)]  # type: ignore[arg-type]  # A protocol cannot ask for a dataclass.
+
+
 def _read(kind: type[A], path: Path, dimension: int | None, largest: int) -> A:
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # A protocol cannot ask for a dataclass.
+    names = _names(kind)
     if path.stat().st_size > largest:
         raise ValueError(f"larger than {largest} bytes")
     with zipfile.ZipFile(path) as archive:

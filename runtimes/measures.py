@@ -29,7 +29,7 @@ class Measures:
     """Values of each measure, without those of blank texts."""
 
     score: list[float] = field(default_factory=list)
-    """What the matcher's calibration maps to the score of a pair."""
+    """Number of each pair that the matcher's calibration maps to its score."""
     length: list[float] = field(default_factory=list)
     """Pieces of each distinct text."""
     unknown: list[float] = field(default_factory=list)

@@ -1,1 +1,1 @@
-"""What is exported: the encoder path of a student, or a whole encoder."""
+"""Encoders to export: the encoder path of a student, or a whole encoder."""

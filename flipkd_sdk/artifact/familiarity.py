@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipkd_sdk.arrays import read_arrays
+from flipkd_sdk.arrays import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,8 +100,7 @@ def fit_sketch(train: NDArray[np.float32], held_out: NDArray[np.float32], *, see
 
 def write_sketch(path: Path, sketch: Sketch) -> None:
     """Write a sketch; the same one gives the same bytes."""
-    with path.open("wb") as file:
-        np.savez(file, centroids=sketch.centroids, quantiles=sketch.quantiles)
+    write_arrays(path, sketch)
 
 
 def read_sketch(path: Path, *, dimension: int) -> Sketch:

@@ -6,12 +6,12 @@ Scores are stored as the numbers that the calibration maps to probabilities, so 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flipkd_sdk.arrays import read_arrays
+from flipkd_sdk.arrays import read_arrays, write_arrays
 from flipkd_sdk.evaluation.drift import Histogram
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FILE = "profile.npz"
 MAX_BYTES = 1 << 20
 TEXT_MEASURES = ("length", "unknown", "similarity")
-"""Of a text its length in pieces, the share of unknown pieces, and the similarity to the training texts."""
+"""Measures of a text: its length in pieces, the share of unknown ones, and the similarity to the training texts."""
 MEASURES = ("score", *TEXT_MEASURES)
 _WHAT = "the profile of this matcher"
 
@@ -92,8 +92,7 @@ def make_profile(known: NDArray[np.uint8], histograms: Mapping[str, Histogram]) 
 
 def write_profile(path: Path, profile: Profile) -> None:
     """Write a profile; the same one gives the same bytes."""
-    with path.open("wb") as file:
-        np.savez(file, **{field.name: getattr(profile, field.name) for field in fields(profile)})
+    write_arrays(path, profile)
 
 
 def read_profile(path: Path) -> Profile:

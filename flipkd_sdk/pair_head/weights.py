@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray  # noqa: TC002 - the field types are read at run time
 
-from flipkd_sdk.arrays import read_arrays
+from flipkd_sdk.arrays import read_arrays, write_arrays
 from flipkd_sdk.pair_head.cues import CUES, EARLIER_CUES, CueReader
 
 if TYPE_CHECKING:
@@ -121,9 +121,7 @@ class HeadWeights:
 
 def write_weights(path: Path, weights: HeadWeights) -> None:
     """Write weights; the same weights give the same bytes."""
-    arrays = {field.name: getattr(weights, field.name) for field in fields(weights)}
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    write_arrays(path, weights)
 
 
 def read_weights(path: Path, *, dimension: int) -> HeadWeights:
